@@ -1,0 +1,1 @@
+"""kMaX-DeepLab (k-means Mask Transformer, ECCV 2022) in PyTorch, and the pipeline around it."""

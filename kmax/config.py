@@ -1,0 +1,349 @@
+"""The parameters of every run, dataset and weight file, as typed models of the YAML files in `params/`.
+
+Everything that affects a result is written in those files: fields have no defaults (where a field may be left out, leaving
+it out means "not used"). Unknown, missing and mistyped keys are refused with file, key and the allowed keys. YAML reads
+`1e-5` as a string, so strings are never taken for numbers: write `1.0e-5`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from kmax.errors import InputError
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+PositiveInt = Annotated[int, Field(gt=0)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
+Size = Annotated[list[PositiveInt], Field(min_length=2, max_length=2)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Parameters(BaseModel):
+    """Base of all parameter models: strict types, no unknown keys, immutable."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+# --------------------------------------------------------------------------------------------------- run files
+
+
+class CopyPaste(Parameters):
+    """Panoptic copy-paste: a second image's things (all) and stuff (a random part) over the first."""
+
+    scale_factor: Annotated[float, Field(gt=0, description="scale range of the pasted image, times this")]
+
+
+class Augmentation(Parameters):
+    """What happens to a training image before it is padded and cropped to the input size."""
+
+    flip: Fraction = Field(description="probability of a left-right flip")
+    scale: Annotated[list[float], Field(min_length=2, max_length=2, description="range of the random scale")]
+    scale_step: Annotated[float, Field(ge=0, description="step of the scale list; 0: continuous")]
+    color_jitter: Fraction = Field(
+        description="strength of the brightness/contrast/saturation jitter; 0: off"
+    )
+    copy_paste: CopyPaste | None
+
+
+class Data(Parameters):
+    """Which images a run reads, and how they become network input."""
+
+    dataset: Name
+    train_split: str
+    val_split: str
+    image_size: Size = Field(description="network input (height, width); both odd")
+    train_images: list[str] | None = Field(description="file names of the only images to train on; null: all")
+    val_images: list[str] | None = Field(
+        description="file names of the only images to evaluate on; null: all"
+    )
+    augmentation: Augmentation | None = Field(description="null: resize and pad only")
+
+
+class Model(Parameters):
+    """Arguments of `kmax.create_model`, and the weights it starts from."""
+
+    name: Literal[
+        "kmax_tiny",
+        "kmax_resnet50",
+        "kmax_max_s",
+        "kmax_convnext_tiny",
+        "kmax_convnext_small",
+        "kmax_convnext_base",
+        "kmax_convnext_large",
+    ]
+    flavour: Literal["tf", "torch"] = Field(description="which original is computed: deeplab2 or bytedance")
+    num_clusters: PositiveInt = Field(description="cluster centres (object queries)")
+    decoder_stages: Literal[4, 5] = Field(description="stages of the pixel decoder; 5 on Cityscapes")
+    cross_attention: Literal["kmeans", "cmt", "softmax"]
+    drop_path: Fraction = Field(description="drop rate of the transformer decoder's residual updates")
+    backbone_drop_path: Fraction = Field(description="largest drop rate in the backbone")
+
+
+class Losses(Parameters):
+    """Weights and sampling of the loss terms."""
+
+    class_weight: float
+    dice_weight: float
+    mask_id_weight: float
+    instance_discrimination_weight: float
+    semantic_weight: float
+    sample_k: PositiveInt = Field(description="pixels drawn for the instance discrimination loss")
+    sample_temperature: float
+
+
+class Train(Parameters):
+    """The training recipe."""
+
+    seed: Annotated[int, Field(ge=0)]
+    weights: Name | None = Field(description="entry of params/weights.yaml to start from; null: from scratch")
+    steps: PositiveInt
+    global_batch_size: PositiveInt = Field(description="images a step, over all GPUs and accumulation")
+    learning_rate: Annotated[float, Field(gt=0)]
+    warmup_steps: Annotated[int, Field(ge=0)]
+    poly_power: float
+    backbone_lr_multiplier: float
+    weight_decay: Annotated[float, Field(ge=0)]
+    adam_betas: Annotated[list[float], Field(min_length=2, max_length=2)]
+    adam_epsilon: float
+    clip_grad_norm: Annotated[float, Field(gt=0)] | None
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        description="decay of the averaged weights that are published; null: the last weights (as both originals)"
+    )
+    precision: Literal["fp32", "bf16"]
+    losses: Losses
+    checkpoint_every: PositiveInt = Field(description="steps between checkpoints")
+    log_every: PositiveInt = Field(description="steps between rows of history.csv")
+
+
+class Port(Parameters):
+    """Where a ported run's weights come from."""
+
+    weights: Name = Field(description="entry of params/weights.yaml")
+    source: Literal["tf", "torch", "safetensors"] = Field(description="whose names the tensors carry")
+
+
+class Predict(Parameters):
+    """Post-processing of the network's output into panoptic maps."""
+
+    mode: Literal["maskwise"]
+    pixel_threshold: Fraction
+    class_threshold_thing: Fraction
+    class_threshold_stuff: Fraction
+    overlap_threshold: Fraction
+    reorder_class_weight: float
+    reorder_mask_weight: float
+    thing_area_limit: Annotated[int, Field(ge=0)]
+    stuff_area_limit: Annotated[int, Field(ge=0)]
+    batch_size: PositiveInt
+    pictures: Annotated[int, Field(ge=0)] = Field(description="images to draw overlays and cluster maps of")
+
+
+class Evaluate(Parameters):
+    """Which evaluators judge the predictions."""
+
+    metrics: Annotated[list[Literal["pq", "miou"]], Field(min_length=1)]
+    bootstrap_samples: PositiveInt
+    bootstrap_seed: Annotated[int, Field(ge=0)]
+
+
+class Run(Parameters):
+    """One run, complete: `params/runs/<run>.yaml`."""
+
+    run: Name
+    description: str
+    data: Data
+    model: Model
+    train: Train | None = None
+    port: Port | None = None
+    predict: Predict
+    evaluate: Evaluate
+
+    @model_validator(mode="after")
+    def _trained_or_ported(self) -> Self:
+        if (self.train is None) == (self.port is None):
+            raise ValueError("a run has either a 'train' or a 'port' section")
+        return self
+
+
+# ----------------------------------------------------------------------------------------------- dataset files
+
+
+class Generated(Parameters):
+    """The `shapes` dataset, drawn from a seed."""
+
+    kind: Literal["shapes"]
+    seed: Annotated[int, Field(ge=0)]
+    image_size: Size
+    images: dict[str, PositiveInt] = Field(description="split -> number of images")
+
+
+class SplitFiles(Parameters):
+    """Where one split lies under the data root, in COCO panoptic layout."""
+
+    images: str
+    panoptic_json: str
+    panoptic_dir: str
+
+
+class RemoteFile(Parameters):
+    """One file to download into the data root."""
+
+    url: str
+    path: str
+    sha256: Sha256 | None = None
+    bytes: PositiveInt | None = None
+    unpack: bool = False
+
+
+class CocoPanoptic(Parameters):
+    """A dataset in COCO panoptic layout, below `KMAX_DATA_ROOT/<folder>` or `root`."""
+
+    kind: Literal["coco_panoptic"]
+    root: str | None = Field(
+        description="folder of the dataset; null: $KMAX_DATA_ROOT/<folder> or data/raw/<dataset>"
+    )
+    folder: str = Field(description="name of the dataset's folder below KMAX_DATA_ROOT")
+    files: list[RemoteFile]
+    splits: dict[str, SplitFiles]
+
+
+class Category(Parameters):
+    """One class of a dataset; the list order is the order of the network's classes."""
+
+    id: Annotated[int, Field(ge=0)]
+    name: str
+    isthing: bool
+    color: Annotated[list[int], Field(min_length=3, max_length=3)]
+
+
+class Dataset(Parameters):
+    """One dataset: `params/datasets/<dataset>.yaml`."""
+
+    dataset: Name
+    description: str
+    licence: str
+    citation: str | None
+    source: Annotated[Generated | CocoPanoptic, Field(discriminator="kind")]
+    categories: list[Category] | None = Field(description="null: as the panoptic JSON lists them")
+
+
+# ------------------------------------------------------------------------------------------------ weight files
+
+
+class Weights(Parameters):
+    """One entry of `params/weights.yaml`: a checkpoint file, by local path or URL."""
+
+    description: str
+    url: str | None = None
+    path: str | None = None
+    sha256: Sha256
+    format: Literal["safetensors", "torch", "tensorflow"]
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.url is None) == (self.path is None):
+            raise ValueError("give either 'url' or 'path'")
+        return self
+
+
+class WeightsFile(Parameters):
+    """`params/weights.yaml`."""
+
+    weights: dict[Name, Weights]
+
+
+# ----------------------------------------------------------------------------------------------------- reading
+
+M = TypeVar("M", bound=Parameters)
+MAX_YAML_BYTES = 4 * 2**20
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML without duplicate keys."""
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    loader.flatten_mapping(node)
+    result: dict[Any, Any] = {}
+    for key_node, value_node in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        if key in result:
+            raise yaml.constructor.ConstructorError(None, None, f"duplicate key '{key}'", key_node.start_mark)
+        result[key] = loader.construct_object(value_node, deep=True)
+    return result
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def read_yaml(path: Path) -> Any:
+    """Parse a YAML file safely.
+
+    Raises:
+        InputError: missing, too large (4 MiB), or not YAML.
+    """
+    try:
+        if path.stat().st_size > MAX_YAML_BYTES:
+            raise InputError(f"{path}: larger than {MAX_YAML_BYTES} bytes, which no parameter file is")
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a SafeLoader
+    except FileNotFoundError:
+        raise InputError(f"{path}: parameter file not found") from None
+    except (OSError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+
+
+def load(model: type[M], path: Path) -> M:
+    """Read `path` into `model`.
+
+    Raises:
+        InputError: one fault per wrong key: file, key, what is wrong, and the allowed keys where one is unknown.
+    """
+    return parse(model, read_yaml(path), path)
+
+
+def parse(model: type[M], value: Any, where: Path) -> M:
+    """Validate a parsed YAML value; `where` names the file in faults."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise InputError([_fault(model, item, where) for item in error.errors()]) from error
+
+
+def _fault(model: type[BaseModel], item: Any, where: Path) -> str:
+    location = [str(part) for part in item["loc"]]
+    key = ".".join(location) or "(file)"
+    match item["type"]:
+        case "extra_forbidden":
+            allowed = _allowed_keys(model, location[:-1])
+            return f"{where}: {key}: unknown key; allowed: {', '.join(allowed)}"
+        case "missing":
+            return f"{where}: {key}: missing key"
+        case "float_type" | "int_type" if isinstance(item["input"], str):
+            return f"{where}: {key}: a number is wanted, not the string '{item['input']}' (write 1.0e-5, not 1e-5)"
+        case _:
+            message = item["msg"].removeprefix("Value error, ")
+            return f"{where}: {key}: {message[0].lower()}{message[1:]} (got {item['input']!r:.80})"
+
+
+def _allowed_keys(model: type[BaseModel], location: list[str]) -> list[str]:
+    """The keys of the (nested) model at `location`, for the advice on an unknown key."""
+    models: list[type[BaseModel]] = [model]
+    for part in location:
+        inner: list[type[BaseModel]] = []
+        for candidate in models:
+            field = candidate.model_fields.get(part)
+            inner += _models_in(field.annotation) if field else [candidate]
+        models = inner or models
+    return sorted({name for candidate in models for name in candidate.model_fields})
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type):
+        return [annotation] if issubclass(annotation, BaseModel) else []
+    return [found for part in getattr(annotation, "__args__", ()) for found in _models_in(part)]

@@ -1,0 +1,42 @@
+"""Faults that a user can cause, told in clear lines instead of tracebacks.
+
+The command line turns `InputError` into one line per fault and exit code 2. Anything else that escapes is a bug of
+this project and shows its traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+MAX_FAULTS_SHOWN = 20
+
+
+class InputError(Exception):
+    """Bad input or usage: what is wrong, where, and what to do.
+
+    Args:
+        faults: one line per fault. A single string is one fault.
+    """
+
+    def __init__(self, faults: str | Iterable[str]) -> None:
+        self.faults = [faults] if isinstance(faults, str) else list(faults)
+        super().__init__("\n".join(self.lines()))
+
+    def lines(self) -> list[str]:
+        """The faults to print: at most 20, then how many more there are."""
+        hidden = len(self.faults) - MAX_FAULTS_SHOWN
+        shown = self.faults[:MAX_FAULTS_SHOWN]
+        return [*shown, f"... and {hidden} more"] if hidden > 0 else shown
+
+
+class OutOfTimeError(Exception):
+    """The time budget is used up; the state is saved, and the same command resumes (exit code 75)."""
+
+
+def unknown_name(what: str, name: str, known: Iterable[str], where: str) -> InputError:
+    """An `InputError` for an unknown name that suggests the nearest known one."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    advice = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known) or 'none'}"
+    return InputError(f"{where}: unknown {what} '{name}'; {advice}")

@@ -1,0 +1,111 @@
+"""Names of all artifacts, relative to the project folder (the working folder of every command).
+
+The rules of Snakemake and the stages of DVC spell these paths out for the reader; a test compares them with this file.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+PARAMS = Path("params")
+RUNS_FILE = PARAMS / "runs.yaml"
+TABLES_FILE = PARAMS / "tables.yaml"
+REFERENCE_FILE = PARAMS / "reference.csv"
+WEIGHTS_FILE = PARAMS / "weights.yaml"
+REPORTS = Path("reports")
+TABLES = REPORTS / "tables"
+FIGURES = REPORTS / "figures"
+SITE = REPORTS / "site"
+STATE = Path("runs")
+
+
+def run_file(run: str) -> Path:
+    """Parameters of one run."""
+    return PARAMS / "runs" / f"{run}.yaml"
+
+
+def dataset_file(dataset: str) -> Path:
+    """Description of one dataset."""
+    return PARAMS / "datasets" / f"{dataset}.yaml"
+
+
+def raw_manifest(dataset: str) -> Path:
+    """What `kmax data download` found or fetched."""
+    return Path("data/raw") / dataset / "manifest.json"
+
+
+def prepared(dataset: str) -> Path:
+    """Canonical form of a dataset: panoptic JSON and PNG per split, and a manifest."""
+    return Path("data/prepared") / dataset
+
+
+def prepared_manifest(dataset: str) -> Path:
+    """Manifest of a prepared dataset, with the digest of the whole."""
+    return prepared(dataset) / "manifest.json"
+
+
+def weights(name: str) -> Path:
+    """A fetched weight file."""
+    return Path("data/weights") / f"{name}.safetensors"
+
+
+def results(run: str) -> Path:
+    """Heavy declared outputs of a run."""
+    return Path("results") / run
+
+
+def model(run: str) -> Path:
+    """Weights of a trained or ported run, with the constructor's arguments and the categories in the metadata."""
+    return results(run) / "model.safetensors"
+
+
+def port_report(run: str) -> Path:
+    """What became of every tensor of a ported checkpoint."""
+    return results(run) / "port.json"
+
+
+def predictions(run: str) -> Path:
+    """Panoptic predictions: `panoptic.json`, `panoptic/*.png`, `pictures/`."""
+    return results(run) / "predictions"
+
+
+def metrics_folder(run: str) -> Path:
+    """Small measured figures of a run."""
+    return REPORTS / "metrics" / run
+
+
+def metrics(run: str) -> Path:
+    """Scores, with provenance."""
+    return metrics_folder(run) / "metrics.json"
+
+
+def per_class(run: str) -> Path:
+    """Scores per category."""
+    return metrics_folder(run) / "per_class.csv"
+
+
+def per_image(run: str) -> Path:
+    """Counts per image and category, for bootstrap intervals."""
+    return metrics_folder(run) / "per_image.npz"
+
+
+def history(run: str) -> Path:
+    """Losses over training steps."""
+    return metrics_folder(run) / "history.csv"
+
+
+def speed(run: str) -> Path:
+    """Parameters, FLOPs, latency and memory."""
+    return metrics_folder(run) / "speed.json"
+
+
+def state(run: str, digest: str) -> Path:
+    """Mutable state of a training run: checkpoints, events, lock. Kept out of both engines."""
+    return STATE / run / digest[:16]
+
+
+def data_root() -> Path | None:
+    """Where raw data lies outside the project, from `KMAX_DATA_ROOT`; None where it is not set."""
+    root = os.environ.get("KMAX_DATA_ROOT")
+    return Path(root) if root else None
