@@ -1,8 +1,8 @@
 """The parameters of every run, dataset and weight file, as typed models of the YAML files in `params/`.
 
-Everything that affects a result is written in those files: fields have no defaults (where a field may be left out, leaving
-it out means "not used"). Unknown, missing and mistyped keys are refused with file, key and the allowed keys. YAML reads
-`1e-5` as a string, so strings are never taken for numbers: write `1.0e-5`.
+Everything that affects a result is written in those files: fields have no defaults (where a field may be
+left out, leaving it out means "not used"). Unknown, missing and mistyped keys are refused with file, key and
+the allowed keys. YAML reads `1e-5` as a string, so strings are never taken for numbers: write `1.0e-5`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Parameters(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-# --------------------------------------------------------------------------------------------------- run files
+# ------------------------------------------------------------------------------------------------- run files
 
 
 class CopyPaste(Parameters):
@@ -43,9 +43,7 @@ class Augmentation(Parameters):
     flip: Fraction = Field(description="probability of a left-right flip")
     scale: Annotated[list[float], Field(min_length=2, max_length=2, description="range of the random scale")]
     scale_step: Annotated[float, Field(ge=0, description="step of the scale list; 0: continuous")]
-    color_jitter: Fraction = Field(
-        description="strength of the brightness/contrast/saturation jitter; 0: off"
-    )
+    color_jitter: Fraction = Field(description="strength of brightness/contrast/saturation jitter; 0: off")
     copy_paste: CopyPaste | None
 
 
@@ -56,10 +54,8 @@ class Data(Parameters):
     train_split: str
     val_split: str
     image_size: Size = Field(description="network input (height, width); both odd")
-    train_images: list[str] | None = Field(description="file names of the only images to train on; null: all")
-    val_images: list[str] | None = Field(
-        description="file names of the only images to evaluate on; null: all"
-    )
+    train_images: list[str] | None = Field(description="the only images to train on; null: all")
+    val_images: list[str] | None = Field(description="the only images to evaluate on; null: all")
     augmentation: Augmentation | None = Field(description="null: resize and pad only")
 
 
@@ -111,7 +107,7 @@ class Train(Parameters):
     adam_epsilon: float
     clip_grad_norm: Annotated[float, Field(gt=0)] | None
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = Field(
-        description="decay of the averaged weights that are published; null: the last weights (as both originals)"
+        description="decay of the averaged weights that are published; null: the last weights"
     )
     precision: Literal["fp32", "bf16"]
     losses: Losses
@@ -169,7 +165,7 @@ class Run(Parameters):
         return self
 
 
-# ----------------------------------------------------------------------------------------------- dataset files
+# --------------------------------------------------------------------------------------------- dataset files
 
 
 class Generated(Parameters):
@@ -203,9 +199,7 @@ class CocoPanoptic(Parameters):
     """A dataset in COCO panoptic layout, below `KMAX_DATA_ROOT/<folder>` or `root`."""
 
     kind: Literal["coco_panoptic"]
-    root: str | None = Field(
-        description="folder of the dataset; null: $KMAX_DATA_ROOT/<folder> or data/raw/<dataset>"
-    )
+    root: str | None = Field(description="its folder; null: $KMAX_DATA_ROOT/<folder> or data/raw/<dataset>")
     folder: str = Field(description="name of the dataset's folder below KMAX_DATA_ROOT")
     files: list[RemoteFile]
     splits: dict[str, SplitFiles]
@@ -231,7 +225,7 @@ class Dataset(Parameters):
     categories: list[Category] | None = Field(description="null: as the panoptic JSON lists them")
 
 
-# ------------------------------------------------------------------------------------------------ weight files
+# ---------------------------------------------------------------------------------------------- weight files
 
 
 class Weights(Parameters):
@@ -256,13 +250,13 @@ class WeightsFile(Parameters):
     weights: dict[Name, Weights]
 
 
-# ----------------------------------------------------------------------------------------------------- reading
+# --------------------------------------------------------------------------------------------------- reading
 
 M = TypeVar("M", bound=Parameters)
 MAX_YAML_BYTES = 4 * 2**20
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]
     """Safe YAML without duplicate keys."""
 
 
@@ -302,7 +296,7 @@ def load(model: type[M], path: Path) -> M:
     """Read `path` into `model`.
 
     Raises:
-        InputError: one fault per wrong key: file, key, what is wrong, and the allowed keys where one is unknown.
+        InputError: one fault per wrong key: file, key, what is wrong; allowed keys where one is unknown.
     """
     return parse(model, read_yaml(path), path)
 
@@ -325,7 +319,8 @@ def _fault(model: type[BaseModel], item: Any, where: Path) -> str:
         case "missing":
             return f"{where}: {key}: missing key"
         case "float_type" | "int_type" if isinstance(item["input"], str):
-            return f"{where}: {key}: a number is wanted, not the string '{item['input']}' (write 1.0e-5, not 1e-5)"
+            advice = "write 1.0e-5, not 1e-5"
+            return f"{where}: {key}: a number is wanted, not the string '{item['input']}' ({advice})"
         case _:
             message = item["msg"].removeprefix("Value error, ")
             return f"{where}: {key}: {message[0].lower()}{message[1:]} (got {item['input']!r:.80})"

@@ -1,7 +1,7 @@
 """Faults that a user can cause, told in clear lines instead of tracebacks.
 
-The command line turns `InputError` into one line per fault and exit code 2. Anything else that escapes is a bug of
-this project and shows its traceback.
+The command line turns `InputError` into one line per fault and exit code 2. Anything else that escapes is a
+bug of this project and shows its traceback.
 """
 
 from __future__ import annotations

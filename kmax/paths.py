@@ -1,6 +1,6 @@
 """Names of all artifacts, relative to the project folder (the working folder of every command).
 
-The rules of Snakemake and the stages of DVC spell these paths out for the reader; a test compares them with this file.
+The rules of Snakemake and the stages of DVC spell these paths out for the reader; a test compares them.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def results(run: str) -> Path:
 
 
 def model(run: str) -> Path:
-    """Weights of a trained or ported run, with the constructor's arguments and the categories in the metadata."""
+    """Weights of a trained or ported run; the metadata carries constructor arguments and categories."""
     return results(run) / "model.safetensors"
 
 

@@ -1,0 +1,1 @@
+"""Formats, datasets, transforms, loaders, downloads, and the generated `shapes` dataset."""

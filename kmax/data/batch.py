@@ -1,4 +1,4 @@
-"""A batch of images with their targets: what loaders give, losses read and the training loop moves between devices.
+"""A batch of images with their targets: what loaders give and losses read.
 
 Legend of shapes: B images, H W pixels of the network input, M segments of one image, K classes.
 """
@@ -18,14 +18,14 @@ VOID_CLASS = -1
 class Batch:
     """Network input and targets at input resolution.
 
-    A pixel of a crowd region has a class (`semantic`) but no segment; the two originals treat such pixels differently, so
-    both facts are kept and the losses decide. Pixels without label, and padding, have neither.
+    A pixel of a crowd region has a class (`semantic`) but no segment; the two originals treat such pixels
+    differently, so both facts are kept and the losses decide. Pixels without label and padding have neither.
 
     Attributes:
         images: float32 [B, 3, H, W] in [-1, 1]; padding is 0.
         segments: int64 [B, H, W], index of the pixel's segment in `classes[b]`, -1 where there is none.
         semantic: int64 [B, H, W], contiguous class 0..K-1, -1 for void.
-        classes: per image int64 [M_b], the contiguous class of each segment; segments without pixels do not occur.
+        classes: per image int64 [M_b], the contiguous class of each segment; each has at least one pixel.
         image_ids: per image the id of the panoptic JSON (COCO: int, others: str).
         content_sizes: per image (height, width) of the part of the input that is image, not padding.
         original_sizes: per image (height, width) of the image file.

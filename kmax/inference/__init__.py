@@ -1,0 +1,1 @@
+"""Post-processing, the predictor, and pictures of its maps."""

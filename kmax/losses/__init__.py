@@ -1,0 +1,1 @@
+"""All loss terms and the Hungarian matching."""

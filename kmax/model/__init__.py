@@ -1,0 +1,1 @@
+"""The paper: backbones, pixel decoder, k-means transformer decoder, heads, assembly."""

@@ -1,0 +1,1 @@
+"""JSONL events first, MLflow as a mirror of them."""

@@ -1,0 +1,1 @@
+"""The loop, optimiser and schedule, checkpoints, ranks, time budget."""
