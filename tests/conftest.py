@@ -1,0 +1,30 @@
+"""Where the recorded numbers and sample data are; tests that need them skip where they are absent, unless CI requires all."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def shared_folder(variable: str, name: str) -> Path:
+    folder = Path(os.environ.get(variable, ROOT.parent / "shared" / name))
+    if folder.is_dir():
+        return folder
+    reason = f"{folder} is absent: set {variable} to the folder of the {name}"
+    if os.environ.get("KMAX_REQUIRE_ALL") == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """Numbers recorded from the originals and the official evaluators."""
+    return shared_folder("KMAX_GOLDEN_DIR", "golden")
+
+
+@pytest.fixture(scope="session")
+def samples() -> Path:
+    """Real images and annotations in true dataset layouts."""
+    return shared_folder("KMAX_SAMPLES_DIR", "samples")
