@@ -1,0 +1,60 @@
+"""`kmax data ...`: datasets from raw files to canonical form."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+group = typer.Typer(help="Download, prepare and check datasets.")
+Dataset = Annotated[str, typer.Argument(metavar="DATASET", help="Name of a file in params/datasets.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the group to the command."""
+    app.add_typer(group, name="data")
+
+
+@group.command()
+def download(dataset: Dataset) -> None:
+    """Fetch or find the raw files.
+
+    Writes data/raw/DATASET/manifest.json. Data that is here already is found by KMAX_DATA_ROOT, or by the
+    root in the dataset's file.
+
+    \b
+    Example: KMAX_DATA_ROOT=/datasets kmax data download coco_mini
+    """
+    from kmax.data.download import download
+
+    typer.echo(download(dataset))
+
+
+@group.command()
+def prepare(dataset: Dataset) -> None:
+    """Bring a dataset into canonical form.
+
+    Writes data/prepared/DATASET: COCO panoptic JSON and PNG, and a manifest.
+
+    \b
+    Example: kmax data prepare shapes
+    """
+    from kmax.data.prepare import prepare
+
+    typer.echo(prepare(dataset))
+
+
+@group.command()
+def check(dataset: Dataset) -> None:
+    """Say all that is wrong with a dataset.
+
+    \b
+    Example: kmax data check coco_mini
+    """
+    from kmax.data.check import check
+    from kmax.errors import InputError
+
+    faults = check(dataset)
+    if faults:
+        raise InputError(faults)
+    typer.echo(f"{dataset}: no fault found")

@@ -1,0 +1,48 @@
+"""`kmax record`, `kmax restore`, `kmax doctor`: the engines around the library."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the verbs to the command."""
+    for verb in (record, restore, doctor):
+        app.command()(verb)
+
+
+def record() -> None:
+    """Commit what is finished to DVC.
+
+    Afterwards `dvc repro` has nothing to do. Refuses unless `snakemake -n` says that nothing is left to do.
+    """
+    from kmax import stages
+
+    typer.echo(stages.record())
+
+
+def restore() -> None:
+    """Pull what is recorded in DVC.
+
+    Afterwards neither `dvc repro` nor `snakemake` has anything to do.
+    """
+    from kmax import stages
+
+    typer.echo(stages.restore())
+
+
+def doctor(
+    strict: Annotated[bool, typer.Option("--strict", help="Count optional parts as needed.")] = False,
+) -> None:
+    """Say what this machine lacks.
+
+    And how to get it. The exit code is 2 if something needed is missing.
+    """
+    from kmax.stages.doctor import examine
+
+    report = examine()
+    for line in report.lines():
+        typer.echo(line)
+    raise typer.Exit(0 if report.complete(strict) else 2)

@@ -1,0 +1,119 @@
+"""The `kmax` command: assembles the verbs, and turns faults into lines and exit codes.
+
+Exit codes: 0 done; 2 usage or bad input (one line per fault, no traceback); 75 out of the time budget, call
+again and it resumes; 130 Ctrl-C; 143 asked to end (SIGTERM). A bug of this project shows its traceback (1).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import Any
+
+import typer
+
+from kmax.cli import data, engines, files, metrics, params, report, runs, track
+from kmax.errors import InputError, OutOfTimeError
+
+EXIT_USAGE, EXIT_OUT_OF_TIME, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 75, 130, 143
+# What a machine can refuse: the fault of a disk or of permissions, not of this program.
+MACHINE_ERRORS = {
+    errno.ENOSPC: "the disk is full: free some space and call again",
+    errno.EDQUOT: "the disk quota is used up: free some space and call again",
+    errno.EFBIG: "the file is larger than this machine allows",
+    errno.EACCES: "no permission",
+    errno.EPERM: "no permission",
+    errno.EROFS: "the file system is read-only",
+    errno.EMFILE: "too many open files: raise `ulimit -n`",
+    errno.ENOMEM: "out of memory",
+    errno.EIO: "the disk cannot be read or written",
+    errno.ESTALE: "the network file system lost the file",
+}
+_USAGE_ERROR: Any = typer.BadParameter.__base__  # typer exports the leaves of click's errors, not UsageError
+
+app = typer.Typer(
+    name="kmax",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    help="""kMaX-DeepLab from raw data to tables. Every verb works alone and prints the path it wrote last.
+
+\b
+The stages of a run, in order:
+  kmax data download shapes_smoke && kmax data prepare shapes_smoke
+  kmax train shapes-smoke && kmax predict shapes-smoke
+  kmax evaluate shapes-smoke && kmax benchmark shapes-smoke
+  kmax report shapes-smoke
+
+Exit codes: 0 done, 2 bad usage or input, 75 out of time (call again to resume), 130 interrupted.""",
+)
+data.add_to(app)
+runs.add_to(app)
+files.add_to(app)
+metrics.add_to(app)
+report.add_to(app)
+params.add_to(app)
+track.add_to(app)
+engines.add_to(app)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and end the process with its exit code."""
+    signal.signal(signal.SIGTERM, _terminate)
+    sys.exit(call(arguments))
+
+
+def call(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; faults are printed to stderr."""
+    try:
+        code = typer.main.get_command(app).main(
+            args=list(sys.argv[1:] if arguments is None else arguments) or ["--help"],
+            prog_name="kmax",
+            standalone_mode=False,
+        )
+        code = code if isinstance(code, int) else 0
+        sys.stdout.flush()
+    except InputError as error:
+        return _say(EXIT_USAGE, error.lines())
+    except OutOfTimeError as error:
+        return _say(EXIT_OUT_OF_TIME, [str(error)])
+    except _USAGE_ERROR as error:
+        return _say(EXIT_USAGE, [_usage(error)])
+    except (KeyboardInterrupt, typer.Abort):
+        code = EXIT_INTERRUPTED
+    except BrokenPipeError:  # the reader of our output (`| head`) has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        if error.errno not in MACHINE_ERRORS:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        return _say(EXIT_USAGE, [f"{where}{MACHINE_ERRORS[error.errno]} ({error.strerror})"])
+    if code == EXIT_INTERRUPTED:
+        _say(code, ["interrupted; the same command continues where that is possible"])
+    return code
+
+
+def _say(code: int, lines: Sequence[str]) -> int:
+    for line in lines:
+        print(f"kmax: {line}", file=sys.stderr)
+    return code
+
+
+def _usage(error: Any) -> str:
+    command = error.ctx.command_path if error.ctx else "kmax"
+    return f"{' '.join(error.format_message().split())} (see `{command} --help`)"
+
+
+def _terminate(signum: int, frame: FrameType | None) -> None:
+    """SIGTERM unwinds like Ctrl-C, so that temporary files are removed; the trainer has its own handler."""
+    sys.exit(EXIT_TERMINATED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""`kmax report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the verb to the command."""
+    app.command()(report)
+
+
+def report(
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RUN]...", help="Runs or families; without any, the default selection."),
+    ] = None,
+    check: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Compare the tables with a published set in DIR.")
+    ] = None,
+    from_mlflow: Annotated[
+        bool, typer.Option("--from-mlflow", help="Read the measured figures from MLflow, not from files.")
+    ] = False,
+) -> None:
+    """Build tables, figures and the site.
+
+    Reads what was measured; writes reports/{tables,figures,site}.
+
+    \b
+    Examples:
+      kmax report
+      kmax report shapes-smoke
+      kmax report --check published
+    """
+    from kmax import stages
+
+    typer.echo(stages.report(runs or [], check=check, from_mlflow=from_mlflow))

@@ -1,0 +1,24 @@
+"""What the verbs do: each loads its run, calls the package that does the work, and records the outcome.
+
+The functions import what they need when they are called, so that `kmax --help` and small verbs stay quick.
+"""
+
+from kmax.stages.engines import record, restore
+from kmax.stages.evaluators import miou_files, pq_files
+from kmax.stages.reports import report, track_sync, track_ui
+from kmax.stages.runs import benchmark, evaluate, port, predict, train
+
+__all__ = [
+    "benchmark",
+    "evaluate",
+    "miou_files",
+    "port",
+    "pq_files",
+    "predict",
+    "record",
+    "report",
+    "restore",
+    "track_sync",
+    "track_ui",
+    "train",
+]
