@@ -1,0 +1,110 @@
+"""The event log of a run: a JSON object a line, appended under a kernel file lock by any number of processes.
+
+An event has an `id`, a `time` (milliseconds since 1970), the `stage`, a `child` (the MLflow child run that
+it belongs to) and a `kind` (`start`, `metrics`, `parameters`, `tags`, `dataset`, `artifact`, `weights`,
+`end`) with the fields of that kind.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+import os
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from kmax.errors import InputError
+
+Event = dict[str, Any]
+FILE_NAME = "events.jsonl"
+
+
+def append(path: Path, event: Mapping[str, Any]) -> None:
+    """Append one event, whole or not at all; `id` and `time` are added.
+
+    A line torn by a crash of an earlier writer is closed first, so it spoils no line but itself.
+
+    Raises:
+        InputError: the folder cannot be written or the disk is full.
+    """
+    stamped = {"id": uuid.uuid4().hex, "time": time.time_ns() // 1_000_000, **event}
+    line = json.dumps(stamped, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            size = os.fstat(descriptor).st_size
+            if size and os.pread(descriptor, 1, size - 1) != b"\n":
+                line = b"\n" + line
+            if os.write(descriptor, line) != len(line):
+                os.ftruncate(descriptor, size)
+                raise InputError(f"{path}: cannot be written: the disk is full")
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def read(path: Path, offset: int = 0) -> Iterator[tuple[Event, int]]:
+    """The complete events from byte `offset` on, each with the offset behind it; torn lines are skipped."""
+    try:
+        stream = open(path, "rb")  # noqa: SIM115 - closed by the with below
+    except FileNotFoundError:
+        return
+    with stream:
+        stream.seek(offset)
+        for line in stream:
+            if not line.endswith(b"\n"):
+                return
+            offset += len(line)
+            try:
+                event = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(event, dict) and "kind" in event:
+                yield event, offset
+
+
+def encode_number(value: float) -> float | str:
+    """A number for strict JSON, which knows no NaN or infinity: these become strings for `float`."""
+    value = float(value)
+    return value if math.isfinite(value) else str(value)
+
+
+def flatten(value: Any) -> tuple[dict[str, float], dict[str, str]]:
+    """Numbers and texts of a nested JSON value, each by its path (`pq/all/pq`).
+
+    Lists are left out (they are in the file itself), nulls too; truth values become texts.
+    """
+    numbers: dict[str, float] = {}
+    texts: dict[str, str] = {}
+
+    def visit(inner: Any, path: str) -> None:
+        match inner:
+            case dict():
+                for key, part in inner.items():
+                    visit(part, f"{path}/{key}" if path else str(key))
+            case bool():
+                texts[path] = str(inner).lower()
+            case int() | float():
+                numbers[path] = float(inner)
+            case str():
+                texts[path] = inner
+
+    visit(value, "")
+    return numbers, texts
+
+
+def flatten_parameters(value: Any, prefix: str = "") -> dict[str, str]:
+    """Resolved parameters as dotted keys and JSON values: `{"data.image_size": "[129, 129]"}`."""
+    if isinstance(value, Mapping):
+        flat: dict[str, str] = {}
+        for key, inner in value.items():
+            flat |= flatten_parameters(inner, f"{prefix}.{key}" if prefix else str(key))
+        return flat
+    return {prefix: value if isinstance(value, str) else json.dumps(value)}

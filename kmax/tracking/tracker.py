@@ -1,0 +1,197 @@
+"""Tracking a stage: events on disk, and a mirror process beside it that sends them to MLflow."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from kmax import config, files
+from kmax.errors import OutOfTimeError
+from kmax.tracking import events
+from kmax.tracking.identity import Identity, identify
+
+Stage = Literal["train", "port", "predict", "evaluate", "benchmark"]
+STAGE_SECTIONS: dict[str, tuple[str, ...]] = {
+    "train": (),
+    "port": (),
+    "predict": ("predict",),
+    "evaluate": ("predict", "evaluate"),
+    "benchmark": (),
+}
+MIRROR_CLOSE_SECONDS = 60.0
+
+
+class Tracker:
+    """What a stage tells about itself. Made by `track`; every call appends one event.
+
+    Args:
+        identity: whose state folder takes the events.
+        stage: which stage tells.
+        child: names the MLflow child run: the stage, and a digest where parameters of its own select it.
+    """
+
+    def __init__(self, identity: Identity, stage: str, child: str) -> None:
+        self.identity = identity
+        self.stage = stage
+        self.child = child
+        self.attempt = uuid.uuid4().hex
+        self.path = identity.state / events.FILE_NAME
+
+    def metrics(self, values: Mapping[str, float], step: int = 0, headline: bool = False) -> None:
+        """Log scalars at a training step (0 for results); `headline` shows them on the parent run too."""
+        encoded = {name: events.encode_number(value) for name, value in values.items()}
+        self._append("metrics", values=encoded, step=int(step), headline=headline)
+
+    def parameters(self, values: Mapping[str, Any]) -> None:
+        """Log parameters that are found out only now (device, ranks, derived batch)."""
+        self._append("parameters", values=events.flatten_parameters(values))
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        """Set tags; the last value counts."""
+        self._append("tags", values={key: str(value) for key, value in values.items()})
+
+    def dataset(self, name: str, digest: str, context: str = "") -> None:
+        """Name a dataset that the stage reads, by its digest; `context` is its use: the stage by default."""
+        self._append("dataset", name=name, digest=digest, context=context or self.stage)
+
+    def picture(self, path: Path, folder: str = "pictures") -> None:
+        """Log a picture as an artifact."""
+        self.artifact(path, folder)
+
+    def artifact(self, path: Path, folder: str = "") -> None:
+        """Log a small file as an artifact; its hash keeps a later file of that name from being sent."""
+        self._append("artifact", path=str(path), folder=folder, sha256=files.sha256(path))
+
+    def record(self, path: Path, prefix: str = "") -> None:
+        """Log a JSON result: the file as artifact, its numbers as metrics, its texts as tags `text/...`."""
+        numbers, texts = events.flatten(files.read_json(path, "result"))
+        place = f"{prefix}/" if prefix else ""
+        headline = {place + name: value for name, value in numbers.items() if "/per_" not in name}
+        detail = {place + name: value for name, value in numbers.items() if "/per_" in name}
+        self.metrics(headline, headline=True)
+        if detail:
+            self.metrics(detail)
+        self.tags({f"text/{place}{name}": text for name, text in texts.items() if "/per_" not in name})
+        self.artifact(path)
+
+    def weights(self, path: Path) -> None:
+        """Refer to a weight file by path and hash; it is never copied to the tracking store."""
+        self._append("weights", path=str(path), sha256=files.sha256(path))
+
+    def _append(self, kind: str, **fields: Any) -> None:
+        entry = {"stage": self.stage, "child": self.child, "attempt": self.attempt, "kind": kind, **fields}
+        events.append(self.path, entry)
+
+
+class SilentTracker(Tracker):
+    """The tracker of ranks other than 0: it tells nothing."""
+
+    def _append(self, kind: str, **fields: Any) -> None:
+        pass
+
+    def artifact(self, path: Path, folder: str = "") -> None:
+        """Nothing."""
+
+    def record(self, path: Path, prefix: str = "") -> None:
+        """Nothing."""
+
+    def weights(self, path: Path) -> None:
+        """Nothing."""
+
+
+@contextlib.contextmanager
+def track(run: config.Run, stage: Stage, *, identity: Identity | None = None) -> Iterator[Tracker]:
+    """Track one attempt of a stage: start, what the tracker is told, outputs, and how it ended.
+
+    On success the stage's declared outputs are recorded (`kmax.tracking.outputs`). MLflow is served by a
+    process of its own, so no call here waits for a database or a network; leaving waits for it for a bounded
+    time. On ranks other than 0 nothing is told.
+    """
+    identity = identity or identify(run)
+    sections = {name: getattr(run, name).model_dump(mode="json") for name in STAGE_SECTIONS[stage]}
+    child = f"{stage}-{files.digest(sections)[:8]}" if sections else stage
+    if rank() != 0:
+        yield SilentTracker(identity, stage, child)
+        return
+    tracker = Tracker(identity, stage, child)
+    tracker._append("start", **_introduction(run, identity, sections))
+    if identity.data_digest:
+        tracker.dataset(run.data.dataset, identity.data_digest)
+    mirror = _start_mirror(identity.state, stage, child)
+    status = "FAILED"
+    try:
+        yield tracker
+        from kmax.tracking.outputs import record_outputs
+
+        record_outputs(tracker)
+        status = "FINISHED"
+    except OutOfTimeError:
+        status = "SCHEDULED"
+        raise
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    finally:
+        tracker._append("end", status=status)
+        _close_mirror(mirror, identity.state)
+
+
+def rank() -> int:
+    """Rank of this process among those of its stage (torchrun's, else SLURM's)."""
+    return int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0)
+
+
+def _introduction(run: config.Run, identity: Identity, sections: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a start event: all that a mirror needs to make the parent and child runs."""
+    parameters = run.model_dump(mode="json", exclude={"run", "description", "predict", "evaluate"})
+    return {
+        "run": identity.run,
+        "digest": identity.digest,
+        "description": run.description,
+        "parameters": events.flatten_parameters({k: v for k, v in parameters.items() if v is not None}),
+        "stage_parameters": events.flatten_parameters(sections),
+        "identity": {
+            "parameters_digest": identity.parameters_digest,
+            "data_digest": identity.data_digest,
+            "weights_digest": identity.weights_digest,
+            "commit": identity.commit,
+        },
+    }
+
+
+def mirror_wanted() -> bool:
+    """Whether events go to MLflow: it is installed and KMAX_TRACKING is not `off`."""
+    return os.environ.get("KMAX_TRACKING") != "off" and importlib.util.find_spec("mlflow") is not None
+
+
+def _start_mirror(state: Path, stage: str, child: str) -> subprocess.Popen[bytes] | None:
+    if not mirror_wanted():
+        return None
+    command = [sys.executable, "-m", "kmax.tracking.mirror_process", str(state), stage, child]
+    # A session of its own: Ctrl-C is for the stage, whose end closes the mirror's standard input.
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)
+
+
+def _close_mirror(mirror: subprocess.Popen[bytes] | None, state: Path) -> None:
+    """Let the mirror send the rest, for a bounded time; what it cannot send stays for `kmax track sync`."""
+    if mirror is None:
+        return
+    if mirror.stdin:
+        mirror.stdin.close()
+    try:
+        mirror.wait(timeout=MIRROR_CLOSE_SECONDS)
+    except subprocess.TimeoutExpired:
+        mirror.kill()
+        mirror.wait()
+        advice = "send them with: kmax track sync"
+        print(
+            f"warning: tracking is slow; events are kept in {state / events.FILE_NAME}; {advice}",
+            file=sys.stderr,
+        )
