@@ -1,0 +1,46 @@
+"""How cluster centres gather pixels: the paper's central comparison, as one exchangeable part.
+
+Each form turns mask logits into weights of the sum over pixels that updates the centres (kMaX-DeepLab, arXiv
+2207.04044, section 3.2). Shapes: B images, N clusters, P pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from kmax.errors import unknown_name
+
+Weights = Callable[[Tensor], Tensor]
+
+
+def kmeans(logits: Tensor) -> Tensor:
+    """Each pixel goes to its best cluster (equation 7): one-hot over clusters, without gradient."""
+    with torch.no_grad():
+        return torch.zeros_like(logits).scatter_(1, logits.argmax(1, keepdim=True), 1.0)
+
+
+def cmt(logits: Tensor) -> Tensor:
+    """Each pixel is shared among clusters: softmax over clusters (CMT-DeepLab, arXiv 2206.08948)."""
+    return logits.softmax(1)
+
+
+def softmax(logits: Tensor) -> Tensor:
+    """Each cluster looks over all pixels: softmax over pixels, the usual cross-attention (equation 3)."""
+    return logits.softmax(2)
+
+
+FORMS: dict[str, Weights] = {"kmeans": kmeans, "cmt": cmt, "softmax": softmax}
+
+
+def cross_attention(name: str) -> Weights:
+    """The form called `name`: a function from logits [B, N, P] to weights [B, N, P].
+
+    Raises:
+        InputError: there is no such form.
+    """
+    if name not in FORMS:
+        raise unknown_name("cross_attention", name, FORMS, "create_model")
+    return FORMS[name]

@@ -1,0 +1,193 @@
+"""Weights as safetensors files that tell what they are: constructor arguments and categories in the metadata.
+
+Nothing is allocated before the file's header agrees with the network that its metadata names.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from kmax.config import Category, Parameters, PositiveInt, Size
+from kmax.errors import InputError
+from kmax.files import atomic_path
+from kmax.model.create import create_model
+from kmax.model.kmax import KMaX
+
+ENCODER = "pixel_encoder."
+FORMAT = "1"
+
+
+class _Arguments(Parameters):
+    """Arguments of `create_model` as a file carries them."""
+
+    name: str
+    num_classes: PositiveInt
+    image_size: Size
+    flavour: str
+    num_clusters: PositiveInt
+    decoder_stages: PositiveInt
+    cross_attention: str
+    drop_path: float
+    backbone_drop_path: float
+
+
+@dataclass(frozen=True)
+class ModelMetadata:
+    """What a weight file says about itself.
+
+    Attributes:
+        arguments: of `kmax.create_model`.
+        categories: classes in the order of the network's outputs; void, the last output, is not among them.
+        extra: whatever the writer added, as JSON values.
+    """
+
+    arguments: dict[str, Any]
+    categories: list[Category]
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+def save_model(model: KMaX, path: Path, categories: list[Category], **extra_metadata: Any) -> None:
+    """Write weights and metadata to `path`, atomically.
+
+    Args:
+        model: its `state_dict` is written, on whatever device it is.
+        path: of the safetensors file.
+        categories: classes in the order of the network's outputs, without void.
+        extra_metadata: JSON values to keep in the file.
+
+    Raises:
+        InputError: `path` cannot be written, or the categories do not fit the model.
+    """
+    wanted = model.arguments["num_classes"]
+    if len(categories) != wanted:
+        raise InputError(
+            f"{path}: the model has {wanted} classes, but there are {len(categories)} categories"
+        )
+    metadata = {
+        "kmax_format": FORMAT,
+        "arguments": json.dumps(model.arguments),
+        "categories": json.dumps([category.model_dump() for category in categories]),
+        "extra": json.dumps(extra_metadata, allow_nan=False),
+    }
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    with atomic_path(path) as temporary:
+        try:
+            save_file(tensors, temporary, metadata=metadata)
+        except SafetensorError as error:  # the library's way to report a full disk
+            raise InputError(f"{path}: cannot be written: {error}") from error
+        temporary.chmod(0o644)
+
+
+def load_model(path: Path) -> tuple[KMaX, ModelMetadata]:
+    """Build the model that `path` describes, with its weights, in evaluation mode on the CPU.
+
+    Raises:
+        InputError: the file is missing, damaged, not one of ours, or contradicts itself.
+    """
+    metadata = read_metadata(path)
+    try:
+        with torch.device("meta"):
+            model = create_model(
+                **{**metadata.arguments, "image_size": tuple(metadata.arguments["image_size"])}
+            )
+    except InputError as error:
+        raise InputError([f"{path}: {fault}" for fault in error.faults]) from error
+    _check_shapes(path, _header_shapes(path), model.state_dict())
+    model.to_empty(device="cpu")
+    model.load_state_dict(_read_tensors(path))
+    return model.eval(), metadata
+
+
+def load_weights(model: KMaX, path: Path) -> None:
+    """Load the tensors of `path` into `model`: all of them, or those of the pixel encoder if it has no others.
+
+    Raises:
+        InputError: the file is missing or damaged, or its tensors do not fit.
+    """
+    shapes = _header_shapes(path)
+    state = model.state_dict()
+    if shapes and all(name.startswith(ENCODER) for name in shapes):
+        state = {name: tensor for name, tensor in state.items() if name.startswith(ENCODER)}
+    _check_shapes(path, shapes, state)
+    model.load_state_dict(_read_tensors(path), strict=False)
+
+
+def read_metadata(path: Path) -> ModelMetadata:
+    """The metadata alone, without the weights.
+
+    Raises:
+        InputError: the file is missing, damaged or not one of ours.
+    """
+    with _open(path) as stream:
+        raw = stream.metadata() or {}
+    if "kmax_format" not in raw:
+        raise InputError(
+            f"{path}: no kmax model: its metadata lack the constructor's arguments; port it first"
+        )
+    if raw["kmax_format"] != FORMAT:
+        raise InputError(
+            f"{path}: format {raw['kmax_format']!r:.40} is unknown (this version reads {FORMAT})"
+        )
+    try:
+        arguments = _Arguments.model_validate(json.loads(raw["arguments"])).model_dump()
+        categories = TypeAdapter(list[Category]).validate_python(json.loads(raw["categories"]))
+        extra = TypeAdapter(dict[str, Any]).validate_python(json.loads(raw["extra"]))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"])) or "it"
+        raise InputError(f"{path}: metadata are damaged: {key}: {first['msg']}") from error
+    except (KeyError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: metadata are damaged: {error}") from error
+    if len(categories) != arguments["num_classes"]:
+        raise InputError(
+            f"{path}: metadata contradict themselves: {arguments['num_classes']} classes, "
+            f"{len(categories)} categories"
+        )
+    return ModelMetadata(arguments, categories, extra)
+
+
+def _open(path: Path) -> Any:
+    try:
+        return safe_open(path, framework="pt")
+    except FileNotFoundError:
+        raise InputError(f"{path}: weights not found") from None
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: no readable safetensors file: {error}") from error
+
+
+def _header_shapes(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Shape and type of every tensor, from the header alone."""
+    with _open(path) as stream:
+        slices = {name: stream.get_slice(name) for name in stream.keys()}  # noqa: SIM118 - no mapping
+        return {name: (tuple(part.get_shape()), part.get_dtype()) for name, part in slices.items()}
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    with _open(path) as stream:
+        return {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 - no mapping
+
+
+def _check_shapes(
+    path: Path, shapes: Mapping[str, tuple[tuple[int, ...], str]], state: Mapping[str, Tensor]
+) -> None:
+    faults = [f"{path}: tensor '{name}' is missing" for name in state if name not in shapes]
+    faults += [f"{path}: tensor '{name}' is none of the model's" for name in shapes if name not in state]
+    for name in state.keys() & shapes.keys():
+        shape, dtype = shapes[name]
+        wanted = tuple(state[name].shape)
+        if shape != wanted:
+            faults.append(f"{path}: tensor '{name}' has shape {list(shape)}, the model {list(wanted)}")
+        elif dtype != "F32":
+            faults.append(f"{path}: tensor '{name}' has type {dtype}, the model F32")
+    if faults:
+        raise InputError(sorted(faults))

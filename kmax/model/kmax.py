@@ -1,0 +1,151 @@
+"""kMaX-DeepLab: k-means Mask Transformer (Yu et al., ECCV 2022, arXiv 2207.04044), assembled.
+
+Sizes come from `sizes`, the differences of the two originals from `flavour`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kmax.errors import InputError
+from kmax.model.flavour import Flavour
+from kmax.model.norm import BatchNorm
+from kmax.model.output import Output
+from kmax.model.pixel_decoder import PixelDecoder
+from kmax.model.pixel_encoder import TimmEncoder
+from kmax.model.predictor import Predictor
+from kmax.model.semantic_head import DirectSemanticHead, PyramidSemanticHead
+from kmax.model.sizes import ModelSize, PixelDecoderSize
+from kmax.model.transformer_decoder import TransformerDecoder
+
+STRIDES = (32, 16, 8, 4, 2)
+
+
+class KMaX(nn.Module):
+    """The whole network; made by `kmax.create_model`.
+
+    Attributes:
+        arguments: what `kmax.create_model` was called with, as JSON values: enough to build the same network.
+        image_size: (height, width) that the network was made for; others are fine where position tables allow.
+
+    Args:
+        size: numbers of all parts.
+        flavour: choices of the original.
+        num_classes: K, without void.
+        image_size: (height, width) of the images.
+        num_clusters: N.
+        decoder_stages: 4; or 5 as on Cityscapes, which also means the semantic head at stride 32.
+        cross_attention: form of the cluster update.
+        drop_path: drop rate of the transformer decoder's residual updates.
+        backbone_drop_path: largest drop rate in the pixel encoder.
+        arguments: kept as the attribute.
+    """
+
+    def __init__(
+        self,
+        size: ModelSize,
+        flavour: Flavour,
+        *,
+        num_classes: int,
+        image_size: tuple[int, int],
+        num_clusters: int,
+        decoder_stages: int,
+        cross_attention: str,
+        drop_path: float,
+        backbone_drop_path: float,
+        arguments: dict[str, Any],
+    ) -> None:
+        super().__init__()
+        self.arguments = arguments
+        self.image_size = image_size
+        self.flavour = flavour
+        self.decoder_size = PixelDecoderSize(size.pixel_decoder.stages[:decoder_stages])
+        self.decoder_stages = decoder_stages
+
+        self.pixel_encoder = TimmEncoder(size.encoder, backbone_drop_path)
+        coarsest_first = list(self.pixel_encoder.channels[::-1])
+        self.pixel_decoder = PixelDecoder(
+            coarsest_first[:decoder_stages], self.decoder_size, flavour.bottleneck_dilation
+        )
+        pixel_channels = self.pixel_decoder.out_channels
+        transformer = size.transformer
+        self.transformer_decoder = TransformerDecoder(
+            pixel_channels[:3],
+            transformer,
+            num_clusters,
+            num_classes,
+            cross_attention,
+            drop_path,
+            flavour.clamp_squared_norm,
+        )
+        self.predictor = Predictor(
+            pixel_channels[-1],
+            transformer.channels,
+            transformer.embedding_channels,
+            num_classes,
+            flavour.clamp_squared_norm,
+        )
+        semantic_head = DirectSemanticHead if decoder_stages == 5 else PyramidSemanticHead
+        os32, _, os8, os4 = coarsest_first[:4]
+        self.semantic_head = semantic_head((os32, os8, os4), size.semantic, num_classes)
+        for module in self.modules():
+            if isinstance(module, BatchNorm):
+                module.biased_moving_variance = flavour.biased_moving_variance
+        self.check_image_size(image_size, "create_model")
+
+    def forward(self, images: Tensor, semantic: bool = False) -> Output:
+        """Predict masks and classes.
+
+        Args:
+            images: float32 [B, 3, H, W] in [-1, 1], both sides odd.
+            semantic: run the auxiliary semantic head too; in training it always runs.
+
+        Raises:
+            InputError: wrong shape, dtype or size of `images`.
+        """
+        self._check_images(images)
+        features = self.pixel_encoder(images)[::-1]  # coarsest first
+        pixels = self.pixel_decoder(features[: self.decoder_stages])
+        mask_centers, class_centers, auxiliary = self.transformer_decoder(pixels[:3])
+        final = self.predictor(pixels[-1], mask_centers, class_centers)
+        semantic_logits = self._semantic(features) if semantic or self.training else None
+        return Output(final.class_logits, final.mask_logits, final.pixel_features, semantic_logits, auxiliary)
+
+    def _semantic(self, features: list[Tensor]) -> Tensor:
+        os32, _, os8, os4 = features[:4]
+        if self.flavour.semantic_reads_activated:
+            os8, os4 = self.pixel_encoder.activation(os8), self.pixel_encoder.activation(os4)
+        return self.semantic_head(os32, os8, os4)  # type: ignore[no-any-return]
+
+    def check_image_size(self, image_size: tuple[int, int], where: str) -> None:
+        """Raise InputError unless images of this (height, width) can go through."""
+        height, width = image_size
+        if height % 2 == 0 or width % 2 == 0 or min(height, width) < 3:
+            odd = f"{height + 1 - height % 2}x{width + 1 - width % 2}"
+            raise InputError(f"{where}: image size {height}x{width}: both sides must be odd; pad to {odd}")
+        for stride, stage in zip(STRIDES, self.decoder_size.stages, strict=False):
+            if stage.axial and math.ceil(max(height, width) / stride) > stage.axial.span:
+                largest = stage.axial.span * stride - 1
+                raise InputError(
+                    f"{where}: image size {height}x{width} exceeds what the position tables allow; "
+                    f"the longer side can be {largest} at most"
+                )
+
+    def _check_images(self, images: Tensor) -> None:
+        if images.dim() != 4 or images.shape[1] != 3:
+            raise InputError(f"images: shape [B, 3, H, W] is wanted, not {list(images.shape)}")
+        if images.dtype != torch.float32:
+            raise InputError(f"images: float32 in [-1, 1] is wanted, not {images.dtype}")
+        self.check_image_size((images.shape[2], images.shape[3]), "images")
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of the parameters that weight decay leaves alone: norms, biases, position tables, centres."""
+        return {
+            name
+            for name, parameter in self.named_parameters()
+            if parameter.dim() <= 1 or name.endswith((".embeddings", "cluster_centers"))
+        }

@@ -1,0 +1,152 @@
+"""Normalisation layers: batch norm whose statistics are shared between ranks, and layer norm over channels.
+
+Torch's own synchronised batch norm needs CUDA; this one runs on CPU (gloo) and CUDA (nccl) alike.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+EPSILON = 1e-3
+MOMENTUM = 0.01
+
+
+class BatchNorm(nn.Module):
+    """Batch norm over dimension 1 of [B, C, ...], with statistics over the images of all ranks.
+
+    In training mode, with torch.distributed initialised and more than one rank, mean and variance are those of the
+    union of all ranks' inputs, which may differ in size. Every rank must then call its layers in the same order.
+    Gradients of inputs are those of the union too; gradients of weight and bias are this rank's share (data-parallel
+    training adds or averages them over ranks).
+
+    Args:
+        channels: C.
+        biased_moving_variance: the moving variance takes the batch variance over n (True), or over n - 1 (False).
+            Normalisation itself always divides by n.
+        eps: added to the variance.
+        momentum: share of the new batch in the moving statistics.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(
+        self,
+        channels: int,
+        biased_moving_variance: bool = False,
+        eps: float = EPSILON,
+        momentum: float = MOMENTUM,
+    ) -> None:
+        super().__init__()
+        self.channels = channels
+        self.biased_moving_variance = biased_moving_variance
+        self.eps = eps
+        self.momentum = momentum
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise x [B, C, ...]; the result has the shape of x."""
+        if not self.training:
+            return F.batch_norm(
+                x, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps
+            )
+        if _world_size() > 1:
+            out, mean, variance, count = cast(
+                tuple[Tensor, Tensor, Tensor, Tensor],
+                _SharedBatchNorm.apply(x, self.weight, self.bias, self.eps),  # type: ignore[no-untyped-call]
+            )
+            self._move(mean, variance, count)
+            return out
+        # The functional form refuses a single value per channel (pooled features of one image) and moves the
+        # variance over n - 1 only, so statistics are taken from the operator itself.
+        out, mean, inverse_std = torch.native_batch_norm(
+            x, self.weight, self.bias, None, None, True, self.momentum, self.eps
+        )
+        with torch.no_grad():
+            variance = (inverse_std.float().pow(-2) - self.eps).clamp_(min=0.0)
+            self._move(mean, variance, x.numel() // self.channels)
+        return out
+
+    @torch.no_grad()
+    def _move(self, mean: Tensor, variance: Tensor, count: int | Tensor) -> None:
+        """Update the moving statistics by the batch's mean and biased variance of `count` values."""
+        if not self.biased_moving_variance:
+            unbiased = (
+                count / (count - 1).clamp(min=1) if isinstance(count, Tensor) else count / max(count - 1, 1)
+            )
+            variance = variance * unbiased
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
+        self.running_var.lerp_(variance.to(self.running_var.dtype), self.momentum)
+
+    def extra_repr(self) -> str:
+        """Channels and constants, for printing."""
+        return f"{self.channels}, eps={self.eps}, momentum={self.momentum}"
+
+
+def _world_size() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+class _SharedBatchNorm(torch.autograd.Function):
+    """Batch norm by the statistics of all ranks; one gather forward, one sum backward."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, ...]:
+        axes = [0, *range(2, x.dim())]
+        channels = x.shape[1]
+        local_variance, local_mean = torch.var_mean(x.float(), dim=axes, correction=0)
+        local_count = torch.full_like(local_mean[:1], x.numel() // channels)
+        local = torch.cat([local_mean, local_variance, local_count])
+        gathered = [torch.empty_like(local) for _ in range(dist.get_world_size())]
+        dist.all_gather(gathered, local)
+        means, variances, counts = (
+            torch.stack(gathered).double().split([channels, channels, 1], dim=1)
+        )  # per rank
+        count = counts.sum()
+        mean = (counts * means).sum(0) / count
+        variance = (counts * (variances + (means - mean).square())).sum(0) / count
+        mean, variance, count = mean.float(), variance.float(), count.float()
+        inverse_std = torch.rsqrt(variance + eps)
+        ctx.save_for_backward(x, weight, mean, inverse_std, count)
+        ctx.mark_non_differentiable(mean, variance, count)
+        out = F.batch_norm(x, mean, variance, weight, bias, training=False, eps=eps)
+        return out, mean, variance, count
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, mean, inverse_std, count = ctx.saved_tensors
+        grad = grads[0].float()
+        axes = [0, *range(2, x.dim())]
+        shape = [1, -1] + [1] * (x.dim() - 2)
+        normalised = (x.float() - mean.view(shape)) * inverse_std.view(shape)
+        grad_bias = grad.sum(axes)
+        grad_weight = (grad * normalised).sum(axes)
+        sums = torch.stack([grad_bias, grad_weight])
+        dist.all_reduce(sums)
+        mean_grad, mean_grad_normalised = sums / count
+        grad_x = (grad - mean_grad.view(shape) - normalised * mean_grad_normalised.view(shape)) * (
+            weight.float() * inverse_std
+        ).view(shape)
+        return grad_x.to(x.dtype), grad_weight.to(weight.dtype), grad_bias.to(weight.dtype), None
+
+
+class ChannelLayerNorm(nn.Module):
+    """Layer norm over the channels of each pixel of [B, C, H, W], with eps 1e-6."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise x [B, C, H, W]."""
+        x = F.layer_norm(x.permute(0, 2, 3, 1), (x.shape[1],), self.weight, self.bias, eps=1e-6)
+        return x.permute(0, 3, 1, 2)

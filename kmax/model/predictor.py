@@ -1,0 +1,80 @@
+"""Heads that turn pixels and cluster centres into masks and classes.
+
+Shapes: B images, N clusters, C channels, D embedding channels, K classes, h w pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from kmax.model.layers import ConvBN, LinearBN, l2_normalize
+from kmax.model.norm import BatchNorm
+
+HEAD_STD = 0.01
+MASK_NORM_SCALE = 0.1
+VOID_PRIOR = 0.9
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Masks and classes of one place in the network.
+
+    Attributes:
+        class_logits: [B, N, K+1], void last.
+        mask_logits: [B, N, h, w].
+        pixel_features: [B, D, h, w], of length 1.
+    """
+
+    class_logits: Tensor
+    mask_logits: Tensor
+    pixel_features: Tensor
+
+
+class Predictor(nn.Module):
+    """Pixel head, mask head and class head, with the product of the first two as mask logits.
+
+    Args:
+        pixel_channels: of the pixel features.
+        channels: of the cluster centres, and inside the pixel head.
+        embedding_channels: D.
+        num_classes: K, without void.
+        clamp_squared_norm: see `Flavour`.
+    """
+
+    def __init__(
+        self,
+        pixel_channels: int,
+        channels: int,
+        embedding_channels: int,
+        num_classes: int,
+        clamp_squared_norm: bool,
+    ) -> None:
+        super().__init__()
+        self.clamp_squared_norm = clamp_squared_norm
+        self.pixel_head = nn.Sequential(
+            ConvBN(pixel_channels, pixel_channels, 5, depthwise=True, act=True),
+            ConvBN(pixel_channels, channels, act=True),
+            ConvBN(channels, embedding_channels, bias=True, std=HEAD_STD),
+        )
+        self.mask_head = LinearBN(channels, embedding_channels)
+        self.class_head = nn.Linear(channels, num_classes + 1)
+        torch.nn.init.trunc_normal_(self.class_head.weight, std=HEAD_STD, a=-2 * HEAD_STD, b=2 * HEAD_STD)
+        nn.init.zeros_(self.class_head.bias)
+        self.mask_norm = BatchNorm(1)  # one channel, shared by the clusters
+        nn.init.constant_(self.mask_norm.weight, MASK_NORM_SCALE)
+        # Most clusters are void, so void starts with probability 0.9. The constant is no weight of the checkpoints.
+        self.void_logit = math.log(num_classes * VOID_PRIOR / (1.0 - VOID_PRIOR))
+
+    def forward(self, pixels: Tensor, mask_centers: Tensor, class_centers: Tensor) -> Prediction:
+        """Predict from pixels [B, C', h, w] and cluster centres [B, N, C] for masks and for classes."""
+        pixel_features = l2_normalize(self.pixel_head(pixels), self.clamp_squared_norm)
+        mask_logits = torch.einsum("bnd,bdhw->bnhw", self.mask_head(mask_centers), pixel_features)
+        mask_logits = self.mask_norm(mask_logits.unsqueeze(1)).squeeze(1)
+        class_logits = self.class_head(class_centers)
+        void = torch.zeros_like(class_logits[0, 0])
+        void[-1] = self.void_logit
+        return Prediction(class_logits + void, mask_logits, pixel_features)

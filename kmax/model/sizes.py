@@ -1,0 +1,114 @@
+"""The sizes of the models: all that tells one from another is numbers here.
+
+`widths` are the base widths of the pixel decoder; a stage's output has four times as many channels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class EncoderSize:
+    """A timm network as pixel encoder.
+
+    Attributes:
+        timm_name: name of the network in timm.
+        activation: what its stages leave out at their end: "none" when they return activated features.
+        options: further arguments of timm's constructor.
+    """
+
+    timm_name: str
+    activation: str
+    options: tuple[tuple[str, bool | float | str], ...] = ()
+
+
+@dataclass(frozen=True)
+class AxialSize:
+    """Heads of axial attention, and the longest axis that its position tables allow."""
+
+    heads: int
+    span: int
+
+
+@dataclass(frozen=True)
+class StageSize:
+    """A stage of the pixel decoder: blocks of axial attention, or bottlenecks where `axial` is None."""
+
+    width: int
+    blocks: int
+    axial: AxialSize | None
+
+
+@dataclass(frozen=True)
+class PixelDecoderSize:
+    """The stages, coarsest first."""
+
+    stages: tuple[StageSize, ...]
+
+
+@dataclass(frozen=True)
+class TransformerSize:
+    """The k-means transformer decoder.
+
+    Attributes:
+        channels: of cluster centres and of projected pixels.
+        key_channels: of the self-attention, over all heads; values have `channels`.
+        heads: of the self-attention.
+        ffn_channels: hidden channels of the feed-forward network.
+        embedding_channels: of the space where pixels and cluster centres are compared.
+        layers: number of layers at strides 32, 16 and 8.
+    """
+
+    channels: int
+    key_channels: int
+    heads: int
+    ffn_channels: int
+    embedding_channels: int
+    layers: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class SemanticSize:
+    """The auxiliary semantic head.
+
+    Attributes:
+        channels: throughout.
+        low_level_channels: of the projected features of stride 8 and stride 4.
+        rates: dilations of the pyramid.
+    """
+
+    channels: int
+    low_level_channels: tuple[int, int]
+    rates: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """One model, all parts."""
+
+    encoder: EncoderSize
+    pixel_decoder: PixelDecoderSize
+    transformer: TransformerSize
+    semantic: SemanticSize
+
+
+SIZES = {
+    # For CPU demos and tests: learns the generated shapes in minutes.
+    "kmax_tiny": ModelSize(
+        encoder=EncoderSize("resnet10t", activation="none", options=(("zero_init_last", False),)),
+        pixel_decoder=PixelDecoderSize(
+            stages=(
+                StageSize(width=64, blocks=1, axial=AxialSize(heads=4, span=65)),
+                StageSize(width=32, blocks=1, axial=AxialSize(heads=4, span=65)),
+                StageSize(width=24, blocks=1, axial=None),
+                StageSize(width=16, blocks=1, axial=None),
+                StageSize(width=8, blocks=1, axial=None),
+            )
+        ),
+        transformer=TransformerSize(
+            channels=96, key_channels=48, heads=4, ffn_channels=256, embedding_channels=64, layers=(2, 2, 2)
+        ),
+        semantic=SemanticSize(channels=48, low_level_channels=(16, 8), rates=(6, 12, 18)),
+    ),
+}
