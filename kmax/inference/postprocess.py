@@ -1,8 +1,8 @@
 """Mask-wise panoptic post-processing: from class and mask logits to a map of segments (paper, section 3.3).
 
-Masks compete per pixel by a softmax over the clusters. Clusters whose class is confident are pasted on an empty
-canvas from the most to the least confident; a mask that has lost too large a share of its pixels to earlier
-ones is dropped, and segments of one stuff class are merged. The two originals agree on that and differ in:
+Masks compete per pixel by a softmax over the clusters. Clusters whose class is confident are pasted on an
+empty canvas from the most to the least confident; a mask that has lost too large a share of its pixels to
+earlier ones is dropped, and segments of one stuff class are merged. The originals agree on that; they differ:
 
 ==================  =======================================  ==============================================
 choice              "tf" (deeplab2)                          "torch" (bytedance/kmax-deeplab)
@@ -32,7 +32,7 @@ from kmax.config import Predict
 
 Size2 = tuple[int, int]
 Flavour = Literal["tf", "torch"]
-# Rows of the enlarged logits that go through the softmax at a time: bounds the memory beside the logits themselves.
+# Elements that go through the softmax at a time: bounds the memory beside the enlarged logits themselves.
 SOFTMAX_CHUNK_ELEMENTS = 2**24
 
 
@@ -123,7 +123,7 @@ def to_original_logits(
 
 
 def resize_labels(labels: NDArray[np.int32], size: Size2) -> NDArray[np.int32]:
-    """Nearest-neighbour resize of [H, W] with aligned corners, halves rounded up, as TensorFlow's legacy operator."""
+    """Nearest resize of [H, W] with aligned corners, halves rounded up, as TensorFlow's legacy operator."""
     rows, columns = (_nearest(old, new) for old, new in zip(labels.shape, size, strict=True))
     return labels[rows[:, None], columns]
 
@@ -160,7 +160,7 @@ def paste(masks: Tensor, overlap_threshold: float) -> Tensor:
 def _softmax_of(logits: Tensor, kept: Tensor) -> Tensor:
     """Probability of the clusters `kept` [M] in the softmax of [N, H, W] over N, a band of rows at a time."""
     rows = max(1, SOFTMAX_CHUNK_ELEMENTS // (logits.shape[0] * logits.shape[2]))
-    return torch.cat([band.softmax(0)[kept] for band in logits.split(rows, dim=1)], dim=1)
+    return torch.cat([band.softmax(0)[kept] for band in torch.split(logits, rows, dim=1)], dim=1)
 
 
 def _mask_scores(probabilities: Tensor, pixel_threshold: float) -> Tensor:

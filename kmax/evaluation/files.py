@@ -1,0 +1,339 @@
+"""Ground truth and predictions in COCO panoptic format, read as the official evaluator reads them.
+
+The official evaluator silently accepts some odd input; what it accepts is accepted here too, so that the
+numbers agree, but each kind of oddity is told once. What it dies of becomes one clear line per fault.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kmax.data.panoptic import read_map
+from kmax.errors import InputError
+from kmax.evaluation.pairs import VOID, Pairs, count_pairs
+from kmax.files import read_json
+
+ImageId = int | str
+
+
+@dataclass(frozen=True)
+class CategoryFacts:
+    """What the metrics need to know of a category."""
+
+    id: int
+    name: str
+    isthing: bool
+
+
+class Oddities:
+    """Accepted oddities by kind: how often, and the first of each."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, tuple[int, str]] = {}
+
+    def add(self, kind: str, example: str) -> None:
+        """Count one more oddity of this kind."""
+        count, first = self._found.get(kind, (0, example))
+        self._found[kind] = (count + 1, first)
+
+    def merge(self, other: Oddities) -> None:
+        """Add what another found later."""
+        for kind, (count, first) in other._found.items():
+            ours, example = self._found.get(kind, (0, first))
+            self._found[kind] = (ours + count, example)
+
+    def lines(self) -> list[str]:
+        """One line per kind."""
+        return [
+            f"{kind} ({first})" if count == 1 else f"{kind} ({count} times, first: {first})"
+            for kind, (count, first) in self._found.items()
+        ]
+
+
+@dataclass(frozen=True)
+class ImagePair:
+    """One image's ground truth and prediction, before the maps are read.
+
+    The two segment lists hold each id once, the later entry of equal ids at the place of the first.
+    """
+
+    image_id: ImageId
+    truth_path: Path
+    predicted_path: Path
+    truth_segments: list[dict[str, Any]]
+    predicted_segments: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Matchable:
+    """One image, read: pixel counts of the pairs, and the segments of both sides as columns.
+
+    Attributes:
+        pairs: over ids of the two maps.
+        truth_ids, truth_classes, truth_areas, truth_crowd: [G]; class -1 if its category is unknown; area as
+            the JSON states it (nan where it does not).
+        predicted_ids, predicted_classes: [P].
+    """
+
+    image_id: ImageId
+    pairs: Pairs
+    truth_ids: NDArray[np.int64]
+    truth_classes: NDArray[np.int64]
+    truth_areas: NDArray[np.float64]
+    truth_crowd: NDArray[np.bool_]
+    predicted_ids: NDArray[np.int64]
+    predicted_classes: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class PanopticFiles:
+    """Ground truth and predictions of a split, matched by image id."""
+
+    categories: list[CategoryFacts]
+    images: list[ImagePair]
+    oddities: Oddities = field(default_factory=Oddities)
+
+
+def open_files(
+    truth_json: Path,
+    truth_dir: Path,
+    predicted_json: Path,
+    predicted_dir: Path,
+    image_ids: Container[ImageId] | None = None,
+) -> PanopticFiles:
+    """Read both JSON files and match their images.
+
+    Args:
+        image_ids: the only images to evaluate; None: all of the ground truth.
+
+    Raises:
+        InputError: a missing folder or file, JSON of another shape, an image without prediction.
+    """
+    faults = [
+        f"{folder}: folder of the {what} PNGs not found"
+        for folder, what in ((truth_dir, "ground truth"), (predicted_dir, "predicted"))
+        if not Path(folder).is_dir()
+    ]
+    if faults:
+        raise InputError(faults)
+    oddities = Oddities()
+    truth = _json_object(truth_json, "ground truth JSON", ("categories", "annotations"))
+    predicted = _json_object(predicted_json, "prediction JSON", ("annotations",))
+    categories = _categories(truth["categories"], truth_json, oddities)
+    predictions: dict[ImageId, dict[str, Any]] = {}
+    for entry in _annotations(predicted, predicted_json):
+        if entry["image_id"] in predictions:
+            oddities.add(
+                "predictions: two entries for one image, the last wins", f"image {entry['image_id']}"
+            )
+        predictions[entry["image_id"]] = entry
+    images, seen = [], set()
+    for entry in _annotations(truth, truth_json):
+        image_id = entry["image_id"]
+        if image_ids is not None and image_id not in image_ids:
+            continue
+        if image_id in seen:
+            oddities.add("ground truth: an image is listed twice and counts twice", f"image {image_id}")
+        seen.add(image_id)
+        prediction = predictions.get(image_id)
+        if prediction is None:
+            faults.append(
+                f"{predicted_json}: image {image_id}: no prediction{_same_text(image_id, predictions)}"
+            )
+            continue
+        images.append(
+            ImagePair(
+                image_id,
+                Path(truth_dir) / entry["file_name"],
+                Path(predicted_dir) / prediction["file_name"],
+                _unique_segments(entry, truth_json, "ground truth", oddities),
+                _unique_segments(prediction, predicted_json, "predictions", oddities),
+            )
+        )
+    if faults:
+        raise InputError(faults)
+    for image_id in predictions.keys() - seen:
+        oddities.add("predictions: an image that the ground truth lacks is ignored", f"image {image_id}")
+    return PanopticFiles(categories, images, oddities)
+
+
+def read_pair(pair: ImagePair, classes: dict[int, int], oddities: Oddities) -> Matchable:
+    """Read the two maps of one image and check them as the official evaluator does.
+
+    Args:
+        classes: category id -> index.
+
+    Raises:
+        InputError: unreadable PNG, sizes or ids that disagree, unknown predicted category, missing keys.
+    """
+    truth, predicted = read_map(pair.truth_path), read_map(pair.predicted_path)
+    if truth.shape != predicted.shape:
+        raise InputError(
+            f"{pair.predicted_path}: image {pair.image_id}: {predicted.shape[1]}x{predicted.shape[0]} "
+            f"pixels, but the ground truth has {truth.shape[1]}x{truth.shape[0]}"
+        )
+    pairs = count_pairs(truth, predicted)
+    faults = _prediction_faults(pair, pairs, classes)
+    for segment in pair.truth_segments:
+        faults.extend(
+            f"{pair.truth_path}: image {pair.image_id}: ground truth segment {segment['id']}: "
+            f"'{key}' is missing in the JSON"
+            for key in ("category_id", "iscrowd")
+            if key not in segment
+        )
+    if faults:
+        raise InputError(faults)
+    matchable = Matchable(
+        pair.image_id,
+        pairs,
+        np.array([s["id"] for s in pair.truth_segments], np.int64),
+        np.array([classes.get(s["category_id"], -1) for s in pair.truth_segments], np.int64),
+        np.array([s.get("area", np.nan) for s in pair.truth_segments], np.float64),
+        np.array([s["iscrowd"] == 1 for s in pair.truth_segments], np.bool_),
+        np.array([s["id"] for s in pair.predicted_segments], np.int64),
+        np.array([classes[s["category_id"]] for s in pair.predicted_segments], np.int64),
+    )
+    _note_oddities(pair, matchable, oddities)
+    return matchable
+
+
+def _prediction_faults(pair: ImagePair, pairs: Pairs, classes: dict[int, int]) -> list[str]:
+    where = f"{pair.predicted_path}: image {pair.image_id}"
+    in_map = set(pairs.predicted.tolist())
+    in_json = {segment["id"] for segment in pair.predicted_segments}
+    faults = [
+        f"{where}: segment {i} is in the PNG, not in the JSON" for i in sorted(in_map - in_json - {VOID})
+    ]
+    for segment in pair.predicted_segments:
+        if segment["id"] not in in_map:
+            faults.append(
+                f"{where}: segment {segment['id']} (category {segment.get('category_id')}) is in the JSON, "
+                "but has no pixels in the PNG"
+            )
+        elif segment.get("category_id") not in classes:
+            faults.append(f"{where}: segment {segment['id']}: unknown category {segment.get('category_id')}")
+    return faults
+
+
+def _note_oddities(pair: ImagePair, image: Matchable, oddities: Oddities) -> None:
+    areas = dict.fromkeys(image.truth_ids.tolist(), 0)
+    for number, pixels in zip(image.pairs.truth.tolist(), image.pairs.pixels.tolist(), strict=True):
+        if number in areas:
+            areas[number] += pixels
+        elif number != VOID:
+            oddities.add(
+                "ground truth: a PNG id without JSON entry", f"image {pair.image_id} segment {number}"
+            )
+    for number, area in zip(image.truth_ids.tolist(), image.truth_areas.tolist(), strict=True):
+        where = f"image {pair.image_id} segment {number}"
+        if not areas[number]:
+            oddities.add("ground truth: a JSON segment without pixels counts as missed", where)
+        elif areas[number] != area:
+            oddities.add("ground truth: JSON area differs from the pixels, and the JSON area is used", where)
+    for segment, index in zip(pair.truth_segments, image.truth_classes.tolist(), strict=True):
+        if index < 0:
+            oddities.add(
+                "ground truth: a segment of an unknown category counts nowhere",
+                f"image {pair.image_id} segment {segment['id']} category {segment['category_id']}",
+            )
+    crowds = image.truth_classes[image.truth_crowd]
+    if len(np.unique(crowds)) < len(crowds):
+        oddities.add(
+            "ground truth: several crowd segments of one category, only the last forgives false positives",
+            f"image {pair.image_id}",
+        )
+    if VOID in image.predicted_ids:
+        oddities.add("predictions: id 0 is listed, so void counts as a segment", f"image {pair.image_id}")
+
+
+def _json_object(path: Path, what: str, keys: tuple[str, ...]) -> dict[str, Any]:
+    value = read_json(path, what)
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: {what}: not a JSON object")
+    faults = [f"{path}: {what}: '{key}' is missing or not a list" for key in keys if not _is_list(value, key)]
+    if faults:
+        raise InputError(faults)
+    return value
+
+
+def _is_list(value: dict[str, Any], key: str) -> bool:
+    return isinstance(value.get(key), list) and all(isinstance(entry, dict) for entry in value[key])
+
+
+def _categories(entries: list[dict[str, Any]], path: Path, oddities: Oddities) -> list[CategoryFacts]:
+    faults = [
+        f"{path}: categories[{index}]: '{key}' is missing or not a number"
+        for index, entry in enumerate(entries)
+        for key in ("id", "isthing")
+        if not isinstance(entry.get(key), int)
+    ]
+    if faults:
+        raise InputError(faults)
+    categories: dict[int, CategoryFacts] = {}
+    for entry in entries:
+        if entry["id"] in categories:
+            oddities.add("ground truth: a category is listed twice, the last wins", f"category {entry['id']}")
+        name = str(entry.get("name", entry["id"]))
+        categories[entry["id"]] = CategoryFacts(entry["id"], name, entry["isthing"] == 1)
+    if not categories:
+        raise InputError(f"{path}: no categories")
+    return list(categories.values())
+
+
+def _annotations(value: dict[str, Any], path: Path) -> list[dict[str, Any]]:
+    """The annotations, each with a usable image id, file name and list of segments with ids."""
+    faults = []
+    for index, entry in enumerate(value["annotations"]):
+        where = f"{path}: annotations[{index}]"
+        if type(entry.get("image_id")) not in (int, str):
+            faults.append(f"{where}: 'image_id' is missing or neither a number nor a text")
+        elif not isinstance(entry.get("file_name"), str):
+            faults.append(f"{where} (image {entry['image_id']}): 'file_name' is missing or no text")
+        elif not _is_list(entry, "segments_info"):
+            faults.append(f"{where} (image {entry['image_id']}): 'segments_info' is missing or not a list")
+        else:
+            faults.extend(_segment_faults(entry, where))
+    if faults:
+        raise InputError(faults)
+    return value["annotations"]  # type: ignore[no-any-return]
+
+
+def _segment_faults(entry: dict[str, Any], where: str) -> list[str]:
+    faults = []
+    for number, segment in enumerate(entry["segments_info"]):
+        here = f"{where} (image {entry['image_id']}): segments_info[{number}]"
+        if type(segment.get("id")) is not int or not 0 <= segment["id"] < 2**24:
+            faults.append(f"{here}: 'id' is {segment.get('id')!r:.40}, not a number in 0..{2**24 - 1}")
+        elif type(segment.get("category_id", 0)) is not int:
+            faults.append(f"{here}: segment {segment['id']}: category_id is not a whole number")
+        elif type(segment.get("area", 0)) not in (int, float):
+            faults.append(f"{here}: segment {segment['id']}: area is not a number")
+    return faults
+
+
+def _unique_segments(
+    entry: dict[str, Any], path: Path, side: str, oddities: Oddities
+) -> list[dict[str, Any]]:
+    segments: dict[int, dict[str, Any]] = {}
+    for segment in entry["segments_info"]:
+        if segment["id"] in segments:
+            where = f"image {entry['image_id']} segment {segment['id']}"
+            oddities.add(f"{side}: two entries of one segment id, the last wins", where)
+        segments[segment["id"]] = segment
+    return list(segments.values())
+
+
+def _same_text(image_id: ImageId, predictions: dict[ImageId, Any]) -> str:
+    """Advice where only the type of the id differs."""
+    other: ImageId = str(image_id)
+    if isinstance(image_id, str):
+        other = int(image_id) if image_id.isdecimal() else image_id
+    if other in predictions and other != image_id:
+        return f" (there is one for {other!r}; ids must have the same type, here {type(image_id).__name__})"
+    return ""

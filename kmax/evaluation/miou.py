@@ -1,0 +1,141 @@
+"""Mean intersection over union of the semantic maps that panoptic maps imply: a pixel has its segment's class.
+
+Void pixels of the ground truth are left out; a void prediction on a labelled pixel is a miss. Crowd segments
+are ordinary pixels of their class. The mean goes over the classes that occur in ground truth or prediction
+(the convention of Cityscapes and mmsegmentation).
+
+Legend of shapes: I images, C categories.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kmax.evaluation.files import CategoryFacts, ImageId, Matchable, open_files
+from kmax.evaluation.pairs import VOID
+from kmax.evaluation.stream import read_all
+
+EVALUATOR = "kmax mean IoU of panoptic maps"
+VERSION = "1"
+
+
+@dataclass(frozen=True)
+class PixelCounts:
+    """Pixels per image and category, or any sums of them: float64 [..., C], whole numbers.
+
+    Attributes:
+        intersection: labelled and predicted as the category.
+        truth: labelled as the category.
+        predicted: predicted as the category on labelled pixels.
+    """
+
+    intersection: NDArray[np.float64]
+    truth: NDArray[np.float64]
+    predicted: NDArray[np.float64]
+
+    def union(self) -> NDArray[np.float64]:
+        """Pixels labelled or predicted as the category [..., C]."""
+        return self.truth + self.predicted - self.intersection
+
+    def iou(self) -> NDArray[np.float64]:
+        """Intersection over union [..., C]; nan where the category does not occur."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(self.union() > 0, self.intersection / self.union(), np.nan)
+
+
+@dataclass(frozen=True)
+class MiouResult:
+    """Mean IoU of a split; `per_image` has counts [I, C], `warnings` the accepted odd input."""
+
+    categories: list[CategoryFacts]
+    image_ids: list[ImageId]
+    per_image: PixelCounts
+    warnings: list[str]
+
+    def counts(self) -> PixelCounts:
+        """Counts over all images [C]."""
+        images = self.per_image
+        return PixelCounts(*(a.sum(0) for a in (images.intersection, images.truth, images.predicted)))
+
+    def to_json(self) -> dict[str, Any]:
+        """The mean (None where nothing occurs), the number of classes in it, and IoU and pixels per class."""
+        counts = self.counts()
+        iou = counts.iou()
+        occurs = ~np.isnan(iou)
+        columns = zip(iou, counts.intersection, counts.truth, counts.predicted, strict=True)
+        return {
+            "evaluator": EVALUATOR,
+            "version": VERSION,
+            "average": "classes in ground truth or prediction",
+            "miou": float(iou[occurs].mean()) if occurs.any() else None,
+            "n": int(occurs.sum()),
+            "per_class": {
+                str(category.id): {
+                    "iou": None if np.isnan(value) else float(value),
+                    "intersection": int(intersection),
+                    "truth": int(truth),
+                    "predicted": int(predicted),
+                }
+                for category, (value, intersection, truth, predicted) in zip(
+                    self.categories, columns, strict=True
+                )
+            },
+        }
+
+
+def count_pixels(image: Matchable, num_categories: int) -> PixelCounts:
+    """Pixel counts of one image [C]; ground truth of an unknown category counts as void."""
+    truth = _classes_of(image.pairs.truth, image.truth_ids, image.truth_classes)
+    predicted = _classes_of(image.pairs.predicted, image.predicted_ids, image.predicted_classes)
+    truth[image.pairs.truth == VOID] = -1
+    labelled = truth >= 0
+    pixels = image.pairs.pixels
+
+    def total(classes: NDArray[np.int64], chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
+        return np.bincount(classes[chosen], pixels[chosen], minlength=num_categories).astype(np.float64)
+
+    return PixelCounts(
+        intersection=total(truth, labelled & (truth == predicted)),
+        truth=total(truth, labelled),
+        predicted=total(predicted, labelled & (predicted >= 0)),
+    )
+
+
+def _classes_of(
+    wanted: NDArray[np.int64], ids: NDArray[np.int64], classes: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """The class of each wanted id; -1 where `ids` does not list it."""
+    table = dict(zip(ids.tolist(), classes.tolist(), strict=True))
+    return np.array([table.get(number, -1) for number in wanted.tolist()], np.int64)
+
+
+def collect(
+    categories: list[CategoryFacts],
+    image_ids: list[ImageId],
+    counts: Sequence[PixelCounts],
+    warnings: list[str],
+) -> MiouResult:
+    """The result over images whose counts [C] are given in order."""
+
+    def stack(name: str) -> NDArray[np.float64]:
+        rows = [getattr(c, name) for c in counts]
+        return np.stack(rows) if rows else np.zeros((0, len(categories)))
+
+    per_image = PixelCounts(*(stack(name) for name in ("intersection", "truth", "predicted")))
+    return MiouResult(categories, image_ids, per_image, warnings)
+
+
+def evaluate_files(
+    gt_json: Path, gt_dir: Path, pred_json: Path, pred_dir: Path, workers: int = 1, strict: bool = False
+) -> MiouResult:
+    """Mean IoU of predictions in COCO panoptic format; arguments and errors as `pq.evaluate_files`."""
+    files = open_files(gt_json, gt_dir, pred_json, pred_dir)
+    num_categories = len(files.categories)
+    counts = read_all(files, lambda image: count_pixels(image, num_categories), workers, strict)
+    return collect(files.categories, [i.image_id for i in files.images], counts, files.oddities.lines())

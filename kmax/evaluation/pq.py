@@ -1,0 +1,213 @@
+"""Panoptic quality (Kirillov et al., CVPR 2019), equal to the official panopticapi.
+
+A predicted and a ground truth segment of one category match when their IoU exceeds 0.5, void pixels left out
+of the union. Per category, over all images: SQ = sum of IoU / TP, RQ = TP / (TP + FP/2 + FN/2), PQ = SQ x RQ;
+groups are means over the categories that occur.
+
+Legend of shapes: I images, C categories, G P segments of the ground truth and of the prediction of one image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kmax.errors import InputError
+from kmax.evaluation.files import CategoryFacts, ImageId, Matchable, open_files
+from kmax.evaluation.pairs import VOID
+from kmax.evaluation.stream import read_all
+
+EVALUATOR = "kmax panoptic quality (panopticapi rules)"
+VERSION = "1"
+GROUPS: dict[str, bool | None] = {"all": None, "things": True, "stuff": False}
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Sums per image and category, or any sums of them: float64 [..., C], whole numbers but for `iou_sum`."""
+
+    iou_sum: NDArray[np.float64]
+    tp: NDArray[np.float64]
+    fp: NDArray[np.float64]
+    fn: NDArray[np.float64]
+
+    def scores(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """PQ, SQ and RQ per category [..., C]; 0 where the category does not occur or has no match."""
+        occurring = self.tp + 0.5 * self.fp + 0.5 * self.fn
+        with np.errstate(divide="ignore", invalid="ignore"):
+            pq = np.where(occurring > 0, self.iou_sum / occurring, 0.0)
+            sq = np.where(self.tp > 0, self.iou_sum / self.tp, 0.0)
+            rq = np.where(occurring > 0, self.tp / occurring, 0.0)
+        return pq, sq, rq
+
+    def occurs(self) -> NDArray[np.bool_]:
+        """Whether each category has any segment [..., C]."""
+        return (self.tp + self.fp + self.fn) > 0
+
+
+@dataclass(frozen=True)
+class PQResult:
+    """Panoptic quality of a split.
+
+    Attributes:
+        per_image: counts [I, C].
+        warnings: odd input that was accepted, one line per kind.
+    """
+
+    categories: list[CategoryFacts]
+    image_ids: list[ImageId]
+    per_image: Counts
+    warnings: list[str]
+
+    def counts(self) -> Counts:
+        """Counts over all images [C]."""
+        images = self.per_image
+        return Counts(*(a.sum(0) for a in (images.iou_sum, images.tp, images.fp, images.fn)))
+
+    def members(self, group: str) -> NDArray[np.bool_]:
+        """Which categories belong to the group "all", "things" or "stuff" [C]."""
+        wanted = GROUPS[group]
+        return np.array([wanted is None or category.isthing == wanted for category in self.categories])
+
+    def group(self, name: str) -> dict[str, float | int | None]:
+        """PQ, SQ, RQ (fractions; None in an empty group) and the number of categories that occur."""
+        counts = self.counts()
+        chosen = self.members(name) & counts.occurs()
+        n = int(chosen.sum())
+        scores: list[float | None] = [float(s[chosen].mean()) if n else None for s in counts.scores()]
+        return {"pq": scores[0], "sq": scores[1], "rq": scores[2], "n": n}
+
+    def to_json(self) -> dict[str, Any]:
+        """Scores of the groups and per category."""
+        counts = self.counts()
+        columns = zip(*counts.scores(), counts.iou_sum, counts.tp, counts.fp, counts.fn, strict=True)
+        return {
+            "evaluator": EVALUATOR,
+            "version": VERSION,
+            **{name: self.group(name) for name in GROUPS},
+            "per_category": {
+                str(category.id): {
+                    "pq": float(pq),
+                    "sq": float(sq),
+                    "rq": float(rq),
+                    "iou_sum": float(iou_sum),
+                    "tp": int(tp),
+                    "fp": int(fp),
+                    "fn": int(fn),
+                }
+                for category, (pq, sq, rq, iou_sum, tp, fp, fn) in zip(self.categories, columns, strict=True)
+            },
+        }
+
+
+def match(image: Matchable, num_categories: int) -> Counts:
+    """Match the segments of one image; counts are [C].
+
+    Raises:
+        InputError: a ground truth area that the match needs is missing or makes a union empty.
+    """
+    # Rows: ground truth segments, then void. A void segment that is listed has pixels in both.
+    overlap = np.zeros((len(image.truth_ids) + 1, len(image.predicted_ids)), np.int64)
+    _fill(overlap[:-1], image, image.truth_ids)
+    _fill(overlap[-1:], image, np.array([VOID]))
+    areas = np.zeros(len(image.predicted_ids), np.int64)
+    columns, known = _positions(image.predicted_ids, image.pairs.predicted)
+    np.add.at(areas, columns[known], image.pairs.pixels[known])
+
+    same = image.truth_classes[:, None] == image.predicted_classes[None]
+    same &= ~image.truth_crowd[:, None] & (overlap[:-1] > 0)
+    truth, predicted = same.nonzero()
+    shared = overlap[truth, predicted]
+    union = areas[predicted] + image.truth_areas[truth] - shared - overlap[-1, predicted]
+    for index in np.flatnonzero(np.isnan(union) | (union == 0)).tolist():
+        segment, area = image.truth_ids[truth[index]], image.truth_areas[truth[index]]
+        raise InputError(
+            f"image {image.image_id}: ground truth segment {segment}: impossible area {area} in the JSON"
+        )
+    iou = shared / union
+    matched = iou > 0.5
+    truth, predicted, iou = truth[matched], predicted[matched], iou[matched]
+
+    missed = ~image.truth_crowd & (image.truth_classes >= 0)
+    missed[truth] = False
+    # Only one crowd segment per category is remembered: the last.
+    crowd_row = np.full(num_categories + 1, -1)
+    crowds = np.flatnonzero(image.truth_crowd)
+    crowd_row[image.truth_classes[crowds]] = crowds
+    forgiven = overlap[-1].copy()
+    row = crowd_row[image.predicted_classes]
+    has_crowd = row >= 0
+    forgiven[has_crowd] += overlap[row[has_crowd], np.flatnonzero(has_crowd)]
+    spurious = ~(forgiven / np.maximum(areas, 1) > 0.5)
+    spurious[predicted] = False
+
+    def per_category(
+        classes: NDArray[np.int64], weights: NDArray[np.float64] | None = None
+    ) -> NDArray[np.float64]:
+        return np.bincount(classes, weights, minlength=num_categories).astype(np.float64)
+
+    classes = image.truth_classes[truth]
+    return Counts(
+        iou_sum=per_category(classes, iou),
+        tp=per_category(classes),
+        fp=per_category(image.predicted_classes[spurious]),
+        fn=per_category(image.truth_classes[missed]),
+    )
+
+
+def _fill(overlap: NDArray[np.int64], image: Matchable, truth_ids: NDArray[np.int64]) -> None:
+    rows, known_row = _positions(truth_ids, image.pairs.truth)
+    columns, known_column = _positions(image.predicted_ids, image.pairs.predicted)
+    known = known_row & known_column
+    overlap[rows[known], columns[known]] = image.pairs.pixels[known]
+
+
+def _positions(
+    ids: NDArray[np.int64], wanted: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Where each wanted id stands in `ids` (distinct, any order), and whether it does."""
+    if not len(ids):
+        return np.zeros(len(wanted), np.int64), np.zeros(len(wanted), np.bool_)
+    order = np.argsort(ids)
+    place = np.minimum(np.searchsorted(ids, wanted, sorter=order), len(ids) - 1)
+    position = order[place]
+    return position, ids[position] == wanted
+
+
+def collect(
+    categories: list[CategoryFacts], image_ids: list[ImageId], counts: Sequence[Counts], warnings: list[str]
+) -> PQResult:
+    """The result over images whose counts [C] are given in order."""
+
+    def stack(name: str) -> NDArray[np.float64]:
+        rows = [getattr(c, name) for c in counts]
+        return np.stack(rows) if rows else np.zeros((0, len(categories)))
+
+    return PQResult(
+        categories, image_ids, Counts(*(stack(n) for n in ("iou_sum", "tp", "fp", "fn"))), warnings
+    )
+
+
+def evaluate_files(
+    gt_json: Path, gt_dir: Path, pred_json: Path, pred_dir: Path, workers: int = 1, strict: bool = False
+) -> PQResult:
+    """Panoptic quality of predictions in COCO panoptic format.
+
+    Args:
+        gt_json, gt_dir: ground truth JSON and folder of its PNGs.
+        pred_json, pred_dir: the same of the predictions.
+        workers: threads that read and match images.
+        strict: refuse odd input that the official evaluator silently accepts, instead of warning.
+
+    Raises:
+        InputError: what panopticapi raises on, one line per fault naming image, segment and category.
+    """
+    files = open_files(gt_json, gt_dir, pred_json, pred_dir)
+    num_categories = len(files.categories)
+    counts = read_all(files, lambda image: match(image, num_categories), workers, strict)
+    return collect(files.categories, [i.image_id for i in files.images], counts, files.oddities.lines())
