@@ -13,6 +13,9 @@ GtDir = Annotated[Path, typer.Option(help="Folder of the ground truth's PNG file
 PredJson = Annotated[Path, typer.Option(help="Panoptic JSON of the predictions.")]
 PredDir = Annotated[Path, typer.Option(help="Folder of the predictions' PNG files.")]
 Out = Annotated[Path | None, typer.Option(help="JSON file to write the figures to.")]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Refuse odd input that the official evaluator silently accepts.")
+]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -21,7 +24,14 @@ def add_to(app: typer.Typer) -> None:
 
 
 @group.command()
-def pq(gt_json: GtJson, gt_dir: GtDir, pred_json: PredJson, pred_dir: PredDir, out: Out = None) -> None:
+def pq(
+    gt_json: GtJson,
+    gt_dir: GtDir,
+    pred_json: PredJson,
+    pred_dir: PredDir,
+    out: Out = None,
+    strict: Strict = False,
+) -> None:
     """Panoptic quality.
 
     PQ, SQ and RQ, for all, things and stuff.
@@ -34,12 +44,19 @@ def pq(gt_json: GtJson, gt_dir: GtDir, pred_json: PredJson, pred_dir: PredDir, o
     """
     from kmax import stages
 
-    typer.echo(stages.pq_files(gt_json, gt_dir, pred_json, pred_dir, out))
+    typer.echo(stages.pq_files(gt_json, gt_dir, pred_json, pred_dir, out=out, strict=strict))
 
 
 @group.command()
-def miou(gt_json: GtJson, gt_dir: GtDir, pred_json: PredJson, pred_dir: PredDir, out: Out = None) -> None:
+def miou(
+    gt_json: GtJson,
+    gt_dir: GtDir,
+    pred_json: PredJson,
+    pred_dir: PredDir,
+    out: Out = None,
+    strict: Strict = False,
+) -> None:
     """Mean intersection over union."""
     from kmax import stages
 
-    typer.echo(stages.miou_files(gt_json, gt_dir, pred_json, pred_dir, out))
+    typer.echo(stages.miou_files(gt_json, gt_dir, pred_json, pred_dir, out=out, strict=strict))

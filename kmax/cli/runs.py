@@ -40,8 +40,8 @@ def train(
         str | None,
         typer.Option(
             metavar="TIME",
-            help="Save and end with exit code 75 after this time: seconds, or 90s, 45m, 12h.",
-            envvar="KMAX_TIME_BUDGET",
+            help="Save and end with exit code 75 after this time: seconds, or 90s, 45m, 12h. "
+            "The environment variable KMAX_TIME_BUDGET (seconds) does the same.",
         ),
     ] = None,
 ) -> None:

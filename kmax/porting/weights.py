@@ -64,7 +64,8 @@ def fetch_weights(name: str) -> Path:
                 f" for '{name}': the file is damaged, or another version; nothing was kept"
             )
         tensors = read_tensors(source, entry.format)
-    metadata = {
+        inherited = read_metadata(source) if entry.format == "safetensors" else {}
+    metadata = inherited | {
         "source": _where(entry),
         "sha256": entry.sha256,
         "format": entry.format,

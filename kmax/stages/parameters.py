@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ import yaml
 from kmax import files, paths
 from kmax.config import Dataset, Parameters, Run, WeightsFile, load
 from kmax.errors import InputError
+from kmax.families import contradictions
+from kmax.families import read as read_families
 from kmax.runs import load_run, run_names
 
 SCHEMAS: dict[str, type[Parameters]] = {"run": Run, "dataset": Dataset, "weights": WeightsFile}
@@ -46,29 +48,28 @@ def check() -> int:
         InputError: one line per fault in any of them.
     """
     faults: list[str] = []
-    count = 0
     datasets = sorted((paths.PARAMS / "datasets").glob("*.yaml"))
     for path in datasets:
-        count += 1
-        faults += _faults(Dataset, path)
+        faults += _faults(lambda path=path: load(Dataset, path))
     weights: set[str] = set()
     if paths.WEIGHTS_FILE.exists():
-        count += 1
-        faults += _faults(WeightsFile, paths.WEIGHTS_FILE)
-        if not faults:
-            weights = set(load(WeightsFile, paths.WEIGHTS_FILE).weights)
-    known = {path.stem for path in datasets}
+        faults += _faults(lambda: weights.update(load(WeightsFile, paths.WEIGHTS_FILE).weights))
+    family_faults = _faults(read_families)
+    faults += family_faults
     for name in run_names():
-        count += 1
-        try:
-            faults += _dangling(load_run(name), known, weights)
-        except InputError as error:
-            faults += error.faults
+        run_faults = _faults(lambda name=name: load_run(name))
+        faults += run_faults
+        if not run_faults:
+            run = load_run(name)
+            faults += _dangling(run, {path.stem for path in datasets}, weights)
+            faults += [] if family_faults else contradictions(run)
+    if not family_faults:
+        listed = {run for family in read_families().families.values() for run in family.runs}
+        absent = sorted(listed - set(run_names()))
+        faults += [f"{paths.RUNS_FILE}: run '{name}' has no file {paths.run_file(name)}" for name in absent]
     if faults:
         raise InputError(faults)
-    if not count:
-        raise InputError(f"{paths.PARAMS.resolve()}: no parameter files; call kmax in the project's folder")
-    return count
+    return len(datasets) + len(run_names()) + paths.WEIGHTS_FILE.exists() + 1
 
 
 def schema(kind: str, out: Path | None) -> str:
@@ -80,9 +81,9 @@ def schema(kind: str, out: Path | None) -> str:
     return str(out)
 
 
-def _faults(model: type[Parameters], path: Path) -> list[str]:
+def _faults(read: Callable[[], object]) -> list[str]:
     try:
-        load(model, path)
+        read()
     except InputError as error:
         return error.faults
     return []

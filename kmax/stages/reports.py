@@ -11,10 +11,16 @@ def report(runs: list[str], *, check: Path | None = None, from_mlflow: bool = Fa
 
 
 def track_sync(runs: list[str]) -> str:
-    """Backfill MLflow from the recorded events."""
-    raise NotImplementedError
+    """Backfill MLflow from the recorded events; says how many events each state folder sent."""
+    from kmax.tracking.sync import sync
+
+    sent = sync(runs)
+    lines = [f"{name}: {count} events sent" for name, count in sorted(sent.items())]
+    return "\n".join(lines) or "no run has recorded events"
 
 
 def track_ui(port: int) -> None:
     """Run the MLflow UI until Ctrl-C."""
-    raise NotImplementedError
+    from kmax.tracking.ui import serve
+
+    serve(port)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kmax.errors import InputError
 from kmax.runs import load_run
 
 if TYPE_CHECKING:
     from kmax.config import Run
+    from kmax.tracking.tracker import Stage, Tracker
 
 SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -40,65 +42,46 @@ def train(name: str, *, fresh: bool = False, time_budget: str | None = None) -> 
 def port(name: str) -> Path:
     """Port stage."""
     run = load_run(name)
-    from kmax.files import read_json
-    from kmax.paths import port_report
     from kmax.porting import port_run
 
-    with _tracked(run, "port") as tracker:
-        path = port_run(run)
-        counts = read_json(port_report(name), "report of the port")["counts"]
-        tracker.metrics({f"port/{fate}": float(count) for fate, count in counts.items()}, step=0)
-    return path
+    with _tracked(run, "port"):
+        return port_run(run)
 
 
 def predict(name: str) -> Path:
-    """Predict stage; its pictures are tracked."""
+    """Predict stage."""
     run = load_run(name)
     from kmax.inference.predictor import predict_run
 
-    with _tracked(run, "predict") as tracker:
-        path = predict_run(run)
-        for picture in sorted(path.glob("pictures/*/*.png")):
-            tracker.picture(picture)
-    return path
+    with _tracked(run, "predict"):
+        return predict_run(run)
 
 
 def evaluate(name: str) -> Path:
-    """Evaluate stage; every figure of metrics.json is tracked."""
+    """Evaluate stage; the run's identity goes into metrics.json."""
     run = load_run(name)
     from kmax.evaluation.run import evaluate_run
-    from kmax.files import read_json
+    from kmax.tracking.identity import identify
+    from kmax.tracking.tracker import track
 
-    with _tracked(run, "evaluate") as tracker:
-        path = evaluate_run(run)
-        tracker.metrics(_figures(read_json(path, "metrics")), step=0)
-    return path
+    identity = identify(run)
+    known = ("digest", "parameters_digest", "weights_digest", "commit")
+    with track(run, "evaluate", identity=identity):
+        return evaluate_run(run, {key: getattr(identity, key) for key in known})
 
 
 def benchmark(name: str) -> Path:
     """Benchmark stage."""
     run = load_run(name)
-    from kmax.files import read_json
     from kmax.inference.benchmark import benchmark_run
 
-    with _tracked(run, "benchmark") as tracker:
-        path = benchmark_run(run)
-        tracker.metrics(_figures(read_json(path, "speed figures")), step=0)
-    return path
+    with _tracked(run, "benchmark"):
+        return benchmark_run(run)
 
 
-def _tracked(run: Run, stage: str) -> Any:
+def _tracked(run: Run, stage: Stage) -> AbstractContextManager[Tracker]:
+    """The stage's tracker, which also records the declared outputs when the stage succeeds."""
     from kmax.tracking.identity import identify
     from kmax.tracking.tracker import track
 
     return track(run, stage, identity=identify(run))
-
-
-def _figures(value: Any, prefix: str = "") -> dict[str, float]:
-    """The numbers of a JSON value, named by their keys joined with slashes."""
-    if isinstance(value, bool) or value is None or isinstance(value, str | list):
-        return {}
-    if isinstance(value, dict):
-        inner = [_figures(item, f"{prefix}/{key}" if prefix else str(key)) for key, item in value.items()]
-        return {key: figure for figures in inner for key, figure in figures.items()}
-    return {prefix: float(value)}

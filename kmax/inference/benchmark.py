@@ -1,0 +1,188 @@
+"""Size and speed of a model: parameters, FLOPs, latency, memory.
+
+Latency is the median of several calls after a warm-up, of one image at a time, in fp32: of the forward pass,
+and end to end from the decoded image to the panoptic map. FLOPs count matrix products and convolutions, two
+for each multiply-add.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.flop_counter import FlopCounterMode
+
+from kmax import config, files, paths
+from kmax.data.loader import network_input
+from kmax.inference.postprocess import maskwise
+from kmax.model.io import load_model
+from kmax.model.kmax import KMaX
+
+WARM_UP_CALLS = 2
+MIN_CALLS, MAX_CALLS = 3, 20
+ENOUGH_SECONDS = 10.0
+
+
+def benchmark_run(run: config.Run) -> Path:
+    """Benchmark stage: measure the run's model, alone on its device; writes `speed.json`.
+
+    Raises:
+        InputError: the run has no model yet.
+    """
+    model, metadata = load_model(paths.model(run.run))
+    isthing = torch.tensor([category.isthing for category in metadata.categories])
+    figures = benchmark_model(model, isthing, run.predict)
+    files.write_json(paths.speed(run.run), {"run": run.run, "model": run.model.name, **figures})
+    return paths.speed(run.run)
+
+
+def benchmark_model(model: KMaX, isthing: torch.Tensor, predict: config.Predict) -> dict[str, Any]:
+    """Measure a model at the image size that it was made for.
+
+    Args:
+        model: is put on the GPU where there is one, and into evaluation mode.
+        isthing: bool [K].
+        predict: thresholds of the post-processing.
+
+    Returns:
+        Parameters, flops and multiply_adds of one forward pass, times in seconds, memory in bytes (at rest and
+        at the peak of a forward pass: of the process on CPU, of torch's allocator on GPU), and the machine.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = model.to(device).eval()
+    rgb = picture(model.image_size)
+    images, content = network_input(rgb, model.image_size)
+    images = images[None].to(device)
+
+    def forward() -> Any:
+        return model(images)
+
+    def end_to_end() -> Any:
+        tensor, content_size = network_input(rgb, model.image_size)
+        output = model(tensor[None].to(device))
+        return maskwise(
+            output.class_logits[0],
+            output.mask_logits[0],
+            input_size=model.image_size,
+            content_size=content_size,
+            original_size=(rgb.shape[0], rgb.shape[1]),
+            isthing=isthing,
+            predict=predict,
+            flavour=model.arguments["flavour"],
+        )
+
+    with torch.inference_mode():
+        flops = count_flops(forward)
+        memory = peak_memory(forward, device)
+        times = {"forward": measure(forward, device), "end_to_end": measure(end_to_end, device)}
+    return {
+        "image_size": list(model.image_size),
+        "content_size": list(content),
+        "batch_size": 1,
+        "precision": "fp32",
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "flops": flops,
+        "multiply_adds": flops // 2,
+        "seconds": times,
+        "memory": memory,
+        "machine": machine(device),
+    }
+
+
+def picture(image_size: tuple[int, int]) -> NDArray[np.uint8]:
+    """A smooth picture of aspect 3:4 that fills the width or height of the input; always the same."""
+    height, width = image_size
+    height, width = min(height, round(width * 0.75)), min(width, round(height / 0.75))
+    rng = np.random.default_rng(0)
+    coarse = torch.from_numpy(rng.random((1, 3, 9, 12), dtype=np.float32)) * 255
+    smooth = torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 255)
+    return smooth[0].permute(1, 2, 0).numpy().astype(np.uint8)
+
+
+def count_flops(call: Callable[[], Any]) -> int:
+    """FLOPs of one call."""
+    with FlopCounterMode(display=False) as counter:
+        call()
+    return int(counter.get_total_flops())
+
+
+def measure(call: Callable[[], Any], device: torch.device) -> dict[str, float]:
+    """Seconds of one call: median, fastest and slowest of 3 to 20 calls (about 10 seconds of them)."""
+    times: list[float] = []
+    calls = 0
+    while len(times) < MIN_CALLS or (sum(times) < ENOUGH_SECONDS and len(times) < MAX_CALLS):
+        _wait(device)
+        start = time.perf_counter()
+        call()
+        _wait(device)
+        calls += 1
+        if calls > WARM_UP_CALLS:
+            times.append(time.perf_counter() - start)
+    return {
+        "median": statistics.median(times),
+        "fastest": min(times),
+        "slowest": max(times),
+        "calls": len(times),
+    }
+
+
+def peak_memory(call: Callable[[], Any], device: torch.device) -> dict[str, int | None]:
+    """Bytes at rest, at the peak of one call, and the difference; None where the system does not tell."""
+    call()
+    if device.type == "cuda":
+        _wait(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        rest = torch.cuda.memory_allocated(device)
+        call()
+        _wait(device)
+        peak = torch.cuda.max_memory_allocated(device)
+        return {"rest": rest, "peak": peak, "above_rest": peak - rest}
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # the kernel forgets the high-water mark of before
+        before = _process_memory()
+        call()
+        after = _process_memory()
+    except (OSError, KeyError):
+        return {"rest": None, "peak": None, "above_rest": None}
+    return {"rest": before["VmRSS"], "peak": after["VmHWM"], "above_rest": after["VmHWM"] - before["VmRSS"]}
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """What times were measured on."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    return {
+        "device": device.type,
+        "name": name,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "kmax": importlib.metadata.version("kmax"),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _process_memory() -> dict[str, int]:
+    """Current (VmRSS) and highest (VmHWM) resident memory of this process, in bytes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    fields = dict(line.split(":", 1) for line in lines if ":" in line)
+    return {key: int(fields[key].split()[0]) * 1024 for key in ("VmRSS", "VmHWM")}
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
