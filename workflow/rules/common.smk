@@ -1,0 +1,84 @@
+# What the rules share: the lists of params/runs.yaml, and what a run's file says.
+from functools import cache
+
+from snakemake.exceptions import WorkflowError
+
+from kmax import config as parameters
+from kmax import paths
+from kmax.errors import InputError
+from kmax.evaluation.version import VERSION as EVALUATOR_VERSION
+from kmax.families import RunsFile, check
+from kmax.runs import load_run
+
+
+def checked(function, *arguments):
+    """Call `function`; what the user got wrong ends the workflow with its lines, not with a traceback."""
+    try:
+        return function(*arguments)
+    except InputError as fault:
+        raise WorkflowError(str(fault)) from None
+
+
+RUNS_FILE = checked(parameters.parse, RunsFile, config, paths.RUNS_FILE)
+FAMILIES = RUNS_FILE.families
+TRAINED = [run for family in FAMILIES.values() for run in family.trained]
+PORTED = [run for family in FAMILIES.values() for run in family.ported]
+
+
+@cache
+def run_sections(run):
+    """A run's file, checked, as plain values by section."""
+    loaded = checked(load_run, run)
+    checked(check, loaded)
+    return loaded.model_dump(mode="json")
+
+
+def section(name):
+    """For `params:` a rule reruns when this section of the run's file changes, and only then."""
+    return lambda wildcards: run_sections(wildcards.run)[name]
+
+
+def weights_entry(wildcards):
+    """For `params:` the entry of params/weights.yaml."""
+    entries = checked(parameters.load, parameters.WeightsFile, paths.WEIGHTS_FILE).weights
+    if wildcards.name not in entries:
+        raise WorkflowError(f"{paths.WEIGHTS_FILE}: no entry '{wildcards.name}'")
+    return entries[wildcards.name].model_dump(mode="json")
+
+
+def prepared(wildcards):
+    """The prepared dataset that a run reads."""
+    return f"data/prepared/{run_sections(wildcards.run)['data']['dataset']}"
+
+
+def initial_weights(wildcards):
+    """The weight file that a run is trained from, where it is not trained from scratch."""
+    name = run_sections(wildcards.run)["train"]["weights"]
+    return f"data/weights/{name}.safetensors" if name else []
+
+
+def ported_weights(wildcards):
+    """The weight file that a run is ported from."""
+    return f"data/weights/{run_sections(wildcards.run)['port']['weights']}.safetensors"
+
+
+def measured(family):
+    """Everything that a report on a family reads."""
+    runs = FAMILIES[family].runs
+    names = ["metrics.json", "per_class.csv", "per_image.npz", "speed.json"]
+    files = [f"reports/metrics/{run}/{name}" for run in runs for name in names]
+    files += [f"reports/metrics/{run}/history.csv" for run in FAMILIES[family].trained]
+    files += [f"results/{run}/port.json" for run in FAMILIES[family].ported]
+    return files + [f"results/{run}/predictions" for run in runs]
+
+
+def one_of(names):
+    """A pattern for a wildcard that matches these names and nothing else."""
+    return "|".join(map(re.escape, names)) or "(?!)"
+
+
+wildcard_constraints:
+    dataset=r"[a-z0-9][a-z0-9_.-]*",
+    name=r"[a-z0-9][a-z0-9_.-]*",
+    run=one_of([*TRAINED, *PORTED]),
+    family=one_of([name for name in FAMILIES if name != RUNS_FILE.default]),

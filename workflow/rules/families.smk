@@ -1,0 +1,10 @@
+# One target per family of params/runs.yaml: `snakemake --cores all <family>`.
+for family in FAMILIES:
+    folder = "reports" if family == RUNS_FILE.default else f"reports/families/{family}"
+
+    rule:
+        name:
+            family
+        input:
+            expand("{folder}/{part}", folder=folder, part=["tables", "figures", "site"]),
+        localrule: True
