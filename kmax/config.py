@@ -79,6 +79,13 @@ class Model(Parameters):
     backbone_drop_path: Fraction = Field(description="largest drop rate in the backbone")
 
 
+class Sampling(Parameters):
+    """Pixels drawn by the inverse area of their segments."""
+
+    k: PositiveInt = Field(description="how many; all where an image has no more")
+    temperature: float
+
+
 class Losses(Parameters):
     """Weights and sampling of the loss terms."""
 
@@ -89,6 +96,14 @@ class Losses(Parameters):
     semantic_weight: float
     sample_k: PositiveInt = Field(description="pixels drawn for the instance discrimination loss")
     sample_temperature: float
+    semantic_sampling: Sampling | None = Field(
+        default=None, description="pixels drawn for the semantic loss; left out: all"
+    )
+    native_auxiliary: bool = Field(
+        default=False,
+        description="losses of the k-means layers at their native strides; left out: at the final one, "
+        "like both originals",
+    )
 
 
 class Train(Parameters):

@@ -1,0 +1,138 @@
+"""The sum of all loss terms of kMaX-DeepLab, for the final output and for every k-means layer.
+
+Both originals are computed, chosen by `flavour`: "tf" (google-research/deeplab2) and "torch"
+(bytedance/kmax-deeplab). They differ in what is void (`targets`), in what becomes of segments when there are
+more of them than clusters (`matching`) and in how corners are aligned on an even grid (`auxiliary`).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from kmax import config
+from kmax.data.batch import Batch
+from kmax.losses.auxiliary import enlarge, features_at
+from kmax.losses.classes import class_loss
+from kmax.losses.dice import dice_loss
+from kmax.losses.finite import check_finite
+from kmax.losses.instance_discrimination import instance_discrimination_loss
+from kmax.losses.mask_id import mask_id_loss
+from kmax.losses.masks import log_probabilities, read_masks
+from kmax.losses.matching import Matching, match
+from kmax.losses.sampling import Sampler, gumbel_top_k, sample_logits
+from kmax.losses.semantic import semantic_loss
+from kmax.losses.targets import Flavour, GroundTruth, Targets
+from kmax.model.output import Auxiliary, Output
+
+
+class Criterion:
+    """All loss terms of a batch.
+
+    Args:
+        losses: weights and sampling.
+        num_classes: K, without void.
+        flavour: which original is computed.
+        sampler: how pixels are drawn; called for the final output, the semantic term (where it samples), then
+            each auxiliary output, and not at all where all pixels are taken.
+    """
+
+    def __init__(
+        self,
+        losses: config.Losses,
+        num_classes: int,
+        flavour: Flavour = "tf",
+        *,
+        sampler: Sampler = gumbel_top_k,
+    ) -> None:
+        self.losses = losses
+        self.num_classes = num_classes
+        self.flavour: Flavour = flavour
+        self.sampler = sampler
+
+    def __call__(self, output: Output, batch: Batch) -> dict[str, Tensor]:
+        """The weighted terms, each a scalar and a mean over the batch; their sum is the loss to minimise.
+
+        Args:
+            output: of the network; the semantic term is left out where there are no semantic logits.
+            batch: with labels at input resolution.
+
+        Returns:
+            `class`, `dice`, `mask_id`, `instance_discrimination`, `semantic`, and the first four of every
+            auxiliary output i as `aux<i>/class` and so on.
+
+        Raises:
+            NonFiniteLossError: a term is NaN or infinite; names it and the images.
+            ValueError: a prediction's size is no subsampling of the labels, or its classes are not K + 1.
+        """
+        if output.class_logits.shape[2] != self.num_classes + 1:
+            raise ValueError(
+                f"{output.class_logits.shape[2]} class logits for {self.num_classes} classes and void"
+            )
+        # Exponentials and sums over many pixels: in float32 also where the network runs in bfloat16.
+        with torch.autocast(output.class_logits.device.type, enabled=False):
+            per_image = self.per_image(output, batch)
+        check_finite(per_image, batch.image_ids)
+        return {name: values.mean() for name, values in per_image.items()}
+
+    def per_image(self, output: Output, batch: Batch) -> dict[str, Tensor]:
+        """The weighted terms of each image, [B], not checked."""
+        truth = GroundTruth(batch, self.flavour)
+        size = _size(output.mask_logits)
+        mask_logits = output.mask_logits.float()
+        shared = log_probabilities(mask_logits)
+        probabilities = shared.detach().exp()
+        matching = match(output.class_logits.detach().float(), probabilities, truth, size, batch.image_ids)
+
+        terms = self._terms(output, mask_logits, truth.at(size), matching, size, shared)
+        if output.semantic_logits is not None:
+            terms["semantic"] = self._semantic(output.semantic_logits.float(), truth)
+        for index, auxiliary in enumerate(output.auxiliary):
+            aux_size = _size(auxiliary.mask_logits) if self.losses.native_auxiliary else size
+            aux_logits = enlarge(auxiliary.mask_logits.float(), aux_size, self.flavour)
+            aux_terms = self._terms(auxiliary, aux_logits, truth.at(aux_size), matching, aux_size)
+            terms.update({f"aux{index}/{name}": values for name, values in aux_terms.items()})
+        return terms
+
+    def _terms(
+        self,
+        output: Output | Auxiliary,
+        mask_logits: Tensor,
+        targets: Targets,
+        matching: Matching,
+        size: tuple[int, int],
+        shared: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """The four terms that the final and the auxiliary outputs have; `shared` as in `read_masks`."""
+        masks = read_masks(mask_logits, targets, matching, shared)
+        indices = self._draw(targets, self.losses.sample_k, self.losses.sample_temperature)
+        features = features_at(output.pixel_features.float(), indices, size, self.flavour)
+        segment = targets.segment if indices is None else targets.segment.gather(1, indices)
+        discrimination = instance_discrimination_loss(features, segment, targets.areas.shape[1])
+        return {
+            "class": class_loss(output.class_logits.float(), matching) * self.losses.class_weight,
+            "dice": dice_loss(masks, targets, matching) * self.losses.dice_weight,
+            "mask_id": mask_id_loss(masks) * self.losses.mask_id_weight,
+            "instance_discrimination": discrimination * self.losses.instance_discrimination_weight,
+        }
+
+    def _semantic(self, logits: Tensor, truth: GroundTruth) -> Tensor:
+        targets = truth.at(_size(logits))
+        logits, semantic = logits.flatten(2), targets.semantic
+        if self.losses.semantic_sampling is not None:
+            sampling = self.losses.semantic_sampling
+            indices = self._draw(targets, sampling.k, sampling.temperature)
+            if indices is not None:
+                semantic = semantic.gather(1, indices)
+                logits = logits.gather(2, indices[:, None].expand(-1, logits.shape[1], -1))
+        return semantic_loss(logits, semantic) * self.losses.semantic_weight
+
+    def _draw(self, targets: Targets, k: int, temperature: float) -> Tensor | None:
+        """Indices [B, k] of sampled pixels; None when there are no more than k, so that all are taken."""
+        if k >= targets.segment.shape[1]:
+            return None
+        return self.sampler(sample_logits(targets, temperature), k)
+
+
+def _size(maps: Tensor) -> tuple[int, int]:
+    return maps.shape[2], maps.shape[3]

@@ -1,0 +1,110 @@
+"""Ground truth at the resolution of a prediction.
+
+Labels are read by strided subsampling `[::s, ::s]`, never averaged: a segment that has no pixel left there does
+not exist for the losses. The two originals differ in what is void. TensorFlow: pixels without a class, so a
+crowd region (class, but no segment) is labelled. PyTorch: pixels without a segment.
+
+Legend of shapes: B images, M segments (padded to the most of the batch), P = h * w pixels of a prediction.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from kmax.data.batch import NO_SEGMENT, VOID_CLASS, Batch
+
+Flavour = Literal["tf", "torch"]
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Ground truth of a batch at one resolution.
+
+    Attributes:
+        segment: int64 [B, P], index of the pixel's segment, -1 where there is none.
+        semantic: int64 [B, P], class, -1 for void.
+        void: bool [B, P], by the flavour's rule.
+        masks: float32 [B, M, P], 1 on the pixels of the segment.
+        areas: float32 [B, M], pixels of each segment; 0 for padding and for segments lost in subsampling.
+    """
+
+    segment: Tensor
+    semantic: Tensor
+    void: Tensor
+    masks: Tensor
+    areas: Tensor
+
+
+class GroundTruth:
+    """The targets of a batch, prepared once per resolution, when first asked for.
+
+    Args:
+        batch: labels at input resolution.
+        flavour: whose rule of void holds.
+    """
+
+    def __init__(self, batch: Batch, flavour: Flavour) -> None:
+        self.flavour = flavour
+        self.classes = _padded_classes(batch.classes)  # [B, M], -1 padding
+        self._segments = batch.segments
+        self._semantic = batch.semantic
+        self._prepared: dict[tuple[int, int], Targets] = {}
+
+    def at(self, size: tuple[int, int]) -> Targets:
+        """Targets for a prediction of `size` (h, w).
+
+        Raises:
+            ValueError: `size` is no subsampling of the labels.
+        """
+        if size not in self._prepared:
+            self._prepared[size] = self._prepare(size)
+        return self._prepared[size]
+
+    def keep(self, kept: Tensor) -> None:
+        """Turn the pixels of all other segments into pixels without segment.
+
+        Args:
+            kept: bool [B, M].
+        """
+        segment = self._segments.clamp(min=0).flatten(1)
+        pixel_kept = kept.gather(1, segment).view_as(self._segments)
+        self._segments = self._segments.where(pixel_kept, NO_SEGMENT)
+        self._prepared.clear()
+
+    def _prepare(self, size: tuple[int, int]) -> Targets:
+        segment = subsample(self._segments, size).flatten(1)
+        semantic = subsample(self._semantic, size).flatten(1)
+        void = semantic == VOID_CLASS if self.flavour == "tf" else segment == NO_SEGMENT
+        masks = one_hot(segment, self.classes.shape[1])
+        return Targets(segment, semantic, void, masks, areas=masks.sum(2))
+
+
+def subsample(labels: Tensor, size: tuple[int, int]) -> Tensor:
+    """Every s-th row and column of `labels` [B, H, W], with s = (H - 1) / (h - 1): [B, h, w]."""
+    steps = [
+        max(1, (full - 1) // (small - 1)) if small > 1 else full
+        for full, small in zip(labels.shape[1:], size, strict=True)
+    ]
+    result = labels[:, :: steps[0], :: steps[1]]
+    if result.shape[1:] != torch.Size(size):
+        raise ValueError(
+            f"a prediction of {size} pixels is no subsampling of labels of {tuple(labels.shape[1:])}"
+        )
+    return result
+
+
+def one_hot(segment: Tensor, count: int) -> Tensor:
+    """Indicator [B, count, P] of the segment indices [B, P]; -1 gives a column of zeros."""
+    indices = torch.arange(count, device=segment.device)
+    return (segment[:, None] == indices[:, None]).float()
+
+
+def _padded_classes(classes: list[Tensor]) -> Tensor:
+    """Classes [B, M] of the segments, padded with -1; M is at least 1, which spares special cases."""
+    padded = pad_sequence(classes, batch_first=True, padding_value=VOID_CLASS)
+    return padded if padded.shape[1] else padded.new_full((len(classes), 1), VOID_CLASS)
