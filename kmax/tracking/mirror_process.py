@@ -6,6 +6,7 @@ runs it also samples MLflow's system metrics (CPU, memory, disk, network, GPU) a
 
 from __future__ import annotations
 
+import contextlib
 import select
 import sys
 import time
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kmax.tracking import events
-from kmax.tracking.mlflow_mirror import Mirror, quiet_environment, tracking_uri
+from kmax.tracking.mlflow_mirror import Mirror, quiet_import, tracking_uri
 
 FLUSH_SECONDS = 5.0
 RETRY_SECONDS = 30.0
@@ -22,10 +23,13 @@ SAMPLED_STAGES = ("train",)
 
 
 def main(state: Path, stage: str, child: str) -> None:
-    """Mirror the events of `state` every few seconds until standard input ends, and then once more."""
+    """Mirror the events of `state` every few seconds until standard input ends, and then once more.
+
+    A store that just failed is not tried again at the end: the stage would wait for nothing.
+    """
     mirror: Mirror | None = None
     sampler = SystemMetrics(state, stage, child) if stage in SAMPLED_STAGES else None
-    warned = False
+    warned = failed = False
     next_flush = next_sample = time.monotonic()
     while True:
         wait = max(0.0, min(next_flush, next_sample if sampler else next_flush) - time.monotonic())
@@ -34,16 +38,17 @@ def main(state: Path, stage: str, child: str) -> None:
         if sampler and (closing or now >= next_sample):
             sampler.sample()
             next_sample = now + SAMPLE_SECONDS
-        if closing or now >= next_flush:
+        if now >= next_flush or (closing and not failed):
             try:
                 mirror = mirror or Mirror(tracking_uri())
                 mirror.replay(state)
                 next_flush = time.monotonic() + FLUSH_SECONDS
+                failed = False
             except Exception as error:
                 next_flush = time.monotonic() + RETRY_SECONDS
                 if not warned:
                     warn(state, error)
-                warned = True
+                warned = failed = True
         if closing:
             break
 
@@ -65,10 +70,7 @@ class SystemMetrics:
     """
 
     def __init__(self, state: Path, stage: str, child: str) -> None:
-        quiet_environment()
-        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-
-        self.monitor: Any = SystemMetricsMonitor(run_id="", tracking_uri=tracking_uri())
+        self.monitors = _monitors()
         self.path = state / events.FILE_NAME
         self.place = {"stage": stage, "child": child, "kind": "metrics"}
         started = (event["time"] for event, _ in events.read(self.path) if event.get("child") == child)
@@ -76,12 +78,27 @@ class SystemMetrics:
 
     def sample(self) -> None:
         """Take one sample of all monitors and append it."""
-        self.monitor.collect_metrics()
-        values = {f"system/{name}": float(value) for name, value in self.monitor.aggregate_metrics().items()}
-        for monitor in self.monitor.monitors:
+        values: dict[str, float | str] = {}
+        for monitor in self.monitors:
+            monitor.collect_metrics()
+            for name, value in monitor.aggregate_metrics().items():
+                values[f"system/{name}"] = events.encode_number(value)
             monitor.clear_metrics()
         step = (time.time_ns() // 1_000_000 - self.start) // 1000
         events.append(self.path, {**self.place, "values": values, "step": step})
+
+
+def _monitors() -> list[Any]:
+    """MLflow's monitors of this machine; the GPU's where there is one."""
+    with quiet_import():
+        from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
+        from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
+        from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
+        from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
+    monitors = [CPUMonitor(), DiskMonitor(), NetworkMonitor()]
+    with contextlib.suppress(Exception):  # no NVIDIA driver, or no pynvml
+        monitors.append(GPUMonitor())
+    return monitors
 
 
 if __name__ == "__main__":

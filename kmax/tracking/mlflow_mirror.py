@@ -32,10 +32,10 @@ DATASET_DIGEST_LENGTH = 36
 SWITCHES = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
-    "MLFLOW_DISABLE_AGENT_HINTS": "true",
+    "MLFLOW_DISABLE_AGENT_HINT": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
-PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
 
 
 def tracking_uri() -> str:
@@ -43,11 +43,17 @@ def tracking_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DEFAULT_STORE.resolve()}"
 
 
-def quiet_environment() -> None:
-    """Switch MLflow's telemetry off, and shorten its patience with a server that is down."""
+@contextlib.contextmanager
+def quiet_import() -> Iterator[None]:
+    """Import MLflow inside: without telemetry or chatter, and soon tired of a server that is down."""
     os.environ.update(SWITCHES)
     for name, value in PATIENCE.items():
         os.environ.setdefault(name, value)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 @dataclass
@@ -77,13 +83,9 @@ class Mirror:
     """
 
     def __init__(self, uri: str) -> None:
-        quiet_environment()
         self.uri = uri
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet_import():
             from mlflow.tracking import MlflowClient
-        for name in ("mlflow", "alembic"):
-            logging.getLogger(name).setLevel(logging.ERROR)
         self.skipped: list[str] = []
         self._client: Any = None
         self._client_type = MlflowClient

@@ -1,0 +1,49 @@
+import json
+import subprocess
+
+import pytest
+
+from kmax import paths
+from kmax.config import Run
+from kmax.errors import InputError
+from kmax.tracking.identity import commit, identify
+
+
+def changed(run: Run, section: str, **values: object) -> Run:
+    return run.model_copy(update={section: getattr(run, section).model_copy(update=values)})
+
+
+def test_what_determines_the_weights_determines_the_digest(run, project):
+    first = identify(run)
+    assert identify(run) == first
+    assert first.state == paths.state("shapes-smoke", first.digest)
+    assert identify(changed(run, "train", seed=1)).digest != first.digest
+    assert identify(changed(run, "model", num_clusters=8)).digest != first.digest
+    paths.prepared_manifest("shapes_smoke").write_text(json.dumps({"digest": "6" * 64}))
+    assert identify(run).digest != first.digest
+
+
+def test_post_processing_changes_the_parameters_digest_alone(run):
+    other = identify(changed(run, "predict", overlap_threshold=0.7))
+    assert other.digest == identify(run).digest
+    assert other.parameters_digest != identify(run).parameters_digest
+
+
+def test_an_unprepared_dataset_is_told_with_the_command_that_prepares_it(run, project):
+    paths.prepared_manifest("shapes_smoke").unlink()
+    with pytest.raises(InputError, match="kmax data prepare shapes_smoke"):
+        identify(run)
+
+
+def test_the_commit_says_whether_tracked_files_differ_from_it(project):
+    assert commit() == "unknown"
+    git = ["git", "-c", "user.name=n", "-c", "user.email=e"]
+    (project / "file").write_text("a")
+    for command in (["init", "-q"], ["add", "file"], ["commit", "-q", "-m", "m"]):
+        subprocess.run([*git, *command], check=True)
+    head = subprocess.run(
+        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    assert commit() == head
+    (project / "file").write_text("b")
+    assert commit() == f"{head}-dirty"
