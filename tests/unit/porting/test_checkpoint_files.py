@@ -1,0 +1,130 @@
+"""Checkpoint files are read without running code from them, and damage is one clear line."""
+
+import os
+import pickle
+import random
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from kmax.errors import InputError
+from kmax.porting.checkpoint import read_metadata, read_tensors
+
+TENSORS = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.tensor([1, 2])}
+
+
+def saved(path: Path, content: object) -> Path:
+    torch.save(content, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        TENSORS,
+        {"state_dict": TENSORS, "epoch": 3},
+        {"model": {"state_dict": TENSORS}, "optimizer": {"lr": 0.1}},
+        {f"module.{name}": tensor for name, tensor in TENSORS.items()},
+        {"state_dict": {f"module._orig_mod.{name}": tensor for name, tensor in TENSORS.items()}},
+    ],
+    ids=["bare", "state_dict", "nested", "distributed", "compiled"],
+)
+def test_a_state_dict_is_found_in_what_training_programs_wrap_around_it(
+    tmp_path: Path, wrapped: object
+) -> None:
+    tensors = read_tensors(saved(tmp_path / "w.pth", wrapped), "torch")
+    assert tensors.keys() == TENSORS.keys()
+    assert all(torch.equal(tensors[name], TENSORS[name]) for name in TENSORS)
+
+
+def test_legacy_torch_files_are_read(tmp_path: Path) -> None:
+    torch.save(TENSORS, tmp_path / "w.pth", _use_new_zipfile_serialization=False)
+    assert read_tensors(tmp_path / "w.pth", "torch").keys() == TENSORS.keys()
+
+
+class Malicious:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("touch pwned",)
+
+
+@pytest.mark.parametrize("as_zip", [True, False])
+def test_code_in_a_pickle_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, as_zip: bool) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"a": Malicious()}, "w.pth", _use_new_zipfile_serialization=as_zip)
+    with pytest.raises(InputError, match=r"w\.pth: not a readable torch checkpoint"):
+        read_tensors(Path("w.pth"), "torch")
+    Path("plain.pkl").write_bytes(pickle.dumps(Malicious()))
+    with pytest.raises(InputError, match=r"plain\.pkl: "):
+        read_tensors(Path("plain.pkl"), "torch")
+    assert not Path("pwned").exists()
+
+
+@pytest.mark.parametrize("content", [{"a": 1}, [1, 2], {1: torch.zeros(1)}, torch.zeros(2)])
+def test_a_file_without_state_dict_is_refused(tmp_path: Path, content: object) -> None:
+    with pytest.raises(InputError, match="no state dict inside"):
+        read_tensors(saved(tmp_path / "w.pth", content), "torch")
+
+
+def test_files_that_are_no_checkpoints_are_refused(tmp_path: Path) -> None:
+    for name, form in (("w.pth", "torch"), ("w.safetensors", "safetensors")):
+        path = tmp_path / name
+        with pytest.raises(InputError, match="checkpoint not found"):
+            read_tensors(path, form)
+        for content in (b"", b"not a checkpoint", bytes(1000)):
+            path.write_bytes(content)
+            with pytest.raises(InputError, match="not a readable|damaged"):
+                read_tensors(path, form)
+
+
+def test_a_compressed_archive_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.pth"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", bytes(10_000_000))
+    with pytest.raises(InputError, match="compressed archive"):
+        read_tensors(path, "torch")
+
+
+@pytest.mark.parametrize("form", ["torch", "safetensors"])
+def test_damaged_files_end_in_one_clear_error(tmp_path: Path, form: str) -> None:
+    whole = tmp_path / "whole"
+    if form == "torch":
+        torch.save(TENSORS, whole)
+    else:
+        save_file(TENSORS, whole)
+    good = whole.read_bytes()
+    rng = random.Random(0)
+    path = tmp_path / "damaged"
+    refused = 0
+    for trial in range(150):
+        damaged = bytearray(good)
+        if trial % 3 == 0:
+            del damaged[rng.randrange(len(damaged)) :]
+        else:
+            for _ in range(rng.randrange(1, 6)):
+                damaged[rng.randrange(len(damaged))] = rng.randrange(256)
+        path.write_bytes(damaged)
+        try:
+            read_tensors(path, form)
+        except InputError as error:
+            refused += 1
+            assert len(error.faults) == 1
+            assert "\n" not in error.faults[0]
+            assert str(path) in error.faults[0]
+    assert refused > 40
+
+
+def test_tensorflow_bundles_are_refused_by_any_of_their_names(tmp_path: Path) -> None:
+    for name in ("ckpt-1.index", "ckpt-1.data-00000-of-00001"):
+        (tmp_path / name).write_bytes(b"x")
+    for name in ("ckpt-1", "ckpt-1.index", "ckpt-1.data-00000-of-00001"):
+        with pytest.raises(InputError, match="TensorFlow checkpoints are not read yet"):
+            read_tensors(tmp_path / name, "torch")
+
+
+def test_metadata_of_a_damaged_file_is_an_input_error(tmp_path: Path) -> None:
+    (tmp_path / "w.safetensors").write_bytes(b"\xff" * 20)
+    with pytest.raises(InputError, match="not a readable safetensors file"):
+        read_metadata(tmp_path / "w.safetensors")

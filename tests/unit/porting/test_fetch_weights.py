@@ -1,0 +1,163 @@
+"""Fetched weights are what params/weights.yaml says, or nothing is kept."""
+
+import contextlib
+import hashlib
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from kmax.errors import InputError
+from kmax.porting import fetch_weights
+from kmax.porting import weights as weights_module
+from kmax.porting.checkpoint import read_metadata
+
+TENSORS = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.tensor([1.5])}
+Answer = Callable[[BaseHTTPRequestHandler], None]
+
+
+@contextlib.contextmanager
+def serving(answer: Answer) -> Iterator[str]:
+    """A server on 127.0.0.1 that answers every GET by `answer`."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:  # noqa: N802
+            answer(self)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+
+
+def bytes_of(data: bytes, length: int | None = None) -> Answer:
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(data) if length is None else length))
+        handler.end_headers()
+        handler.wfile.write(data)
+
+    return answer
+
+
+def redirect(to: str) -> Answer:
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(302)
+        handler.send_header("Location", to)
+        handler.end_headers()
+
+    return answer
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    torch.save(TENSORS, tmp_path / "w.pth")
+    return tmp_path / "w.pth"
+
+
+def nothing_kept(project: Path) -> bool:
+    folder = project / "data/weights"
+    return not folder.exists() or not list(folder.iterdir())
+
+
+def test_a_torch_file_becomes_safetensors_with_its_origin(project, register, checkpoint) -> None:
+    register("tiny", checkpoint, "torch")
+    path = fetch_weights("tiny")
+    assert path == Path("data/weights/tiny.safetensors")
+    loaded = load_file(path)
+    assert all(torch.equal(loaded[name], TENSORS[name]) for name in TENSORS)
+    metadata = read_metadata(path)
+    assert metadata["sha256"] == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    assert metadata["source"] == str(checkpoint)
+
+
+def test_a_safetensors_file_keeps_its_metadata(project, register, tmp_path) -> None:
+    save_file(TENSORS, tmp_path / "w.safetensors", metadata={"arguments": "{}"})
+    register("tiny", tmp_path / "w.safetensors", "safetensors")
+    assert read_metadata(fetch_weights("tiny"))["arguments"] == "{}"
+
+
+def test_what_is_there_is_not_fetched_again_but_a_changed_entry_is(project, register, checkpoint) -> None:
+    register("tiny", checkpoint, "torch")
+    path = fetch_weights("tiny")
+    before = path.stat().st_mtime_ns
+    assert fetch_weights("tiny").stat().st_mtime_ns == before
+    torch.save({"c": torch.zeros(1)}, checkpoint)
+    register("tiny", checkpoint, "torch")
+    assert load_file(fetch_weights("tiny")).keys() == {"c"}
+
+
+def test_weights_come_over_http(project, register, checkpoint, capfd) -> None:
+    with serving(bytes_of(checkpoint.read_bytes())) as url:
+        register("tiny", checkpoint, "torch", url=f"{url}/w.pth")
+        assert load_file(fetch_weights("tiny")).keys() == TENSORS.keys()
+    assert "w.pth" in capfd.readouterr().err
+
+
+def test_a_wrong_sha256_keeps_nothing(project, register, checkpoint) -> None:
+    register("tiny", checkpoint, "torch", sha256="0" * 64)
+    with pytest.raises(InputError, match=r"sha256 is [0-9a-f]{64}, but params/weights.yaml says 0000"):
+        fetch_weights("tiny")
+    assert nothing_kept(project)
+
+
+def test_servers_that_fail_end_in_one_line_and_keep_nothing(project, register, checkpoint) -> None:
+    data = checkpoint.read_bytes()
+    answers: dict[str, Answer] = {
+        "404": lambda handler: handler.send_error(404),
+        "503": lambda handler: handler.send_error(503),
+        "ended after|cannot be fetched": bytes_of(data[:100], length=len(data)),
+        "sha256": bytes_of(data[:-5]),
+        "not allowed|only http and https": redirect("file:///etc/passwd"),
+        "only http and https are|cannot be fetched": redirect("ftp://127.0.0.1/x"),
+    }
+    for expected, answer in answers.items():
+        with serving(answer) as url:
+            register("tiny", checkpoint, "torch", url=f"{url}/w.pth")
+            with pytest.raises(InputError, match=expected):
+                fetch_weights("tiny")
+        assert nothing_kept(project)
+    register("tiny", checkpoint, "torch", url=f"{url}/w.pth")  # the server is gone
+    with pytest.raises(InputError, match="cannot be fetched: .*refused"):
+        fetch_weights("tiny")
+
+
+def test_more_than_the_bound_is_refused(project, register, checkpoint, monkeypatch) -> None:
+    monkeypatch.setattr(weights_module, "MAX_BYTES", 100)
+    with serving(bytes_of(checkpoint.read_bytes())) as url:
+        register("tiny", checkpoint, "torch", url=f"{url}/w.pth")
+        with pytest.raises(InputError, match="more than 100 bytes"):
+            fetch_weights("tiny")
+    assert nothing_kept(project)
+
+
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://127.0.0.1/w.pth", "w.pth", "data:,x"])
+def test_other_schemes_are_refused(project, register, checkpoint, url: str) -> None:
+    register("tiny", checkpoint, "torch", url=url)
+    with pytest.raises(InputError, match="only http and https are fetched"):
+        fetch_weights("tiny")
+
+
+def test_names_and_files_that_do_not_exist(project, register, checkpoint) -> None:
+    register("resnet50_imagenet", checkpoint, "torch")
+    with pytest.raises(InputError, match="did you mean 'resnet50_imagenet'"):
+        fetch_weights("resnet50_imagnet")
+    checkpoint.unlink()
+    with pytest.raises(InputError, match=r"w\.pth: not found \(named in params/weights\.yaml"):
+        fetch_weights("resnet50_imagenet")
+
+
+def test_tensorflow_entries_are_refused(project, register, checkpoint) -> None:
+    register("tf", checkpoint, "tensorflow")
+    with pytest.raises(InputError, match="weights.tf: TensorFlow checkpoints are not read yet"):
+        fetch_weights("tf")
