@@ -1,0 +1,106 @@
+"""When to stop: a time budget, the end of the SLURM job, or a signal.
+
+All of them do the same: finish the step, write a checkpoint, leave with exit code 75 so that the engine calls
+again. Ctrl-C does so too, but leaves with 130; a second Ctrl-C leaves at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import FrameType
+
+from kmax.errors import InputError
+
+SLURM_MARGIN = 60.0  # seconds before the job's end, for the checkpoint and a slow shared file system
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The moment by which this attempt must have ended.
+
+    Attributes:
+        end: seconds since the epoch; None without a limit.
+        reason: what set the limit, for the message.
+    """
+
+    end: float | None
+    reason: str
+
+    def over(self, needed: float = 0.0) -> bool:
+        """Whether fewer than `needed` seconds are left."""
+        return self.end is not None and time.time() + needed >= self.end
+
+
+def read_budget(seconds: float | None, start: float | None = None) -> Budget:
+    """The earliest of: `seconds` (else KMAX_TIME_BUDGET) from `start`, and the SLURM job's end less a minute.
+
+    Raises:
+        InputError: KMAX_TIME_BUDGET is not a number of seconds.
+    """
+    start = time.time() if start is None else start
+    limits: list[tuple[float, str]] = []
+    written = os.environ.get("KMAX_TIME_BUDGET", "")
+    if seconds is None and written:
+        seconds = _number("KMAX_TIME_BUDGET", written)
+    if seconds is not None:
+        limits.append((start + seconds, f"time budget of {seconds:g} s"))
+    if job_end := os.environ.get("SLURM_JOB_END_TIME", ""):
+        limits.append((_number("SLURM_JOB_END_TIME", job_end) - SLURM_MARGIN, "SLURM job's time limit"))
+    end, reason = min(limits, default=(None, ""))
+    return Budget(end, reason)
+
+
+def _number(variable: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not value >= 0:
+        raise InputError(f"environment variable {variable}: a number of seconds is wanted, not '{text}'")
+    return value
+
+
+@dataclass
+class Stop:
+    """What signals have asked for so far."""
+
+    out_of_time: bool = False
+    interrupted: bool = False
+
+
+@contextlib.contextmanager
+def stop_signals(forward: Callable[[int], None] | None = None, patient: bool = False) -> Iterator[Stop]:
+    """Note SIGTERM, SIGUSR1 and Ctrl-C instead of dying from them, and restore the handlers afterwards.
+
+    Args:
+        forward: called with every signal, to pass it on to ranks.
+        patient: a second Ctrl-C is noted too; otherwise it raises KeyboardInterrupt at once.
+    """
+    stop = Stop()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT:
+            if stop.interrupted and not patient:
+                raise KeyboardInterrupt
+            stop.interrupted = True
+        else:
+            stop.out_of_time = True
+        if forward is not None:
+            forward(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop  # only the main thread may set handlers
+        return
+    previous = {number: signal.signal(number, handle) for number in (*STOP_SIGNALS, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,129 @@
+"""The optimisers of both originals, and which parameters decay and which are scaled as backbone.
+
+TensorFlow flavour: Adam with decoupled weight decay, epsilon where Keras has it, outside the bias correction.
+PyTorch flavour: `torch.optim.AdamW`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from kmax.config import Train
+from kmax.model.kmax import KMaX
+
+
+class KerasAdamW(torch.optim.Optimizer):
+    """Adam as Keras computes it, with decoupled weight decay applied first.
+
+    Update t = 1, 2, ..: w -= rate * decay * w, then
+    w -= rate * sqrt(1 - b2^t) / (1 - b1^t) * m / (sqrt(v) + eps) with v as it is.
+    `torch.optim.AdamW` adds epsilon after the correction, which differs for small gradients.
+
+    Args:
+        params: parameters or groups of them.
+        lr: learning rate; the loop sets it anew for every step.
+        betas: decay rates of the two moments.
+        eps: added to the root of the uncorrected second moment.
+        weight_decay: part of the weight, times the rate, subtracted by every update.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-7,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
+        """One update of every parameter that has a gradient. `closure` is not supported."""
+        if closure is not None:
+            raise NotImplementedError("KerasAdamW takes no closure")
+        for group in self.param_groups:
+            weights = [weight for weight in group["params"] if weight.grad is not None]
+            if not weights:
+                continue
+            for weight in weights:
+                if not self.state[weight]:
+                    self.state[weight] = {
+                        "step": torch.zeros(()),
+                        "m": torch.zeros_like(weight),
+                        "v": torch.zeros_like(weight),
+                    }
+            states = [self.state[weight] for weight in weights]
+            for state in states:
+                state["step"] += 1
+            _update(
+                weights,
+                [weight.grad for weight in weights],
+                [state["m"] for state in states],
+                [state["v"] for state in states],
+                updates=int(states[0]["step"]),
+                group=group,
+            )
+
+
+def _update(
+    weights: list[Tensor],
+    gradients: list[Tensor],
+    m: list[Tensor],
+    v: list[Tensor],
+    updates: int,
+    group: dict[str, Any],
+) -> None:
+    rate, (beta1, beta2) = group["lr"], group["betas"]
+    if group["weight_decay"]:
+        torch._foreach_mul_(weights, 1 - rate * group["weight_decay"])
+    torch._foreach_lerp_(m, gradients, 1 - beta1)
+    torch._foreach_mul_(v, beta2)
+    torch._foreach_addcmul_(v, gradients, gradients, 1 - beta2)
+    denominators = torch._foreach_sqrt(v)
+    torch._foreach_add_(denominators, group["eps"])
+    correction = math.sqrt(1 - beta2**updates) / (1 - beta1**updates)
+    torch._foreach_addcdiv_(weights, m, denominators, -rate * correction)
+
+
+def parameter_groups(model: KMaX, train: Train) -> list[dict[str, Any]]:
+    """Groups by (pixel encoder or not) x (decayed or not), each with its `multiplier` of the learning rate.
+
+    Decayed are the kernels of convolutions and linear layers only (`KMaX.no_weight_decay` names the others).
+    """
+    not_decayed = model.no_weight_decay()
+    members: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            kind = (name.startswith("pixel_encoder."), name not in not_decayed)
+            members.setdefault(kind, []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "multiplier": train.backbone_lr_multiplier if in_encoder else 1.0,
+            "weight_decay": train.weight_decay if decayed else 0.0,
+        }
+        for (in_encoder, decayed), parameters in members.items()
+    ]
+
+
+def make_optimizer(model: KMaX, train: Train, flavour: Literal["tf", "torch"]) -> torch.optim.Optimizer:
+    """The optimiser of the flavour over `parameter_groups`."""
+    optimizer = KerasAdamW if flavour == "tf" else torch.optim.AdamW
+    return optimizer(
+        parameter_groups(model, train),
+        lr=train.learning_rate,
+        betas=(train.adam_betas[0], train.adam_betas[1]),
+        eps=train.adam_epsilon,
+    )
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Give every group `rate` times its multiplier."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["multiplier"]

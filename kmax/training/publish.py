@@ -1,0 +1,33 @@
+"""The declared outputs of a training, put in place by rename when it is complete."""
+
+from __future__ import annotations
+
+from kmax import config, files, paths
+from kmax.model.io import save_model
+from kmax.model.kmax import KMaX
+from kmax.tracking.identity import Identity
+from kmax.training.checkpoint import remove_leftovers
+from kmax.training.history import History
+
+
+def publish(
+    run: config.Run, identity: Identity, model: KMaX, categories: list[config.Category], history: History
+) -> None:
+    """Write `reports/metrics/R/history.csv` and `results/R/model.safetensors`.
+
+    Raises:
+        InputError: they cannot be written; the training's state stays, and the next call publishes it.
+    """
+    for path in (paths.history(run.run), paths.model(run.run)):
+        remove_leftovers(path.parent, path.name)
+    files.write_text(paths.history(run.run), history.csv())
+    save_model(
+        model,
+        paths.model(run.run),
+        categories,
+        run=identity.run,
+        digest=identity.digest,
+        data_digest=identity.data_digest,
+        weights_digest=identity.weights_digest,
+        commit=identity.commit,
+    )

@@ -1,0 +1,299 @@
+"""The processes of one training: one here, several on this node, or several on each node of a SLURM job.
+
+The same command starts all of them. One device or a CPU: this process itself. Several GPUs on one node, or
+`KMAX_RANKS=N` on CPUs: torchrun's elastic agent. Many nodes: `srun` starts this command once on each of them,
+and the agents meet at the first one.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import re
+import shutil
+import socket
+import subprocess
+import tempfile
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from kmax.errors import InputError, OutOfTimeError
+from kmax.training.budget import stop_signals
+
+RENDEZVOUS_SECONDS = 600
+COLLECTIVE_SECONDS = 1800
+GRADIENT_CHUNK = 16 * 2**20  # values of one all-reduce: 64 MiB in fp32
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which processes to start.
+
+    Attributes:
+        nodes: nodes, each running this command once.
+        node: index of this node.
+        ranks_per_node: processes on each node.
+        address: host of node 0; port: where the nodes meet there.
+        threads: CPU threads of each process.
+    """
+
+    nodes: int
+    node: int
+    ranks_per_node: int
+    address: str
+    port: int
+    threads: int
+
+    @property
+    def world_size(self) -> int:
+        """Processes altogether."""
+        return self.nodes * self.ranks_per_node
+
+
+def plan_ranks() -> Plan:
+    """The plan that the machine and the environment (SLURM, KMAX_RANKS, OMP_NUM_THREADS) ask for.
+
+    Raises:
+        InputError: KMAX_RANKS is no positive number or exceeds the GPUs; SLURM started more than one
+            launcher on a node, or node 0 has no address.
+    """
+    gpus = torch.cuda.device_count()
+    ranks = _positive("KMAX_RANKS") or max(gpus, 1)
+    if 0 < gpus < ranks:
+        raise InputError(f"environment variable KMAX_RANKS: {ranks} ranks do not fit on {gpus} GPUs")
+    threads = _positive("OMP_NUM_THREADS") or max(1, physical_cores() // ranks)
+    nodes = _positive("SLURM_STEP_NUM_NODES") or _positive("SLURM_NNODES") or 1
+    if nodes == 1:
+        return Plan(1, 0, ranks, "localhost", 0, threads)
+    tasks = _positive("SLURM_STEP_NUM_TASKS") or nodes
+    if tasks != nodes:
+        raise InputError(
+            f"{tasks} copies of this command on {nodes} nodes: start one on each (srun --ntasks-per-node=1)"
+        )
+    address = os.environ.get("MASTER_ADDR") or _first_node_address()
+    port = _positive("MASTER_PORT") or 20000 + int(os.environ.get("SLURM_JOB_ID", "0")) % 20000
+    return Plan(nodes, int(os.environ.get("SLURM_NODEID", "0")), ranks, address, port, threads)
+
+
+def _positive(variable: str) -> int | None:
+    text = os.environ.get(variable, "").split(",")[0]
+    if not text:
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise InputError(f"environment variable {variable}: a positive number is wanted, not '{text}'")
+    return int(text)
+
+
+def physical_cores() -> int:
+    """Cores that this process may use, hyper-threads counted once."""
+    usable = os.sched_getaffinity(0)
+    try:
+        pattern = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
+        return len({Path(pattern.format(cpu)).read_text() for cpu in usable})
+    except OSError:
+        return len(usable)
+
+
+def first_node(node_list: str) -> str:
+    """First host of a SLURM node list: `node[003-010,12],login1` gives `node003`."""
+    unfolded = re.sub(r"\[(\w+)[^\]]*\]", r"\1", node_list)
+    return unfolded.split(",")[0]
+
+
+def _first_node_address() -> str:
+    """Where the first node of the SLURM job is reached: by its name, else as SLURM's controller knows it."""
+    name = first_node(os.environ.get("SLURM_STEP_NODELIST") or os.environ.get("SLURM_JOB_NODELIST", ""))
+    try:
+        socket.getaddrinfo(name, None)
+        return name
+    except (OSError, UnicodeError):
+        pass
+    if name and shutil.which("scontrol"):
+        shown = subprocess.run(
+            ["scontrol", "--oneliner", "show", "node", name], capture_output=True, text=True, timeout=60
+        ).stdout
+        if found := re.search(r"\bNodeAddr=(\S+)", shown):
+            return found.group(1)
+    raise InputError(f"the address of SLURM's first node '{name}' is unknown: set MASTER_ADDR to it")
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among its peers, and what they do together.
+
+    Attributes:
+        rank: index over all nodes; rank 0 alone writes.
+        world_size: processes altogether.
+        device: what this process computes on.
+    """
+
+    rank: int
+    world_size: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process is the one that writes."""
+        return self.rank == 0
+
+    def on_main(self, function: Callable[[], Any]) -> Any:
+        """Call `function` on rank 0; all ranks get what it returns, or the `InputError` that it raises."""
+        if self.world_size == 1:
+            return function()
+        outcome: list[Any] = [None, None]
+        if self.is_main:
+            try:
+                outcome = [function(), None]
+            except InputError as error:
+                outcome = [None, error.faults]
+        dist.broadcast_object_list(outcome, src=0)
+        if outcome[1] is not None:
+            raise InputError(outcome[1])
+        return outcome[0]
+
+    def sum(self, values: Tensor) -> list[float]:
+        """Sums over ranks of a vector of scalars, the same on every rank."""
+        if self.world_size > 1:
+            dist.all_reduce(values)
+        return [float(value) for value in values.tolist()]
+
+    def broadcast_(self, tensors: list[Tensor]) -> None:
+        """Give every rank the tensors of rank 0."""
+        if self.world_size > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, src=0)
+
+    @torch.no_grad()
+    def average_gradients(self, parameters: list[torch.nn.Parameter]) -> None:
+        """Replace gradients by their mean over ranks, in large pieces.
+
+        Not torch's DistributedDataParallel: that regroups its buckets after the first step of a process, so
+        that with three ranks or more the sums of a resumed training would be rounded differently.
+        """
+        if self.world_size == 1:
+            return
+        for chunk in _chunks([parameter.grad for parameter in parameters if parameter.grad is not None]):
+            flat = torch.cat([gradient.reshape(-1) for gradient in chunk]).div_(self.world_size)
+            dist.all_reduce(flat)
+            pieces = torch.split(flat, [gradient.numel() for gradient in chunk])
+            torch._foreach_copy_(
+                chunk, [piece.view_as(gradient) for piece, gradient in zip(pieces, chunk, strict=True)]
+            )
+
+
+def _chunks(tensors: list[Tensor]) -> list[list[Tensor]]:
+    chunks: list[list[Tensor]] = []
+    room = 0
+    for tensor in tensors:
+        if tensor.numel() > room or not chunks:
+            chunks.append([])
+            room = GRADIENT_CHUNK
+        chunks[-1].append(tensor)
+        room -= tensor.numel()
+    return chunks
+
+
+def run_ranks(plan: Plan, function: Callable[..., None], *arguments: Any) -> None:
+    """Call `function(ranks, *arguments)` in every process of `plan` and wait for all of them.
+
+    Raises:
+        InputError, OutOfTimeError, KeyboardInterrupt: as raised by the ranks (all of them alike, or one).
+        RuntimeError: a rank crashed; its traceback is in the message.
+    """
+    torch.set_num_threads(plan.threads)
+    if plan.world_size == 1:
+        with stop_signals() as stop:
+            function(Ranks(0, 1, _device(0)), stop, *arguments)
+        return
+
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    several_nodes = plan.nodes > 1
+    config = LaunchConfig(
+        min_nodes=plan.nodes,
+        max_nodes=plan.nodes,
+        nproc_per_node=plan.ranks_per_node,
+        run_id=os.environ.get("SLURM_JOB_ID", "kmax"),
+        rdzv_backend="static" if several_nodes else "c10d",
+        rdzv_endpoint=f"{plan.address}:{plan.port}",
+        rdzv_configs={"rank": plan.node, "timeout": RENDEZVOUS_SECONDS},
+        local_addr=None if several_nodes else "localhost",
+        max_restarts=0,
+        signals_to_handle="SIGHUP,SIGQUIT",  # the others reach the ranks below, which finish their step
+    )
+    with tempfile.TemporaryDirectory(prefix="kmax-ranks-") as folder, stop_signals(forward=_pass_on):
+        try:
+            outcomes = elastic_launch(config, _rank_process)(plan.threads, folder, function, arguments)
+        except ChildFailedError as error:
+            raise _failure(Path(folder), error) from None
+    _raise_alike(set(outcomes.values()))
+
+
+def _pass_on(number: int) -> None:
+    for process in multiprocessing.active_children():
+        if process.pid is not None:
+            os.kill(process.pid, number)
+
+
+def _failure(folder: Path, error: Exception) -> Exception:
+    """What the ranks of this node wrote about their failure: the user's fault first, then a crash."""
+    reports = [json.loads(path.read_bytes()) for path in sorted(folder.glob("*.json"))]
+    for report in reports:
+        if report["faults"]:
+            return InputError(report["faults"])
+    for report in reports:
+        return RuntimeError(f"rank {report['rank']} failed:\n{report['traceback']}")
+    return RuntimeError(f"a rank died without a word (killed for memory, or on another node): {error}")
+
+
+def _raise_alike(outcomes: set[str]) -> None:
+    if "interrupted" in outcomes:
+        raise KeyboardInterrupt
+    for outcome in outcomes - {"done"}:
+        raise OutOfTimeError(outcome)
+
+
+def _device(local_rank: int) -> torch.device:
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    torch.cuda.set_device(local_rank)
+    return torch.device("cuda", local_rank)
+
+
+def _rank_process(
+    threads: int, folder: str, function: Callable[..., None], arguments: tuple[Any, ...]
+) -> str:
+    """Body of one spawned rank: 'done', 'interrupted', or why time is up. Failures go to `folder`."""
+    rank = int(os.environ["RANK"])
+    try:
+        torch.set_num_threads(threads)
+        device = _device(int(os.environ["LOCAL_RANK"]))
+        with stop_signals(patient=True) as stop:
+            dist.init_process_group(
+                "gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl",
+                timeout=timedelta(seconds=COLLECTIVE_SECONDS),
+            )
+            try:
+                function(Ranks(rank, dist.get_world_size(), device), stop, *arguments)
+                return "done"
+            except OutOfTimeError as error:
+                return str(error)
+            except KeyboardInterrupt:
+                return "interrupted"
+            finally:
+                dist.destroy_process_group()
+    except Exception as error:
+        faults = error.faults if isinstance(error, InputError) else []
+        report = {"rank": rank, "faults": faults, "traceback": traceback.format_exc()}
+        (Path(folder) / f"{rank:05d}.json").write_text(json.dumps(report))
+        raise

@@ -1,0 +1,138 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from kmax.errors import InputError, OutOfTimeError
+from kmax.training.budget import Stop
+from kmax.training.ranks import Plan, Ranks, first_node, plan_ranks, run_ranks
+
+
+@pytest.fixture(autouse=True)
+def plain_environment(monkeypatch) -> None:
+    names = ("SLURM_STEP_NUM_NODES", "SLURM_NNODES", "SLURM_STEP_NUM_TASKS", "SLURM_NODEID", "SLURM_JOB_ID")
+    names += ("SLURM_JOB_NODELIST", "SLURM_STEP_NODELIST", "KMAX_RANKS", "MASTER_ADDR", "MASTER_PORT")
+    for variable in names:
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+@pytest.mark.parametrize(
+    ("node_list", "first"),
+    [
+        ("node1", "node1"),
+        ("node[1-2]", "node1"),
+        ("node[003-010,12],login1", "node003"),
+        ("gpu7,gpu9", "gpu7"),
+        ("r[2,4]n[11-12]", "r2n11"),
+        ("", ""),
+    ],
+)
+def test_first_node_of_a_slurm_list(node_list: str, first: str) -> None:
+    assert first_node(node_list) == first
+
+
+def test_a_cpu_without_wishes_is_one_process() -> None:
+    assert plan_ranks() == Plan(1, 0, 1, "localhost", 0, 1)
+
+
+def test_gpus_give_a_rank_each(monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert plan_ranks().world_size == 4
+    monkeypatch.setenv("KMAX_RANKS", "8")
+    with pytest.raises(InputError, match="8 ranks do not fit on 4 GPUs"):
+        plan_ranks()
+
+
+def test_slurm_nodes_meet_at_the_first(monkeypatch) -> None:
+    monkeypatch.setenv("SLURM_NNODES", "2")
+    monkeypatch.setenv("SLURM_NODEID", "1")
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_JOB_NODELIST", "localhost,node2")
+    assert plan_ranks() == Plan(2, 1, 1, "localhost", 20007, 1)
+    monkeypatch.setenv("SLURM_STEP_NUM_NODES", "1")  # a step on one node of a larger job
+    assert plan_ranks().nodes == 1
+
+
+def test_two_launchers_on_a_node_are_refused(monkeypatch) -> None:
+    monkeypatch.setenv("SLURM_NNODES", "2")
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
+    with pytest.raises(InputError, match="--ntasks-per-node=1"):
+        plan_ranks()
+
+
+def test_a_node_without_address_is_told(monkeypatch) -> None:
+    monkeypatch.setenv("SLURM_NNODES", "2")
+    monkeypatch.setenv("SLURM_JOB_NODELIST", "no-such-host.invalid")
+    with pytest.raises(InputError, match="set MASTER_ADDR"):
+        plan_ranks()
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "two"])
+def test_a_wrong_number_of_ranks_is_refused(monkeypatch, text: str) -> None:
+    monkeypatch.setenv("KMAX_RANKS", text)
+    with pytest.raises(InputError, match="KMAX_RANKS: a positive number"):
+        plan_ranks()
+
+
+THREE = Plan(1, 0, 3, "localhost", 0, 1)
+
+
+def work_together(ranks: Ranks, stop: Stop, folder: str) -> None:
+    assert ranks.sum(torch.tensor([1.0, ranks.rank])) == [3.0, 3.0]
+    assert ranks.on_main(lambda: f"from {ranks.rank}") == "from 0"
+    weight = torch.nn.Parameter(torch.zeros(5))
+    weight.grad = torch.full((5,), float(ranks.rank))
+    ranks.average_gradients([weight, torch.nn.Parameter(torch.zeros(2))])
+    assert weight.grad.tolist() == [1.0] * 5
+    tensor = torch.full((2,), float(ranks.rank))
+    ranks.broadcast_([tensor])
+    assert tensor.tolist() == [0.0, 0.0]
+    (Path(folder) / f"{ranks.rank}.json").write_text(json.dumps([ranks.world_size, torch.get_num_threads()]))
+
+
+def everyone_out_of_time(ranks: Ranks, stop: Stop) -> None:
+    raise OutOfTimeError("saved after step 3")
+
+
+def main_rank_meets_a_fault(ranks: Ranks, stop: Stop) -> None:
+    def fail() -> None:
+        raise InputError("a clear line")
+
+    ranks.on_main(fail)
+
+
+def last_rank_meets_a_fault(ranks: Ranks, stop: Stop) -> None:
+    if ranks.rank == 2:
+        raise InputError("image 7: truncated")
+    dist.barrier()
+
+
+def last_rank_crashes(ranks: Ranks, stop: Stop) -> None:
+    if ranks.rank == 2:
+        raise ZeroDivisionError("a bug")
+    dist.barrier()
+
+
+def test_ranks_work_together(tmp_path: Path) -> None:
+    run_ranks(THREE, work_together, str(tmp_path))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0.json", "1.json", "2.json"]
+    assert json.loads((tmp_path / "2.json").read_text()) == [3, 1]
+
+
+@pytest.mark.parametrize(
+    ("function", "error", "message"),
+    [
+        (everyone_out_of_time, OutOfTimeError, "saved after step 3"),
+        (main_rank_meets_a_fault, InputError, "a clear line"),
+        (last_rank_meets_a_fault, InputError, "image 7: truncated"),
+        (last_rank_crashes, RuntimeError, "ZeroDivisionError: a bug"),
+    ],
+)
+def test_the_launcher_raises_what_its_ranks_raised(function, error, message: str) -> None:
+    with pytest.raises(error, match=message):
+        run_ranks(THREE, function)

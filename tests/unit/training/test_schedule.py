@@ -1,0 +1,45 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kmax.runs import load_run
+from kmax.training.schedule import learning_rate
+
+
+def recipe(**changes):
+    train = load_run("shapes-smoke").train
+    assert train is not None
+    return train.model_copy(update=changes)
+
+
+def test_tf_rates_are_those_of_every_recorded_config(golden: Path) -> None:
+    recorded = json.loads((golden / "tf_data/schedule.json").read_text())
+    assert len(recorded["schedules"]) == 12
+    for name, schedule in recorded["schedules"].items():
+        solver = recorded["solver"][name]
+        train = recipe(
+            learning_rate=solver["base_learning_rate"],
+            steps=solver["training_number_of_steps"],
+            warmup_steps=solver["warmup_steps"],
+            poly_power=solver["poly_learning_power"],
+        )
+        for step, rate, backbone_rate in schedule["rows"]:
+            ours = learning_rate(step, train, "tf")
+            assert ours == pytest.approx(rate, rel=3e-7, abs=1e-15), (name, step)
+            assert ours * 0.1 == pytest.approx(backbone_rate, rel=1e-6, abs=1e-15), (name, step)
+
+
+def test_torch_warm_up_starts_at_a_thousandth_and_ends_with_the_same_jump() -> None:
+    train = recipe(learning_rate=5e-4, steps=150_000, warmup_steps=5000, poly_power=0.9)
+    assert learning_rate(0, train, "torch") == pytest.approx(5e-7, rel=1e-6)
+    assert learning_rate(2500, train, "torch") == pytest.approx(5e-4 * (0.5 + 0.0005), rel=1e-6)
+    assert learning_rate(4999, train, "torch") > learning_rate(5000, train, "torch")
+    assert learning_rate(5000, train, "torch") == learning_rate(5000, train, "tf")
+
+
+def test_without_warm_up_the_first_step_has_the_base_rate() -> None:
+    train = recipe(learning_rate=0.25, warmup_steps=0)
+    assert learning_rate(0, train, "tf") == np.float32(0.25)
+    assert learning_rate(train.steps, train, "tf") == 0.0
