@@ -1,8 +1,8 @@
-"""Mean intersection over union of the semantic maps that panoptic maps imply: a pixel has its segment's class.
+"""Mean intersection over union of the semantic maps that follow from panoptic maps.
 
-Void pixels of the ground truth are left out; a void prediction on a labelled pixel is a miss. Crowd segments
-are ordinary pixels of their class. The mean goes over the classes that occur in ground truth or prediction
-(the convention of Cityscapes and mmsegmentation).
+A pixel has the class of its segment. Void pixels of the ground truth are left out; a void prediction on a
+labelled pixel is a miss. Crowd segments are ordinary pixels of their class. The mean goes over the classes that
+occur in ground truth or prediction (the convention of Cityscapes and mmsegmentation).
 
 Legend of shapes: I images, C categories.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -132,10 +133,15 @@ def collect(
 
 
 def evaluate_files(
-    gt_json: Path, gt_dir: Path, pred_json: Path, pred_dir: Path, workers: int = 1, strict: bool = False
+    gt_json: Path,
+    gt_dir: Path,
+    pred_json: Path,
+    pred_dir: Path,
+    workers: int | None = 1,
+    strict: bool = False,
 ) -> MiouResult:
     """Mean IoU of predictions in COCO panoptic format; arguments and errors as `pq.evaluate_files`."""
     files = open_files(gt_json, gt_dir, pred_json, pred_dir)
     num_categories = len(files.categories)
-    counts = read_all(files, lambda image: count_pixels(image, num_categories), workers, strict)
+    counts = read_all(files, partial(count_pixels, num_categories=num_categories), workers, strict)
     return collect(files.categories, [i.image_id for i in files.images], counts, files.oddities.lines())

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -194,14 +195,19 @@ def collect(
 
 
 def evaluate_files(
-    gt_json: Path, gt_dir: Path, pred_json: Path, pred_dir: Path, workers: int = 1, strict: bool = False
+    gt_json: Path,
+    gt_dir: Path,
+    pred_json: Path,
+    pred_dir: Path,
+    workers: int | None = 1,
+    strict: bool = False,
 ) -> PQResult:
     """Panoptic quality of predictions in COCO panoptic format.
 
     Args:
         gt_json, gt_dir: ground truth JSON and folder of its PNGs.
         pred_json, pred_dir: the same of the predictions.
-        workers: threads that read and match images.
+        workers: processes that read and match images; None: one per core.
         strict: refuse odd input that the official evaluator silently accepts, instead of warning.
 
     Raises:
@@ -209,5 +215,5 @@ def evaluate_files(
     """
     files = open_files(gt_json, gt_dir, pred_json, pred_dir)
     num_categories = len(files.categories)
-    counts = read_all(files, lambda image: match(image, num_categories), workers, strict)
+    counts = read_all(files, partial(match, num_categories=num_categories), workers, strict)
     return collect(files.categories, [i.image_id for i in files.images], counts, files.oddities.lines())

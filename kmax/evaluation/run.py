@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import logging
-import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,6 @@ from kmax.evaluation.files import Matchable, open_files
 from kmax.evaluation.stream import read_all
 from kmax.files import atomic_path, digest, sha256, write_json, write_text
 
-MAX_WORKERS = 8
 PROTOCOL = "mask-wise panoptic prediction at image size, single scale, no flip"
 logger = logging.getLogger(__name__)
 
@@ -55,12 +54,7 @@ def evaluate_run(run: Run, provenance: Mapping[str, Any]) -> Path:
         folder / "panoptic",
         image_ids={image.id for image in images},
     )
-    num_categories = len(files.categories)
-
-    def count(image: Matchable) -> tuple[pq.Counts, miou.PixelCounts]:
-        return pq.match(image, num_categories), miou.count_pixels(image, num_categories)
-
-    counts = read_all(files, count, workers=min(MAX_WORKERS, os.cpu_count() or 1))
+    counts = read_all(files, partial(_count, num_categories=len(files.categories)), workers=None)
     for line in files.oddities.lines():
         logger.warning("%s", line)
     image_ids = [image.image_id for image in files.images]
@@ -99,6 +93,10 @@ def evaluate_run(run: Run, provenance: Mapping[str, Any]) -> Path:
     return paths.metrics(run.run)
 
 
+def _count(image: Matchable, num_categories: int) -> tuple[pq.Counts, miou.PixelCounts]:
+    return pq.match(image, num_categories), miou.count_pixels(image, num_categories)
+
+
 def files_digest(json_path: Path, maps: list[Path]) -> str:
     """One SHA-256 over a panoptic JSON and its PNGs, by name and bytes, whatever folder they lie in."""
     return digest([sha256(json_path), *sorted([path.name, sha256(path)] for path in maps)])
@@ -134,7 +132,7 @@ def _write_per_class(path: Path, quality: pq.PQResult, semantic: miou.MiouResult
 def _write_per_image(path: Path, quality: pq.PQResult, semantic: miou.MiouResult) -> None:
     """Counts [images, categories], from which every score and interval can be made again."""
     counts, pixels = quality.per_image, semantic.per_image
-    arrays = {
+    arrays: dict[str, Any] = {
         "image_ids": np.array([str(image_id) for image_id in quality.image_ids]),
         "category_ids": np.array([category.id for category in quality.categories]),
         "iou_sum": counts.iou_sum,

@@ -1,0 +1,57 @@
+"""One batch through the network and post-processing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kmax.config import Category, Predict
+from kmax.errors import InputError
+from kmax.inference.postprocess import PanopticMap, Size2, maskwise
+from kmax.model.kmax import KMaX
+
+
+@torch.inference_mode()
+def segment_images(
+    model: KMaX,
+    images: Tensor,
+    content_sizes: list[Size2],
+    original_sizes: list[Size2],
+    isthing: Tensor,
+    predict: Predict,
+) -> Iterator[tuple[PanopticMap, list[Tensor]]]:
+    """Panoptic map and cluster assignments (int64 [h_i, w_i] per k-means layer) of each image of a batch.
+
+    Args:
+        images: [B, 3, H, W] on the model's device.
+
+    Raises:
+        InputError: the network returns numbers that are not finite.
+    """
+    output = model(images)
+    for place, (content_size, original_size) in enumerate(zip(content_sizes, original_sizes, strict=True)):
+        class_logits, mask_logits = output.class_logits[place], output.mask_logits[place]
+        if not (torch.isfinite(class_logits).all() and torch.isfinite(mask_logits).all()):
+            raise InputError("the network's output is not finite: its weights are damaged or diverged")
+        result = maskwise(
+            class_logits,
+            mask_logits,
+            input_size=(images.shape[2], images.shape[3]),
+            content_size=content_size,
+            original_size=original_size,
+            isthing=isthing,
+            predict=predict,
+            flavour=model.arguments["flavour"],
+        )
+        yield result, [layer.assignment[place].cpu() for layer in output.auxiliary]
+
+
+def segments_info(result: PanopticMap, categories: list[Category]) -> list[dict[str, Any]]:
+    """The segments in COCO panoptic format, with the data set's category ids."""
+    return [
+        {"id": segment.id, "category_id": categories[segment.class_index].id, "score": segment.score}
+        for segment in result.segments
+    ]
