@@ -1,0 +1,160 @@
+"""Datasets by name: their description, where their raw files lie, and their prepared form."""
+
+from __future__ import annotations
+
+import colorsys
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from kmax import paths
+from kmax.config import Category, CocoPanoptic, Dataset, Name, Parameters, PositiveInt, Sha256, load, parse
+from kmax.data.panoptic import JsonCategory
+from kmax.errors import InputError, unknown_name
+from kmax.files import read_json
+
+MANIFEST_VERSION = 1
+
+
+class SplitManifest(Parameters):
+    """One split in the manifest of a prepared dataset.
+
+    Attributes:
+        images_dir: below the prepared folder for generated datasets, below the data root for others.
+    """
+
+    num_images: PositiveInt
+    num_segments: int
+    num_crowd_segments: int
+    images_dir: str
+    panoptic_json: str
+    panoptic_dir: str
+    digest: Sha256
+
+
+class Manifest(Parameters):
+    """`data/prepared/<dataset>/manifest.json`; it has no absolute path."""
+
+    version: int
+    dataset: Name
+    digest: Sha256
+    categories: list[Category]
+    splits: dict[str, SplitManifest]
+
+
+@dataclass(frozen=True)
+class PreparedSplit:
+    """One split of a prepared dataset; `images_dir` may be absent on a machine without the raw images."""
+
+    name: str
+    images_dir: Path
+    panoptic_json: Path
+    panoptic_dir: Path
+    num_images: int
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A prepared dataset; the order of `categories` is that of the network's classes."""
+
+    dataset: str
+    categories: list[Category]
+    digest: str
+    splits: dict[str, PreparedSplit]
+
+    def split(self, name: str) -> PreparedSplit:
+        """The split of that name.
+
+        Raises:
+            InputError: there is none (with the nearest name).
+        """
+        if name not in self.splits:
+            raise unknown_name("split", name, self.splits, f"dataset '{self.dataset}'")
+        return self.splits[name]
+
+
+def dataset_names() -> list[str]:
+    """Names of all dataset files."""
+    return sorted(path.stem for path in (paths.PARAMS / "datasets").glob("*.yaml"))
+
+
+def load_dataset(name: str) -> Dataset:
+    """Read `params/datasets/<name>.yaml`.
+
+    Raises:
+        InputError: no such dataset (with the nearest name), or wrong keys, or the file names another dataset.
+    """
+    path = paths.dataset_file(name)
+    if name not in dataset_names():
+        raise unknown_name("dataset", name, dataset_names(), str(path.parent))
+    dataset = load(Dataset, path)
+    if dataset.dataset != name:
+        raise InputError(f"{path}: dataset: '{dataset.dataset}' does not match the file's name")
+    return dataset
+
+
+def raw_root(dataset: Dataset) -> Path:
+    """Where the raw files of a dataset in COCO layout lie, whether or not they are there.
+
+    The dataset file's `root`, else `$KMAX_DATA_ROOT/<folder>`, else `data/raw/<dataset>`.
+    """
+    source = dataset.source
+    assert isinstance(source, CocoPanoptic)
+    if source.root is not None:
+        return Path(os.path.expandvars(source.root)).expanduser()
+    data_root = paths.data_root()
+    return data_root / source.folder if data_root else paths.raw_manifest(dataset.dataset).parent
+
+
+def open_prepared(name: str) -> Prepared:
+    """Open a prepared dataset.
+
+    Raises:
+        InputError: unknown dataset, not prepared yet, or a damaged or outdated manifest.
+    """
+    dataset = load_dataset(name)
+    folder = paths.prepared(name)
+    path = paths.prepared_manifest(name)
+    if not path.exists():
+        raise InputError(f"{path}: not found; prepare the dataset first: kmax data prepare {name}")
+    manifest = parse(Manifest, read_json(path, "manifest of the prepared dataset"), path)
+    if manifest.version != MANIFEST_VERSION or manifest.dataset != name:
+        raise InputError(
+            f"{path}: made by another version or for another dataset; run: kmax data prepare {name}"
+        )
+    images_root = raw_root(dataset) if isinstance(dataset.source, CocoPanoptic) else folder
+    return Prepared(
+        dataset=name,
+        categories=manifest.categories,
+        digest=manifest.digest,
+        splits={
+            split: PreparedSplit(
+                name=split,
+                images_dir=images_root / entry.images_dir,
+                panoptic_json=folder / entry.panoptic_json,
+                panoptic_dir=folder / entry.panoptic_dir,
+                num_images=entry.num_images,
+            )
+            for split, entry in manifest.splits.items()
+        },
+    )
+
+
+def contiguous_categories(listed: list[JsonCategory]) -> list[Category]:
+    """Categories in the order of the network's classes: things first, then stuff, each by rising id.
+
+    Where the annotation has no colours, evenly spread ones are chosen.
+    """
+    ordered = sorted(listed, key=lambda category: (not category.isthing, category.id))
+    return [
+        Category(id=c.id, name=c.name, isthing=c.isthing, color=list(c.color or palette_color(i)))
+        for i, c in enumerate(ordered)
+    ]
+
+
+def palette_color(index: int) -> tuple[int, int, int]:
+    """The RGB colour of the class `index`: hues a golden ratio apart, so that neighbours differ."""
+    hue = (0.02 + index * 0.618033988749895) % 1.0
+    saturation, value = (0.85, 0.65, 0.45)[index % 3], (0.95, 0.75, 0.9, 0.6)[index % 4]
+    red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
+    return round(255 * red), round(255 * green), round(255 * blue)

@@ -1,0 +1,179 @@
+"""The download stage: fetch or find the raw files of a dataset, and record what they are."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tarfile
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from kmax import paths
+from kmax.config import CocoPanoptic, Dataset, Generated, RemoteFile
+from kmax.data import shapes
+from kmax.data.datasets import load_dataset, raw_root
+from kmax.data.panoptic import parse_panoptic_json
+from kmax.data.parallel import map_items, track
+from kmax.errors import InputError
+from kmax.files import atomic_path, exclusive_lock, read_json, sha256, write_json, write_text
+
+CHUNK = 2**20
+TIMEOUT_SECONDS = 60
+
+
+def download(name: str) -> Path:
+    """Fetch the files that the dataset file lists, check that all others are there, write the raw manifest.
+
+    The manifest records name, size and SHA-256 of every raw file (for generated datasets: what they are
+    generated from). It holds no absolute path.
+
+    Returns:
+        `data/raw/<dataset>/manifest.json`.
+
+    Raises:
+        InputError: unknown dataset, files missing, a download that failed or whose checksum is wrong.
+    """
+    dataset = load_dataset(name)
+    manifest = paths.raw_manifest(name)
+    lock = manifest.parent.parent / f".{name}.lock"
+    with exclusive_lock(lock, f"{manifest.parent}: another process is downloading '{name}'; wait for it"):
+        if isinstance(dataset.source, Generated):
+            value = _generated(dataset.source)
+        else:
+            value = _found(dataset, dataset.source, manifest)
+        write_json(manifest, {"dataset": name, **value})
+    return manifest
+
+
+def raw_record(dataset: Dataset) -> dict[str, Any]:
+    """The raw manifest of a dataset, as `download` wrote it.
+
+    Raises:
+        InputError: it is missing, or was written for another description of the dataset.
+    """
+    path = paths.raw_manifest(dataset.dataset)
+    advice = f"run: kmax data download {dataset.dataset}"
+    if not path.exists():
+        raise InputError(f"{path}: not found; {advice}")
+    record = read_json(path, "raw manifest")
+    if not isinstance(record, dict) or record.get("kind") != dataset.source.kind:
+        raise InputError(f"{path}: not a raw manifest of this dataset; {advice}")
+    if isinstance(dataset.source, Generated):
+        if record != {"dataset": dataset.dataset, **_generated(dataset.source)}:
+            raise InputError(f"{path}: older than {paths.dataset_file(dataset.dataset)}; {advice}")
+    elif not isinstance(record.get("files"), dict):
+        raise InputError(f"{path}: not a raw manifest of this dataset; {advice}")
+    return record
+
+
+def _generated(source: Generated) -> dict[str, Any]:
+    return {**source.model_dump(), "generator_version": shapes.GENERATOR_VERSION}
+
+
+def _found(dataset: Dataset, source: CocoPanoptic, manifest: Path) -> dict[str, Any]:
+    """Fetch what is listed by URL, then measure every file of every split."""
+    root = raw_root(dataset)
+    known = read_json(manifest, "raw manifest").get("files", {}) if manifest.exists() else {}
+    for remote in source.files:
+        _fetch(remote, root, known.get(remote.path))
+    if not root.is_dir():
+        raise InputError(_not_found(dataset, source, root))
+    names: list[str] = []
+    faults: list[str] = []
+    for split in source.splits.values():
+        try:
+            content, _ = parse_panoptic_json(root / split.panoptic_json)
+        except InputError as error:
+            faults.extend(error.faults)
+            continue
+        names.append(split.panoptic_json)
+        names.extend(f"{split.images}/{image.file_name}" for image in content.images)
+        names.extend(f"{split.panoptic_dir}/{annotation.file_name}" for annotation in content.annotations)
+    faults.extend(f"{root / name}: file not found" for name in names if not (root / name).is_file())
+    if faults:
+        raise InputError(faults)
+    names = sorted({*names, *(remote.path for remote in source.files if not remote.unpack)})
+    measured = map_items(partial(_measure, root), names, f"checksums of {dataset.dataset}")
+    return {"kind": source.kind, "folder": source.folder, "files": dict(zip(names, measured, strict=True))}
+
+
+def _not_found(dataset: Dataset, source: CocoPanoptic, root: Path) -> str:
+    where = paths.dataset_file(dataset.dataset)
+    return (
+        f"{root}: folder of dataset '{dataset.dataset}' not found; set KMAX_DATA_ROOT to the folder that "
+        f"holds {source.folder}/, or 'root' in {where}"
+    )
+
+
+def _measure(root: Path, name: str) -> dict[str, int | str]:
+    path = root / name
+    return {"bytes": path.stat().st_size, "sha256": sha256(path)}
+
+
+def _fetch(remote: RemoteFile, root: Path, known: dict[str, Any] | None) -> None:
+    """Download one file unless it is there; check it against the stated or the first recorded checksum."""
+    path = root / remote.path
+    wanted = remote.sha256 or (known or {}).get("sha256")
+    if not path.exists():
+        _transfer(remote, path, wanted)
+    elif wanted is not None and sha256(path) != wanted:
+        raise InputError(f"{path}: SHA-256 is not {wanted}; move the file away to download it again")
+    if remote.unpack:
+        _unpack(path, root)
+
+
+def _transfer(remote: RemoteFile, path: Path, wanted: str | None) -> None:
+    try:
+        with (
+            urllib.request.urlopen(remote.url, timeout=TIMEOUT_SECONDS) as response,
+            atomic_path(path) as temporary,
+        ):
+            length = int(response.headers.get("Content-Length") or 0)
+            with open(temporary, "wb") as stream:
+                for chunk in track(_chunks(response), -(-length // CHUNK), f"{path.name} (MiB)"):
+                    stream.write(chunk)
+            size = temporary.stat().st_size
+            expected = remote.bytes or length
+            if expected and size != expected:
+                raise InputError(f"{remote.url}: got {size} bytes of {expected}; run the same command again")
+            if wanted is not None and sha256(temporary) != wanted:
+                raise InputError(f"{remote.url}: SHA-256 of what was served is not {wanted}")
+    except (urllib.error.URLError, TimeoutError, ConnectionError, ValueError) as error:
+        raise InputError(f"{remote.url}: cannot be downloaded: {getattr(error, 'reason', error)}") from error
+
+
+def _chunks(response: Any) -> Iterator[bytes]:
+    while chunk := response.read(CHUNK):
+        yield chunk
+
+
+def _unpack(archive: Path, root: Path) -> None:
+    """Unpack a zip or tar beside nothing but `root`; a marker tells that it was finished."""
+    marker = archive.with_name(f".{archive.name}.unpacked")
+    state = f"{archive.stat().st_size} {archive.stat().st_mtime_ns}"
+    if marker.exists() and marker.read_text() == state:
+        return
+    try:
+        if zipfile.is_zipfile(archive):
+            with zipfile.ZipFile(archive) as zipped:
+                for member in zipped.infolist():
+                    parts = Path(member.filename).parts
+                    if os.path.isabs(member.filename) or ".." in parts or (member.external_attr >> 28) == 0xA:
+                        raise InputError(
+                            f"{archive}: {member.filename} would leave the folder; nothing unpacked"
+                        )
+                needed = sum(member.file_size for member in zipped.infolist())
+                if needed > shutil.disk_usage(root).free:
+                    raise InputError(f"{archive}: needs {needed} bytes to unpack, more than is free")
+                zipped.extractall(root)
+        else:
+            with tarfile.open(archive) as tarred:
+                tarred.extractall(root, filter="data")
+    except (tarfile.TarError, zipfile.BadZipFile, OSError, EOFError) as error:
+        raise InputError(f"{archive}: cannot be unpacked: {error}") from error
+    write_text(marker, state)

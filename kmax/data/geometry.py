@@ -1,0 +1,96 @@
+"""Sizes and resampling: pixels of images and labels move by the same rule.
+
+The corners of source and target coincide (align_corners), as in the TensorFlow original: pixel i of n_out lies at
+i (n_in - 1) / (n_out - 1). Unlike the original, an image is smoothed where it shrinks, and scaled once, not twice.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+from scipy import sparse
+
+Size = tuple[int, int]
+FloatImage = NDArray[np.float32]
+
+
+def fit_size(original: Size, target: Size) -> Size:
+    """The size (height, width) of an image resized, with its aspect kept, to fit `target`.
+
+    Rounded twice, as the original does: enlarged to cover and floored, then shrunk to fit and floored. So the
+    longer side can come out one pixel short.
+    """
+    sides = np.array(original, np.float32)
+    wanted = np.array(target, np.float64)
+    covering = np.float32((wanted / np.array(original, np.float64)).max())
+    sides = np.floor(sides * covering)
+    fitting = np.minimum(np.float32(1), (wanted / sides.astype(np.float64)).astype(np.float32)).min()
+    height, width = np.maximum(np.floor(sides * fitting), 1).astype(int).tolist()
+    return height, width
+
+
+def scale_list(low: float, high: float, step: float) -> NDArray[np.float32]:
+    """The scales to choose from: int((high - low) / step + 1) values, evenly spread, both ends included."""
+    count = int((np.float32(high) - np.float32(low)) / np.float32(step) + np.float32(1))
+    return np.linspace(low, high, count, dtype=np.float32)
+
+
+def draw_scale(rng: Generator, low: float, high: float, step: float) -> float:
+    """A random scale: from `scale_list`, or any in the range where `step` is 0."""
+    return float(rng.uniform(low, high) if step == 0 else rng.choice(scale_list(low, high, step)))
+
+
+def scaled_size(size: Size, scale: float) -> Size:
+    """The size after a random scale, truncated; at least one pixel."""
+    height, width = (max(1, int(np.float32(side) * np.float32(scale))) for side in size)
+    return height, width
+
+
+def resize_image(image: NDArray[Any], size: Size) -> FloatImage:
+    """Resize [h, w, C] to float32 [H, W, C]: bilinear, smoothed over the pixels that fall together on shrinking."""
+    image = image.astype(np.float32)
+    if image.shape[:2] == size:
+        return image
+    (h, w, channels), (H, W) = image.shape, size
+    rows = (_weights(h, H) @ image.reshape(h, w * channels)).reshape(H, w, channels)
+    columns = np.ascontiguousarray(rows.transpose(1, 0, 2)).reshape(w, H * channels)
+    result: FloatImage = (_weights(w, W) @ columns).reshape(W, H, channels).transpose(1, 0, 2)
+    return result
+
+
+def resize_labels(labels: NDArray[Any], size: Size) -> NDArray[Any]:
+    """Resize [h, w] to [H, W] by the nearest pixel."""
+    if labels.shape == size:
+        return labels
+    rows, columns = (_nearest(n_in, n_out) for n_in, n_out in zip(labels.shape, size, strict=True))
+    return labels[rows[:, None], columns]
+
+
+def _positions(n_in: int, n_out: int) -> FloatImage:
+    step = np.float32((n_in - 1) / (n_out - 1)) if n_out > 1 else np.float32(0)
+    return np.arange(n_out, dtype=np.float32) * step
+
+
+@functools.lru_cache(maxsize=4096)
+def _nearest(n_in: int, n_out: int) -> NDArray[np.int64]:
+    return np.minimum(np.floor(_positions(n_in, n_out) + np.float32(0.5)), n_in - 1).astype(np.int64)
+
+
+@functools.lru_cache(maxsize=1024)
+def _weights(n_in: int, n_out: int) -> Any:
+    """Sparse [n_out, n_in]: a triangle around each position, as wide as the step between positions (at least 1)."""
+    position = _positions(n_in, n_out).astype(np.float64)
+    reach = max(1.0, (n_in - 1) / (n_out - 1) if n_out > 1 else n_in / 2)
+    taps = int(2 * reach) + 2
+    index = np.floor(position - reach).astype(int)[:, None] + np.arange(taps)
+    weight = np.maximum(0.0, 1 - np.abs(index - position[:, None]) / reach)
+    weight[(index < 0) | (index >= n_in)] = 0
+    weight /= weight.sum(axis=1, keepdims=True)
+    row = np.broadcast_to(np.arange(n_out)[:, None], index.shape)
+    kept = weight > 0
+    entries = (weight[kept].astype(np.float32), (row[kept], index[kept]))
+    return sparse.csr_array(entries, shape=(n_out, n_in), dtype=np.float32)

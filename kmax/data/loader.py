@@ -1,0 +1,292 @@
+"""Batches for training and inference.
+
+Sample i of epoch e depends on (seed, e, i) alone: not on the number of workers or ranks, nor on where training was
+resumed. An epoch is a random order of all images; batches run on across epochs, so none is partial.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Container, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from kmax.config import Data
+from kmax.data.batch import Batch
+from kmax.data.datasets import Prepared, PreparedSplit
+from kmax.data.geometry import fit_size, resize_image
+from kmax.data.panoptic import Image, ImageId, read_image, read_panoptic_json, select_images
+from kmax.data.source import CACHE_BYTES, Source
+from kmax.data.transforms import Targets, augmented_view, copy_paste, normalize, plain_view, targets_of
+from kmax.errors import InputError
+
+ORDER, PARTNER_ORDER, SAMPLE = range(3)  # streams of random numbers
+Key = TypeVar("Key")
+Sample = TypeVar("Sample")
+Collated = TypeVar("Collated")
+
+
+@dataclass(frozen=True)
+class InferenceBatch:
+    """Images to predict on.
+
+    Attributes:
+        images: float32 [B, 3, H, W] in -1..1; the image lies at the top left, padding is 0.
+        image_ids: as in the panoptic JSON.
+        file_names: of the images.
+        content_sizes: per image (height, width) of the part of the input that is image.
+        original_sizes: per image (height, width) of the file.
+    """
+
+    images: Tensor
+    image_ids: list[ImageId]
+    file_names: list[str]
+    content_sizes: list[tuple[int, int]]
+    original_sizes: list[tuple[int, int]]
+
+
+def network_input(rgb: NDArray[np.uint8], image_size: tuple[int, int]) -> tuple[Tensor, tuple[int, int]]:
+    """Make one image network input.
+
+    Args:
+        rgb: uint8 [h, w, 3].
+        image_size: (height, width) of the network input.
+
+    Returns:
+        float32 [3, H, W] in -1..1, aspect kept, padded at the bottom and right with 0; and the (height, width)
+        of the part that is image.
+    """
+    height, width = fit_size(rgb.shape[:2], image_size)
+    padded = torch.zeros(3, *image_size)
+    padded[:, :height, :width] = torch.from_numpy(normalize(resize_image(rgb, (height, width))))
+    return padded, (height, width)
+
+
+def train_batches(
+    prepared: Prepared,
+    data: Data,
+    *,
+    seed: int,
+    global_batch_size: int,
+    start_step: int,
+    rank: int,
+    world_size: int,
+    micro_batches: int = 1,
+    workers: int = 0,
+) -> Iterator[list[Batch]]:
+    """Endless steps of training data for one rank, from `start_step` on.
+
+    Args:
+        global_batch_size: images per step over all ranks and micro-batches; rank r reads the r-th contiguous part.
+        micro_batches: parts that the rank's share is divided into, for gradient accumulation.
+        workers: processes that read ahead; 0: none.
+
+    Returns:
+        An iterator over steps; each item is the rank's micro-batches.
+
+    Raises:
+        InputError: unknown split or listed image, a batch that does not divide; while iterating, a file that is
+            missing or damaged.
+    """
+    parts = world_size * micro_batches
+    if global_batch_size % parts:
+        raise InputError(
+            f"train.global_batch_size: {global_batch_size} images do not divide by {world_size} ranks "
+            f"with {micro_batches} micro-batches"
+        )
+    size = global_batch_size // parts
+    source = Source(
+        prepared,
+        data.train_split,
+        data.train_images,
+        f"data.train_images ({data.dataset}/{data.train_split})",
+        CACHE_BYTES // max(1, workers),
+    )
+
+    def keys() -> Iterator[list[int]]:
+        first = start_step * global_batch_size + rank * micro_batches * size
+        while True:
+            yield list(range(first, first + micro_batches * size))
+            first += global_batch_size
+
+    return _read(_TrainSamples(source, data, seed), keys(), functools.partial(_train_step, size), workers)
+
+
+def val_batches(
+    prepared: Prepared,
+    data: Data,
+    *,
+    batch_size: int,
+    shard: int = 0,
+    num_shards: int = 1,
+    skip: Container[ImageId] = (),
+    workers: int = 0,
+) -> Iterator[InferenceBatch]:
+    """The validation images in the dataset's order, each once; the last batch may be smaller.
+
+    Args:
+        shard: read every `num_shards`-th image, from this one on.
+        skip: ids of images that are not wanted (those done before an interruption).
+
+    Raises:
+        InputError: unknown split or listed image; while iterating, a file that is missing or damaged.
+    """
+    split = prepared.split(data.val_split)
+    content = read_panoptic_json(split.panoptic_json)
+    where = f"data.val_images ({data.dataset}/{data.val_split})"
+    images = select_images(content.images, data.val_images, where)[shard::num_shards]
+    wanted = [image for image in images if image.id not in skip]
+    keys = (wanted[i : i + batch_size] for i in range(0, len(wanted), batch_size))
+    height, width = data.image_size
+    samples = _ValSamples(split, (height, width))
+    return _read(samples, keys, _inference_batch, workers)
+
+
+# ----------------------------------------------------------------------------------------------- samples
+
+
+@dataclass(frozen=True)
+class _TrainSample:
+    image: NDArray[np.float32]
+    targets: Targets
+    about: Image
+    content_size: tuple[int, int]
+
+
+class _TrainSamples(Dataset[_TrainSample]):
+    """Sample n of a run: image n % N of the order of epoch n // N."""
+
+    def __init__(self, source: Source, data: Data, seed: int) -> None:
+        self.source = source
+        self.augmentation = data.augmentation
+        self.image_size = (data.image_size[0], data.image_size[1])
+        self.seed = seed
+
+    def __getitem__(self, number: int) -> _TrainSample:
+        epoch, position = divmod(number, len(self.source))
+        decoded = self.source[_order(ORDER, self.seed, epoch, len(self.source))[position]]
+        if self.augmentation is None:
+            view = plain_view(decoded, self.image_size)
+        else:
+            rng = np.random.default_rng([SAMPLE, self.seed, epoch, position])
+            view = augmented_view(rng, decoded, self.image_size, self.augmentation)
+            if self.augmentation.copy_paste is not None:
+                partner = self.source[_order(PARTNER_ORDER, self.seed, epoch, len(self.source))[position]]
+                factor = self.augmentation.copy_paste.scale_factor
+                pasted = augmented_view(rng, partner, self.image_size, self.augmentation, factor)
+                view = copy_paste(rng, view, pasted)
+        return _TrainSample(normalize(view.pixels), targets_of(view), decoded.image, view.content_size)
+
+
+@functools.lru_cache(maxsize=8)
+def _order(stream: int, seed: int, epoch: int, count: int) -> list[int]:
+    """A random order of `count` images; copy-paste partners have an order of their own."""
+    return np.random.default_rng([stream, seed, epoch, 0]).permutation(count).tolist()
+
+
+def _train_step(size: int, samples: list[_TrainSample]) -> list[Batch]:
+    return [_batch(samples[i : i + size]) for i in range(0, len(samples), size)]
+
+
+def _batch(samples: list[_TrainSample]) -> Batch:
+    def stack(arrays: Iterable[NDArray[np.generic]]) -> Tensor:
+        return torch.from_numpy(np.stack(list(arrays)))
+
+    return Batch(
+        images=stack(sample.image for sample in samples),
+        segments=stack(sample.targets.segments for sample in samples),
+        semantic=stack(sample.targets.semantic for sample in samples),
+        classes=[torch.from_numpy(sample.targets.classes) for sample in samples],
+        image_ids=[sample.about.id for sample in samples],
+        content_sizes=[sample.content_size for sample in samples],
+        original_sizes=[(sample.about.height, sample.about.width) for sample in samples],
+    )
+
+
+@dataclass(frozen=True)
+class _ValSample:
+    image: Tensor
+    about: Image
+    content_size: tuple[int, int]
+    original_size: tuple[int, int]
+
+
+class _ValSamples(Dataset[_ValSample]):
+    """Validation images as network input."""
+
+    def __init__(self, split: PreparedSplit, image_size: tuple[int, int]) -> None:
+        self.split = split
+        self.image_size = image_size
+
+    def __getitem__(self, about: Image) -> _ValSample:
+        rgb = read_image(self.split.images_dir / about.file_name)
+        image, content_size = network_input(rgb, self.image_size)
+        return _ValSample(image, about, content_size, (rgb.shape[0], rgb.shape[1]))
+
+
+def _inference_batch(samples: list[_ValSample]) -> InferenceBatch:
+    return InferenceBatch(
+        images=torch.stack([sample.image for sample in samples]),
+        image_ids=[sample.about.id for sample in samples],
+        file_names=[sample.about.file_name for sample in samples],
+        content_sizes=[sample.content_size for sample in samples],
+        original_sizes=[sample.original_size for sample in samples],
+    )
+
+
+# ----------------------------------------------------------------------------------------------- reading
+
+
+class _FaultsAsValues(Dataset[Sample | InputError]):
+    """Returns an InputError instead of raising it: worker processes would wrap it in a traceback."""
+
+    def __init__(self, samples: Dataset[Sample]) -> None:
+        self.samples = samples
+
+    def __getitem__(self, key: Key) -> Sample | InputError:
+        try:
+            return self.samples[key]
+        except InputError as error:
+            return error
+
+
+@dataclass(frozen=True)
+class _Collate(Generic[Sample, Collated]):
+    """Collate, unless one of the samples is a fault."""
+
+    collate: Callable[[list[Sample]], Collated]
+
+    def __call__(self, samples: list[Sample | InputError]) -> Collated | InputError:
+        sound = [sample for sample in samples if not isinstance(sample, InputError)]
+        faults = [fault for sample in samples if isinstance(sample, InputError) for fault in sample.faults]
+        return InputError(faults) if faults else self.collate(sound)
+
+
+def _read(
+    samples: Dataset[Sample],
+    keys: Iterable[list[Key]],
+    collate: Callable[[list[Sample]], Collated],
+    workers: int,
+) -> Iterator[Collated]:
+    """Collated samples for each list of keys, in order, from this process or from workers."""
+    if workers == 0:
+        for group in keys:
+            yield collate([samples[key] for key in group])
+        return
+    loader: DataLoader[Sample | InputError] = DataLoader(
+        _FaultsAsValues(samples),
+        batch_sampler=keys,  # type: ignore[arg-type]  # any iterable will do
+        collate_fn=_Collate(collate),
+        num_workers=workers,
+        generator=torch.Generator(),  # else it draws from the default generator, which drop path uses
+    )
+    for item in loader:
+        if isinstance(item, InputError):
+            raise item
+        yield item
