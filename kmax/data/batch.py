@@ -27,7 +27,8 @@ class Batch:
         semantic: int64 [B, H, W], contiguous class 0..K-1, -1 for void.
         classes: per image int64 [M_b], the contiguous class of each segment; each has at least one pixel.
         image_ids: per image the id of the panoptic JSON (COCO: int, others: str).
-        content_sizes: per image (height, width) of the part of the input that is image, not padding.
+        content_sizes: per image (height, width) of the part of the input that is image, not padding. With
+            augmentation it lies anywhere in the input, without at the top left.
         original_sizes: per image (height, width) of the image file.
     """
 

@@ -176,7 +176,8 @@ def _category_faults(content: PanopticJson, categories: list[Category], agreed_w
         for key in sorted(wanted.keys() - found.keys())
     ]
     faults += [
-        f"{content.path}: category {key} is {_describe(found[key])}, in {agreed_with} {_describe(wanted[key])}"
+        f"{content.path}: category {key} is {_describe(found[key])}, "
+        f"in {agreed_with} {_describe(wanted[key])}"
         for key in sorted(found.keys() & wanted.keys())
         if found[key] != wanted[key]
     ]

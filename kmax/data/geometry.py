@@ -1,7 +1,8 @@
 """Sizes and resampling: pixels of images and labels move by the same rule.
 
-The corners of source and target coincide (align_corners), as in the TensorFlow original: pixel i of n_out lies at
-i (n_in - 1) / (n_out - 1). Unlike the original, an image is smoothed where it shrinks, and scaled once, not twice.
+The corners of source and target coincide (align_corners), as in the TensorFlow original: pixel i of n_out
+lies at i (n_in - 1) / (n_out - 1). Unlike the original, an image is smoothed where it shrinks, and resampled
+once to its final size, not twice.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def scaled_size(size: Size, scale: float) -> Size:
 
 
 def resize_image(image: NDArray[Any], size: Size) -> FloatImage:
-    """Resize [h, w, C] to float32 [H, W, C]: bilinear, smoothed over the pixels that fall together on shrinking."""
+    """Resize [h, w, C] to float32 [H, W, C]: bilinear, smoothed where it shrinks."""
     image = image.astype(np.float32)
     if image.shape[:2] == size:
         return image
@@ -77,12 +78,13 @@ def _positions(n_in: int, n_out: int) -> FloatImage:
 
 @functools.lru_cache(maxsize=4096)
 def _nearest(n_in: int, n_out: int) -> NDArray[np.int64]:
-    return np.minimum(np.floor(_positions(n_in, n_out) + np.float32(0.5)), n_in - 1).astype(np.int64)
+    nearest: NDArray[np.int64] = np.floor(_positions(n_in, n_out) + np.float32(0.5)).astype(np.int64)
+    return np.minimum(nearest, n_in - 1)
 
 
 @functools.lru_cache(maxsize=1024)
 def _weights(n_in: int, n_out: int) -> Any:
-    """Sparse [n_out, n_in]: a triangle around each position, as wide as the step between positions (at least 1)."""
+    """Sparse [n_out, n_in]: a triangle around each position that reaches to the next (at least 1 pixel)."""
     position = _positions(n_in, n_out).astype(np.float64)
     reach = max(1.0, (n_in - 1) / (n_out - 1) if n_out > 1 else n_in / 2)
     taps = int(2 * reach) + 2

@@ -1,7 +1,7 @@
 """Batches for training and inference.
 
-Sample i of epoch e depends on (seed, e, i) alone: not on the number of workers or ranks, nor on where training was
-resumed. An epoch is a random order of all images; batches run on across epochs, so none is partial.
+Sample i of epoch e depends on (seed, e, i) alone: not on the number of workers or ranks, nor on where
+training was resumed. An epoch is a random order of all images; batches run on across epochs, so none is partial.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ def network_input(rgb: NDArray[np.uint8], image_size: tuple[int, int]) -> tuple[
         image_size: (height, width) of the network input.
 
     Returns:
-        float32 [3, H, W] in -1..1, aspect kept, padded at the bottom and right with 0; and the (height, width)
-        of the part that is image.
+        float32 [3, H, W] in -1..1, aspect kept, padded at the bottom and right with 0; and the
+        (height, width) of the part that is image.
     """
     height, width = fit_size(rgb.shape[:2], image_size)
     padded = torch.zeros(3, *image_size)
@@ -83,7 +83,8 @@ def train_batches(
     """Endless steps of training data for one rank, from `start_step` on.
 
     Args:
-        global_batch_size: images per step over all ranks and micro-batches; rank r reads the r-th contiguous part.
+        global_batch_size: images per step over all ranks and micro-batches; rank r reads the r-th contiguous
+            part.
         micro_batches: parts that the rank's share is divided into, for gradient accumulation.
         workers: processes that read ahead; 0: none.
 
@@ -91,8 +92,8 @@ def train_batches(
         An iterator over steps; each item is the rank's micro-batches.
 
     Raises:
-        InputError: unknown split or listed image, a batch that does not divide; while iterating, a file that is
-            missing or damaged.
+        InputError: unknown split or listed image, a batch that does not divide; while iterating, a file that
+            is missing or damaged.
     """
     parts = world_size * micro_batches
     if global_batch_size % parts:
@@ -187,7 +188,8 @@ class _TrainSamples(Dataset[_TrainSample]):
 @functools.lru_cache(maxsize=8)
 def _order(stream: int, seed: int, epoch: int, count: int) -> list[int]:
     """A random order of `count` images; copy-paste partners have an order of their own."""
-    return np.random.default_rng([stream, seed, epoch, 0]).permutation(count).tolist()
+    order: list[int] = np.random.default_rng([stream, seed, epoch, 0]).permutation(count).tolist()
+    return order
 
 
 def _train_step(size: int, samples: list[_TrainSample]) -> list[Batch]:
@@ -281,7 +283,7 @@ def _read(
         return
     loader: DataLoader[Sample | InputError] = DataLoader(
         _FaultsAsValues(samples),
-        batch_sampler=keys,  # type: ignore[arg-type]  # any iterable will do
+        batch_sampler=keys,
         collate_fn=_Collate(collate),
         num_workers=workers,
         generator=torch.Generator(),  # else it draws from the default generator, which drop path uses

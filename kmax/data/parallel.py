@@ -62,7 +62,7 @@ def _start_worker(parent: int) -> None:
 
 
 def track(results: Iterator[Result], total: int, task: str) -> Iterator[Result]:
-    """Pass `results` on while showing progress on stderr: a bar on a terminal, a line now and then in a log."""
+    """Pass `results` on on, with progress on stderr: a bar on a terminal, a line now and then in a log."""
     console = Console(stderr=True)
     if console.is_terminal:
         columns = (TextColumn(task), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

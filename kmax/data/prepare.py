@@ -1,8 +1,8 @@
 """The prepare stage: one canonical form for all datasets.
 
-`data/prepared/<dataset>/` holds per split `panoptic_<split>.json` and `panoptic_<split>/*.png` in COCO panoptic
-format, and `manifest.json` with categories in class order, counts and digests. Raw images stay where they are;
-generated ones are drawn into `images_<split>/`.
+`data/prepared/<dataset>/` holds per split `panoptic_<split>.json` and `panoptic_<split>/*.png` in COCO
+panoptic format, and `manifest.json` with categories in class order, counts and digests. Raw images stay where
+they are; generated ones are drawn into `images_<split>/`.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from kmax.files import atomic_folder, digest, exclusive_lock, sha256, write_json
 def prepare(name: str, workers: int | None = None) -> Path:
     """Validate a downloaded dataset, or draw a generated one, and write its prepared folder.
 
-    The work happens in a hidden folder beside it, which takes its place at the end; what a killed process left
-    is removed by the next one.
+    The work happens in a hidden folder beside it, which takes its place at the end; what a killed process
+    left is removed by the next one.
 
     Args:
         workers: processes that draw; the result does not depend on it. None: one per core.
@@ -41,7 +41,7 @@ def prepare(name: str, workers: int | None = None) -> Path:
         `data/prepared/<dataset>`.
 
     Raises:
-        InputError: unknown dataset, not downloaded, faulty (all faults), or being prepared by another process.
+        InputError: unknown dataset, not downloaded, faulty (all faults), or another process prepares it.
     """
     dataset = load_dataset(name)
     record = raw_record(dataset)

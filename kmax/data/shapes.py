@@ -1,8 +1,9 @@
 """The generated `shapes` dataset: things that differ by shape alone, on textured regions.
 
-Things (circle, square, triangle, star) have any colour, size, rotation and fill; they cover each other and are
-cut by the border. Stuff (stripes, checks, dots, noise) fills regions with curved borders. Some regions are plain
-and unlabelled (void), and some images hold a crowd: a group of small shapes of one class as one segment.
+Things (circle, square, triangle, star) have any colour, size, rotation and fill; they cover each other and
+are cut by the border. Stuff (stripes, checks, dots, noise) fills regions with curved borders. Some regions
+are plain and unlabelled (void), and some images hold a crowd: a group of small shapes of one class that is
+one segment.
 An image depends on (seed, split, index) alone.
 """
 
@@ -141,14 +142,16 @@ def _regions(rng: Generator, x: Field, y: Field, count: int, scale: float) -> ND
         angle = rng.normal(0, 0.35)
         depth = (math.cos(angle) * (y - height / 2) + math.sin(angle) * (x - width / 2)) / height + 0.5
         borders = (np.arange(1, count) + rng.uniform(-0.25, 0.25, count - 1)) / count
-        return np.digitize(depth, borders)
+        layers: NDArray[np.int64] = np.digitize(depth, borders)
+        return layers
     sites = (rng.permutation(4)[:count, None] // [1, 2] % 2 + rng.uniform(0.1, 0.9, (count, 2))) / 2
     distances = [np.hypot(x - sx * width, y - sy * height) for sx, sy in sites]
-    return np.argmin(distances, axis=0)
+    nearest: NDArray[np.int64] = np.argmin(distances, axis=0)
+    return nearest
 
 
 def _place(rng: Generator, canvas: _Canvas, radius: float) -> tuple[float, float]:
-    """A centre (x, y): mostly inside, some cut by the border; of three tries the one that covers fewest things."""
+    """A centre (x, y): mostly inside, some cut; of three tries the one that covers fewest things."""
     height, width = canvas.owner.shape
     ground = sum(name in STUFF for name, _ in canvas.labels)
     inset = -0.3 * radius if rng.random() < CUT_PROBABILITY else min(radius, 0.4 * min(height, width))

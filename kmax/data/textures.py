@@ -42,7 +42,7 @@ def smooth_noise(rng: Generator, height: int, width: int, cell: float) -> Field:
     size = (math.ceil(columns * cell), math.ceil(rows * cell))
     field = np.asarray(grid.resize(size, Image.Resampling.BICUBIC))
     top, left = (int(rng.integers(0, max(1, n))) for n in (size[1] - height, size[0] - width))
-    return field[top : top + height, left : left + width].clip(0, 1)
+    return np.clip(field[top : top + height, left : left + width], 0, 1)
 
 
 def _rotated(x: Field, y: Field, angle: float) -> tuple[Field, Field]:
@@ -102,7 +102,8 @@ def plain(rng: Generator, x: Field, y: Field, scale: float) -> Field:
 
 def circle(x: Field, y: Field, radius: float) -> Field:
     """Signed distance to a circle."""
-    return np.hypot(x, y) - radius
+    distance: Field = np.hypot(x, y) - radius
+    return distance
 
 
 def polygon(corners: NDArray[np.float64], x: Field, y: Field) -> Field:
@@ -118,7 +119,8 @@ def polygon(corners: NDArray[np.float64], x: Field, y: Field) -> Field:
         crossed = (y0 <= y) != (y1 <= y)
         if ey != 0:
             inside ^= crossed & (px < py * ex / ey)
-    return np.where(inside, -1.0, 1.0) * np.sqrt(squared)
+    distance: Field = np.where(inside, -1.0, 1.0) * np.sqrt(squared)
+    return distance
 
 
 def regular_corners(count: int, radius: float) -> NDArray[np.float64]:

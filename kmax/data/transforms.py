@@ -1,8 +1,8 @@
 """From a decoded image to network input and targets.
 
 Order of the steps, as in the TensorFlow original: resize to fit, random scale, colours, pad, crop, flip; then
-panoptic copy-paste of a second image that went through the same steps. All random numbers of a sample come from
-one generator, so a sample depends on nothing else.
+panoptic copy-paste of a second image that went through the same steps. All random numbers of a sample come
+from one generator, so a sample depends on nothing else.
 """
 
 from __future__ import annotations
@@ -100,15 +100,16 @@ def jitter_colors(rng: Generator, pixels: FloatImage, strength: float) -> FloatI
     grey = (pixels @ LUMA)[..., None]
     pixels = grey + saturation * (pixels - grey)
     mean = grey.mean(dtype=np.float64).astype(np.float32)
-    return np.clip(mean + contrast * (pixels - mean), 0, 255)
+    jittered: FloatImage = np.clip(mean + contrast * (pixels - mean), 0, 255)
+    return jittered
 
 
 def copy_paste(rng: Generator, canvas: View, pasted: View) -> View:
     """Panoptic copy-paste: all things and a random part of the stuff of `pasted` over `canvas`.
 
-    A random number (any from none to all) of the regions of `pasted`, void and padding counted too, is chosen;
-    stuff is pasted if chosen, things always, void and padding never. Stuff of a class that both images have
-    becomes one segment; what is left visible of a covered segment stays.
+    A random number (any from none to all) of the regions of `pasted`, void and padding counted too, is
+    chosen; stuff is pasted if chosen, things always, void and padding never. Stuff of a class that both
+    images have becomes one segment; what is left visible of a covered segment stays.
     """
     present = np.flatnonzero(np.bincount(pasted.owner.ravel() + 1, minlength=len(pasted.labels) + 2))
     chosen = rng.permutation(present)[: int(rng.integers(0, len(present) + 1))]
