@@ -53,7 +53,7 @@ class Family(Parameters):
                     f"run '{name}' reads dataset '{run.dataset}', which 'datasets' does not list"
                 )
             if isinstance(run, FromWeights) and run.weights not in self.weights:
-                raise ValueError(f"run '{name}' needs weights '{run.weights}', which 'weights' does not list")
+                raise ValueError(f"run '{name}' needs '{run.weights}', which 'weights' does not list")
         return self
 
 
@@ -107,15 +107,15 @@ def contradictions(run: Run) -> list[str]:
         if run.run not in family.runs:
             continue
         if run.port is not None:
-            kind, weights = "ported", run.port.weights
+            kind, weights = "ported", str(run.port.weights)
         else:
-            weights = run.train.weights if run.train else None
+            weights = (run.train and run.train.weights) or ""
             kind = "finetuned" if weights else "scratch"
         expected = {"dataset": run.data.dataset} | ({"weights": weights} if weights else {})
         listed = getattr(family, kind).get(run.run)
         if listed is None or listed.model_dump() != expected:
             faults.append(
-                f"{paths.RUNS_FILE}: families.{name}: {paths.run_file(run.run)} says that this run stands under "
+                f"{paths.RUNS_FILE}: families.{name}: by {paths.run_file(run.run)} this run stands under "
                 f"'{kind}' with {expected}"
             )
     return faults

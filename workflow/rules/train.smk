@@ -23,7 +23,7 @@ rule train:
     threads: 16
     resources:
         mpi="",
-        time_budget="",
+        time_budget=os.environ.get("KMAX_TIME_BUDGET", ""),
         runtime=1440,
     params:
         data=section("data"),
