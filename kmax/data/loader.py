@@ -1,7 +1,8 @@
 """Batches for training and inference.
 
 Sample i of epoch e depends on (seed, e, i) alone: not on the number of workers or ranks, nor on where
-training was resumed. An epoch is a random order of all images; batches run on across epochs, so none is partial.
+training was resumed. An epoch is a random order of all images; batches run on across epochs, so none is
+partial.
 """
 
 from __future__ import annotations

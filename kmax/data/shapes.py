@@ -107,7 +107,7 @@ def draw_scene(seed: int, split: str, index: int, size: tuple[int, int], categor
 def _paint_ground(rng: Generator, canvas: _Canvas) -> float:
     """Fill regions with textures (or leave them plain: void); return the mean lightness."""
     height, width = canvas.owner.shape
-    y, x = np.mgrid[0:height, 0:width].astype(np.float64)
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     count = int(rng.choice([1, 2, 3, 4], p=[0.12, 0.38, 0.34, 0.16]))
     regions = _regions(rng, x, y, count, canvas.scale)
     names = [str(name) for name in rng.permutation(list(STUFF))[:count]]
@@ -145,7 +145,7 @@ def _regions(rng: Generator, x: Field, y: Field, count: int, scale: float) -> ND
         layers: NDArray[np.int64] = np.digitize(depth, borders)
         return layers
     sites = (rng.permutation(4)[:count, None] // [1, 2] % 2 + rng.uniform(0.1, 0.9, (count, 2))) / 2
-    distances = [np.hypot(x - sx * width, y - sy * height) for sx, sy in sites]
+    distances = [np.hypot(x - sx * width, y - sy * height) for sx, sy in sites.tolist()]
     nearest: NDArray[np.int64] = np.argmin(distances, axis=0)
     return nearest
 
@@ -181,7 +181,7 @@ def _paint_thing(
     left, right = (min(max(0, int(center[0]) + d), width) for d in (-reach, reach + 1))
     if top >= bottom or left >= right:
         return
-    y, x = np.mgrid[top:bottom, left:right].astype(np.float64)
+    y, x = np.mgrid[top:bottom, left:right].astype(np.float32)
     x, y = x - center[0], y - center[1]
     distance_to = _silhouette(rng, name, radius)
     distance = distance_to(x, y)
@@ -230,9 +230,9 @@ def _paint_crowd(rng: Generator, canvas: _Canvas, ground_lightness: float) -> No
     label = canvas.new_label(name, crowd=True)
     middle = rng.uniform(0.15, 0.85, 2) * (width, height)
     for _ in range(int(rng.integers(9, 17))):
-        center = middle + canvas.scale * rng.normal(0, 10, 2)
+        x, y = (middle + canvas.scale * rng.normal(0, 10, 2)).tolist()
         radius = canvas.scale * rng.uniform(4.0, 5.5)
-        _paint_thing(rng, canvas, name, label, (center[0], center[1]), radius, ground_lightness)
+        _paint_thing(rng, canvas, name, label, (x, y), radius, ground_lightness)
 
 
 def _segments(

@@ -7,14 +7,13 @@ silhouette a signed distance in pixels, negative inside.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image
 
-Field = NDArray[np.floating[Any]]
+Field = NDArray[np.float32]
 
 
 def oklch(lightness: float, chroma: float, hue: float) -> NDArray[np.float32]:
@@ -40,9 +39,10 @@ def smooth_noise(rng: Generator, height: int, width: int, cell: float) -> Field:
     rows, columns = math.ceil(height / cell) + 3, math.ceil(width / cell) + 3
     grid = Image.fromarray(rng.random((rows, columns), dtype=np.float32))
     size = (math.ceil(columns * cell), math.ceil(rows * cell))
-    field = np.asarray(grid.resize(size, Image.Resampling.BICUBIC))
+    field: Field = np.asarray(grid.resize(size, Image.Resampling.BICUBIC))
     top, left = (int(rng.integers(0, max(1, n))) for n in (size[1] - height, size[0] - width))
-    return np.clip(field[top : top + height, left : left + width], 0, 1)
+    cropped: Field = np.clip(field[top : top + height, left : left + width], 0, 1)
+    return cropped
 
 
 def _rotated(x: Field, y: Field, angle: float) -> tuple[Field, Field]:
@@ -52,7 +52,8 @@ def _rotated(x: Field, y: Field, angle: float) -> tuple[Field, Field]:
 
 def _edge(distance: Field) -> Field:
     """1 where the signed distance is negative, 0 where it is positive, one pixel of blend between."""
-    return np.clip(0.5 - distance, 0, 1)
+    blend: Field = np.clip(0.5 - distance, 0, 1)
+    return blend
 
 
 def stripes(rng: Generator, x: Field, y: Field, scale: float) -> Field:
@@ -108,18 +109,19 @@ def circle(x: Field, y: Field, radius: float) -> Field:
 
 def polygon(corners: NDArray[np.float64], x: Field, y: Field) -> Field:
     """Signed distance to a simple polygon [corners, 2] of (x, y)."""
-    squared = np.full(x.shape, np.inf)
+    squared: Field = np.full(x.shape, np.inf, np.float32)
     inside = np.zeros(x.shape, bool)
-    for (x0, y0), (x1, y1) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+    points = corners.tolist()  # Python numbers keep float32 arrays float32
+    for (x0, y0), (x1, y1) in zip(points, points[1:] + points[:1], strict=True):
         ex, ey = x1 - x0, y1 - y0
         px, py = x - x0, y - y0
         along = np.clip((px * ex + py * ey) / (ex * ex + ey * ey), 0, 1)
-        squared = np.minimum(squared, (px - along * ex) ** 2 + (py - along * ey) ** 2)
+        np.minimum(squared, (px - along * ex) ** 2 + (py - along * ey) ** 2, out=squared)
         # An edge that a ray to the right crosses changes between inside and outside.
         crossed = (y0 <= y) != (y1 <= y)
         if ey != 0:
             inside ^= crossed & (px < py * ex / ey)
-    distance: Field = np.where(inside, -1.0, 1.0) * np.sqrt(squared)
+    distance: Field = np.where(inside, -np.sqrt(squared), np.sqrt(squared))
     return distance
 
 

@@ -78,7 +78,7 @@ def augmented_view(
         scale_factor: multiplies the range of scales; less than 1 for an image to be pasted.
     """
     low, high = (scale_factor * bound for bound in augmentation.scale)
-    scale = draw_scale(rng, low, high, scale_factor * augmentation.scale_step)
+    scale = draw_scale(rng, low, high, augmentation.scale_step)
     size = scaled_size(fit_size(decoded.rgb.shape[:2], image_size), scale)
     pixels, owner = resize_image(decoded.rgb, size), resize_labels(decoded.owner, size)
     if augmentation.color_jitter > 0:
