@@ -1,8 +1,8 @@
 """Mean intersection over union of the semantic maps that follow from panoptic maps.
 
 A pixel has the class of its segment. Void pixels of the ground truth are left out; a void prediction on a
-labelled pixel is a miss. Crowd segments are ordinary pixels of their class. The mean goes over the classes that
-occur in ground truth or prediction (the convention of Cityscapes and mmsegmentation).
+labelled pixel is a miss. Crowd segments are ordinary pixels of their class. The mean goes over the classes
+that occur in ground truth or prediction (the convention of Cityscapes and mmsegmentation).
 
 Legend of shapes: I images, C categories.
 """
@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from kmax.evaluation.files import CategoryFacts, ImageId, Matchable, open_files
 from kmax.evaluation.pairs import VOID
 from kmax.evaluation.stream import read_all
+from kmax.evaluation.version import VERSION
 
 EVALUATOR = "kmax mean IoU of panoptic maps"
-VERSION = "1"
 
 
 @dataclass(frozen=True)

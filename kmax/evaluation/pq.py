@@ -22,9 +22,9 @@ from kmax.errors import InputError
 from kmax.evaluation.files import CategoryFacts, ImageId, Matchable, open_files
 from kmax.evaluation.pairs import VOID
 from kmax.evaluation.stream import read_all
+from kmax.evaluation.version import VERSION
 
 EVALUATOR = "kmax panoptic quality (panopticapi rules)"
-VERSION = "1"
 GROUPS: dict[str, bool | None] = {"all": None, "things": True, "stuff": False}
 
 

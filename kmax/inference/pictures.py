@@ -17,9 +17,10 @@ from torch import Tensor
 
 from kmax.config import Category
 from kmax.data.datasets import palette_color
+from kmax.data.geometry import resize_labels
 from kmax.data.panoptic import Annotation, read_image, read_map
 from kmax.files import atomic_path
-from kmax.inference.postprocess import PanopticMap, Size2, resize_labels
+from kmax.inference.postprocess import PanopticMap, Size2
 
 Rgb = NDArray[np.uint8]
 Ids = NDArray[np.int32]

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kmax.config import Predict
+from kmax.data.geometry import resize_labels
 
 Size2 = tuple[int, int]
 Flavour = Literal["tf", "torch"]
@@ -120,19 +121,6 @@ def to_original_logits(
     logits = enlarge(logits, input_size, align_corners=align_corners)
     logits = logits[:, : content_size[0], : content_size[1]]
     return enlarge(logits, original_size, align_corners=align_corners)
-
-
-def resize_labels(labels: NDArray[np.int32], size: Size2) -> NDArray[np.int32]:
-    """Nearest resize of [H, W] with aligned corners, halves rounded up, as TensorFlow's legacy operator."""
-    rows, columns = (_nearest(old, new) for old, new in zip(labels.shape, size, strict=True))
-    return labels[rows[:, None], columns]
-
-
-def _nearest(old: int, new: int) -> NDArray[np.int64]:
-    # The scale and the product are float32 in the original; halves are rounded away from zero.
-    scale = np.float32(old - 1) / np.float32(new - 1) if new > 1 else np.float32(old)
-    position = np.arange(new, dtype=np.float32) * scale
-    return np.minimum(np.floor(position.astype(np.float64) + 0.5).astype(np.int64), old - 1)
 
 
 def paste(masks: Tensor, overlap_threshold: float) -> Tensor:
