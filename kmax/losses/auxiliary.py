@@ -1,8 +1,8 @@
 """At which resolution the predictions of the k-means layers are compared with the ground truth.
 
 Both originals enlarge the mask logits and pixel features of the layers (strides 32, 16 and 8) to the final
-resolution, bilinearly. The alternative, our own, reads the ground truth at each layer's native stride: cheaper,
-but small segments do not exist there.
+resolution, bilinearly. The alternative, our own, reads the ground truth at each layer's native stride:
+cheaper, but small segments do not exist there.
 
 Features are enlarged only where pixels are sampled, which gives the same numbers and saves most of the work.
 """
@@ -17,7 +17,7 @@ from kmax.losses.targets import Flavour
 
 
 def align_corners(flavour: Flavour, size: tuple[int, int]) -> bool:
-    """Whether `flavour` aligns corners when it enlarges to `size` (h, w): PyTorch looks at the height's parity."""
+    """Whether `flavour` aligns corners when it enlarges to `size` (h, w): PyTorch where the height is odd."""
     return flavour == "tf" or size[0] % 2 == 1
 
 

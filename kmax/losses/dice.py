@@ -1,4 +1,4 @@
-"""Mask term of the PQ-style loss: soft dice weighted by class probability (MaX-DeepLab, equations 8 to 10)."""
+"""Mask term of the PQ-style loss: dice weighted by class probability (MaX-DeepLab, equations 8 to 10)."""
 
 from __future__ import annotations
 

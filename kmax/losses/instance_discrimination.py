@@ -1,7 +1,7 @@
 """Pixel-wise instance discrimination (CMT-DeepLab, section 3.3): pixels of one segment have alike features.
 
-For a sampled pixel k with feature f_k, the similarities s_kj = f_k . f_j / t to all sampled pixels j go through a
-softmax, and the target spreads evenly over the pixels of the same segment. The cross-entropy of that is
+For a sampled pixel k with feature f_k, the similarities s_kj = f_k . f_j / t to all sampled pixels j go through
+a softmax, and the target spreads evenly over the pixels of the same segment. The cross-entropy of that is
 
     log sum_j exp(s_kj) - f_k . (mean of f_j over the pixels of k's segment) / t
 
@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 
 from kmax.losses.targets import one_hot
 
@@ -48,9 +48,9 @@ def instance_discrimination_loss(features: Tensor, segment: Tensor, segments: in
 class _WeightedLogPartition(torch.autograd.Function):
     """sum_k w_k log sum_j exp(f_k . f_j), per image, for features [B, k, D] and weights [B, k].
 
-    The gradient is made along with the value, a few images at a time, so that no K x K matrix outlives the call:
-    with E = exp(F F^T) and r = w / rowsum(E) it is diag(r) E F + E diag(r) F, as E is symmetric. Features are
-    short (norm at most 1 / sqrt(t)), so exp needs no shift.
+    The gradient is made along with the value, a few images at a time, so that no K x K matrix outlives the
+    call: with E = exp(F F^T) and r = w / rowsum(E) it is diag(r) E F + E diag(r) F, as E is symmetric. Features
+    are short (norm at most 1 / sqrt(t)), so exp needs no shift.
     """
 
     @staticmethod

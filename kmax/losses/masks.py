@@ -1,4 +1,4 @@
-"""What the mask terms share: one softmax over clusters, and each pixel's log-likelihood of its own cluster."""
+"""What the mask terms share: one softmax over clusters, and how likely each pixel's own cluster is."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ class MaskPrediction:
     """A mask prediction read against its targets.
 
     Attributes:
-        log_probabilities: [B, N, P], log-softmax over clusters (N+1 when segments are left over: see `read_masks`).
+        log_probabilities: [B, N, P], log-softmax over clusters; N+1 of them when segments are left over (see
+            `read_masks`).
         own: [B, P], negative log-likelihood of the cluster of the pixel's segment; 0 without segment.
         clusters: N.
     """

@@ -1,7 +1,7 @@
 """Hungarian matching of ground-truth segments to clusters, and what the losses take from it.
 
-Made once, on the final output, and shared by all auxiliary outputs. Nothing here carries gradients: the matched
-qualities weigh the losses (PQ-style loss of MaX-DeepLab, equations 8 to 10), they are not trained.
+Made once, on the final output, and shared by all auxiliary outputs. Nothing here carries gradients: the
+matched qualities weigh the losses (PQ-style loss of MaX-DeepLab, equations 8 to 10), they are not trained.
 
 Legend of shapes: B images, N clusters, M segments (padded), K classes, P pixels.
 """
@@ -53,8 +53,8 @@ def match(
 ) -> Matching:
     """Match segments and clusters so that the sum of mask similarity times class probability is largest.
 
-    With more segments than clusters, the segments left over become void in the PyTorch flavour (`truth` changes).
-    In the TensorFlow flavour they stay, matched to a cluster of no probability, and their classes go to cluster 0.
+    With more segments than clusters, those left over become void in the PyTorch flavour (`truth` changes). In
+    the TensorFlow flavour they stay, matched to a cluster of no probability, and their classes go to cluster 0.
 
     Args:
         class_logits: [B, N, K+1].

@@ -33,7 +33,7 @@ def gumbel_top_k(logits: Tensor, k: int) -> Tensor:
 def sample_logits(targets: Targets, temperature: float) -> Tensor:
     """Logits [B, P] of drawing each pixel: log(pixels / area of its segment) * temperature; void is barred.
 
-    A labelled pixel without segment (a crowd region, in the TensorFlow flavour) counts as a segment of area 1.
+    A labelled pixel without segment (a crowd region, TensorFlow flavour) counts as a segment of area 1.
     """
     pixels = targets.segment.shape[1]
     area = torch.einsum("bmp,bm->bp", targets.masks, targets.areas).clamp(min=1.0)

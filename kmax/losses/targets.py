@@ -1,8 +1,8 @@
 """Ground truth at the resolution of a prediction.
 
-Labels are read by strided subsampling `[::s, ::s]`, never averaged: a segment that has no pixel left there does
-not exist for the losses. The two originals differ in what is void. TensorFlow: pixels without a class, so a
-crowd region (class, but no segment) is labelled. PyTorch: pixels without a segment.
+Labels are read by strided subsampling `[::s, ::s]`, never averaged: a segment that has no pixel left there
+does not exist for the losses. The two originals differ in what is void. TensorFlow: pixels without a class, so
+a crowd region (class, but no segment) is labelled. PyTorch: pixels without a segment.
 
 Legend of shapes: B images, M segments (padded to the most of the batch), P = h * w pixels of a prediction.
 """
@@ -27,7 +27,7 @@ class Targets:
 
     Attributes:
         segment: int64 [B, P], index of the pixel's segment, -1 where there is none.
-        semantic: int64 [B, P], class, -1 for void.
+        semantic: int64 [B, P], class, -1 for void; PyTorch flavour: also where the batch has no segment.
         void: bool [B, P], by the flavour's rule.
         masks: float32 [B, M, P], 1 on the pixels of the segment.
         areas: float32 [B, M], pixels of each segment; 0 for padding and for segments lost in subsampling.
@@ -53,6 +53,8 @@ class GroundTruth:
         self.classes = _padded_classes(batch.classes)  # [B, M], -1 padding
         self._segments = batch.segments
         self._semantic = batch.semantic
+        if flavour == "torch":
+            self._semantic = batch.semantic.where(batch.segments != NO_SEGMENT, VOID_CLASS)
         self._prepared: dict[tuple[int, int], Targets] = {}
 
     def at(self, size: tuple[int, int]) -> Targets:
