@@ -13,14 +13,24 @@ def add_to(app: typer.Typer) -> None:
         app.command()(verb)
 
 
-def record() -> None:
+def record(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME]...", help="Families or runs; without any, the default family."),
+    ] = None,
+) -> None:
     """Commit what is finished to DVC.
 
     Afterwards `dvc repro` has nothing to do. Refuses unless `snakemake -n` says that nothing is left to do.
+
+    \b
+    Examples:
+      kmax record
+      kmax record coco_mini
     """
     from kmax import stages
 
-    typer.echo(stages.record())
+    typer.echo(stages.record(names or []))
 
 
 def restore() -> None:

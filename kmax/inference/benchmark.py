@@ -7,6 +7,9 @@ for each multiply-add.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import gc
 import importlib.metadata
 import platform
 import statistics
@@ -22,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from kmax import config, files, paths
 from kmax.data.loader import network_input
-from kmax.inference.postprocess import maskwise
+from kmax.inference.segment import segment_images
 from kmax.model.io import load_model
 from kmax.model.kmax import KMaX
 
@@ -48,16 +51,16 @@ def benchmark_model(model: KMaX, isthing: torch.Tensor, predict: config.Predict)
     """Measure a model at the image size that it was made for.
 
     Args:
-        model: is put on the GPU where there is one, and into evaluation mode.
+        model: is put on the GPU where there is one, into evaluation mode, and without gradients.
         isthing: bool [K].
         predict: thresholds of the post-processing.
 
     Returns:
-        Parameters, flops and multiply_adds of one forward pass, times in seconds, memory in bytes (at rest
-        and at the peak of a forward pass: of the process on CPU, of torch's allocator on GPU), and the machine.
+        Parameters, flops and multiply_adds of one forward pass, times in seconds, memory in bytes at rest and at
+        the peak of a forward pass (of the process on CPU, of torch's allocator on GPU), and the machine.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = model.to(device).eval()
+    model = model.to(device).eval().requires_grad_(False)  # the FLOP counter follows what requires grad
     rgb = picture(model.image_size)
     images, content = network_input(rgb, model.image_size)
     images = images[None].to(device)
@@ -67,17 +70,9 @@ def benchmark_model(model: KMaX, isthing: torch.Tensor, predict: config.Predict)
 
     def end_to_end() -> Any:
         tensor, content_size = network_input(rgb, model.image_size)
-        output = model(tensor[None].to(device))
-        return maskwise(
-            output.class_logits[0],
-            output.mask_logits[0],
-            input_size=model.image_size,
-            content_size=content_size,
-            original_size=(rgb.shape[0], rgb.shape[1]),
-            isthing=isthing,
-            predict=predict,
-            flavour=model.arguments["flavour"],
-        )
+        original_size = (rgb.shape[0], rgb.shape[1])
+        batch = tensor[None].to(device)
+        return list(segment_images(model, batch, [content_size], [original_size], isthing, predict))
 
     with torch.inference_mode():
         flops = count_flops(forward)
@@ -146,6 +141,7 @@ def peak_memory(call: Callable[[], Any], device: torch.device) -> dict[str, int 
         peak = torch.cuda.max_memory_allocated(device)
         return {"rest": rest, "peak": peak, "above_rest": peak - rest}
     try:
+        _return_free_memory()
         Path("/proc/self/clear_refs").write_text("5")  # the kernel forgets the high-water mark of before
         before = _process_memory()
         call()
@@ -153,6 +149,13 @@ def peak_memory(call: Callable[[], Any], device: torch.device) -> dict[str, int 
     except (OSError, KeyError):
         return {"rest": None, "peak": None, "above_rest": None}
     return {"rest": before["VmRSS"], "peak": after["VmHWM"], "above_rest": after["VmHWM"] - before["VmRSS"]}
+
+
+def _return_free_memory() -> None:
+    """Give memory that earlier calls have freed back to the system, else a call seems to need none."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # glibc only
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def machine(device: torch.device) -> dict[str, Any]:

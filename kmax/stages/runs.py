@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import re
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from kmax.errors import InputError
 from kmax.runs import load_run
-
-if TYPE_CHECKING:
-    from kmax.config import Run
-    from kmax.tracking.tracker import Stage, Tracker
 
 SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -43,18 +37,22 @@ def port(name: str) -> Path:
     """Port stage."""
     run = load_run(name)
     from kmax.porting import port_run
+    from kmax.tracking.tracker import track
 
-    with _tracked(run, "port"):
+    with track(run, "port"):
         return port_run(run)
 
 
 def predict(name: str) -> Path:
-    """Predict stage."""
+    """Predict stage; unfinished work is kept in the run's state folder."""
     run = load_run(name)
     from kmax.inference.predictor import predict_run
+    from kmax.tracking.identity import identify
+    from kmax.tracking.tracker import track
 
-    with _tracked(run, "predict"):
-        return predict_run(run)
+    identity = identify(run)
+    with track(run, "predict", identity=identity):
+        return predict_run(run, identity.state)
 
 
 def evaluate(name: str) -> Path:
@@ -74,14 +72,7 @@ def benchmark(name: str) -> Path:
     """Benchmark stage."""
     run = load_run(name)
     from kmax.inference.benchmark import benchmark_run
-
-    with _tracked(run, "benchmark"):
-        return benchmark_run(run)
-
-
-def _tracked(run: Run, stage: Stage) -> AbstractContextManager[Tracker]:
-    """The stage's tracker, which also records the declared outputs when the stage succeeds."""
-    from kmax.tracking.identity import identify
     from kmax.tracking.tracker import track
 
-    return track(run, stage, identity=identify(run))
+    with track(run, "benchmark"):
+        return benchmark_run(run)

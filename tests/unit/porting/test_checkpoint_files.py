@@ -75,7 +75,7 @@ def test_files_that_are_no_checkpoints_are_refused(tmp_path: Path) -> None:
             read_tensors(path, form)
         for content in (b"", b"not a checkpoint", bytes(1000)):
             path.write_bytes(content)
-            with pytest.raises(InputError, match="not a readable|damaged"):
+            with pytest.raises(InputError, match=r"not a readable|damaged"):
                 read_tensors(path, form)
 
 
@@ -97,7 +97,7 @@ def test_damaged_files_end_in_one_clear_error(tmp_path: Path, form: str) -> None
     good = whole.read_bytes()
     rng = random.Random(0)
     path = tmp_path / "damaged"
-    refused = 0
+    faults: list[str] = []
     for trial in range(150):
         damaged = bytearray(good)
         if trial % 3 == 0:
@@ -109,11 +109,9 @@ def test_damaged_files_end_in_one_clear_error(tmp_path: Path, form: str) -> None
         try:
             read_tensors(path, form)
         except InputError as error:
-            refused += 1
-            assert len(error.faults) == 1
-            assert "\n" not in error.faults[0]
-            assert str(path) in error.faults[0]
-    assert refused > 40
+            faults += error.faults
+    assert len(faults) > 40
+    assert all(fault.startswith(f"{path}: ") and "\n" not in fault for fault in faults)
 
 
 def test_tensorflow_bundles_are_refused_by_any_of_their_names(tmp_path: Path) -> None:

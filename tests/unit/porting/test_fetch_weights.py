@@ -25,7 +25,7 @@ def serving(answer: Answer) -> Iterator[str]:
     """A server on 127.0.0.1 that answers every GET by `answer`."""
 
     class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802
+        def do_GET(self) -> None:
             answer(self)
 
         def log_message(self, *_: object) -> None:
@@ -128,7 +128,7 @@ def test_servers_that_fail_end_in_one_line_and_keep_nothing(project, register, c
                 fetch_weights("tiny")
         assert nothing_kept(project)
     register("tiny", checkpoint, "torch", url=f"{url}/w.pth")  # the server is gone
-    with pytest.raises(InputError, match="cannot be fetched: .*refused"):
+    with pytest.raises(InputError, match=r"cannot be fetched: .*refused"):
         fetch_weights("tiny")
 
 
@@ -159,5 +159,5 @@ def test_names_and_files_that_do_not_exist(project, register, checkpoint) -> Non
 
 def test_tensorflow_entries_are_refused(project, register, checkpoint) -> None:
     register("tf", checkpoint, "tensorflow")
-    with pytest.raises(InputError, match="weights.tf: TensorFlow checkpoints are not read yet"):
+    with pytest.raises(InputError, match=r"weights\.tf: TensorFlow checkpoints are not read yet"):
         fetch_weights("tf")

@@ -95,7 +95,7 @@ def test_port_run_notices_that_the_entry_has_changed(project, register, model, t
     register("tiny", state(model, tmp_path), "torch")
     fetch_weights("tiny")
     register("tiny", tmp_path / "w.pth", "torch", sha256="0" * 64)
-    with pytest.raises(InputError, match="not what params/weights.yaml names now"):
+    with pytest.raises(InputError, match=r"not what params/weights\.yaml names now"):
         port_run(ported_run(project))
 
 
