@@ -11,6 +11,7 @@ import fcntl
 import json
 import math
 import os
+import re
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,7 @@ from kmax.errors import InputError
 
 Event = dict[str, Any]
 FILE_NAME = "events.jsonl"
+MAX_LIST = 4
 
 
 def append(path: Path, event: Mapping[str, Any]) -> None:
@@ -76,10 +78,16 @@ def encode_number(value: float) -> float | str:
     return value if math.isfinite(value) else str(value)
 
 
-def flatten(value: Any) -> tuple[dict[str, float], dict[str, str]]:
-    """Numbers and texts of a nested JSON value, each by its path (`pq/all/pq`).
+def metric_name(name: str) -> str:
+    """`name` with what MLflow refuses in names (`@ ( ) ^` and the like) replaced by underscores."""
+    return re.sub(r"[^\w.\-/ :]", "_", name, flags=re.ASCII)
 
-    Lists are left out (they are in the file itself), nulls too; truth values become texts.
+
+def flatten(value: Any) -> tuple[dict[str, float], dict[str, str]]:
+    """Numbers and texts of a nested JSON value, each by its path (`pq/all/pq`), in names that MLflow takes.
+
+    The items of short lists are named by their index (an interval's ends are `.../0` and `.../1`). Longer
+    lists are left out, nulls too; truth values become texts.
     """
     numbers: dict[str, float] = {}
     texts: dict[str, str] = {}
@@ -89,12 +97,14 @@ def flatten(value: Any) -> tuple[dict[str, float], dict[str, str]]:
             case dict():
                 for key, part in inner.items():
                     visit(part, f"{path}/{key}" if path else str(key))
+            case list() if len(inner) <= MAX_LIST:
+                visit({str(index): part for index, part in enumerate(inner)}, path)
             case bool():
-                texts[path] = str(inner).lower()
+                texts[metric_name(path)] = str(inner).lower()
             case int() | float():
-                numbers[path] = float(inner)
+                numbers[metric_name(path)] = float(inner)
             case str():
-                texts[path] = inner
+                texts[metric_name(path)] = inner
 
     visit(value, "")
     return numbers, texts

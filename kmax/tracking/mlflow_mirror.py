@@ -22,6 +22,7 @@ from typing import Any
 
 from kmax import files
 from kmax.tracking import events
+from kmax.tracking.events import metric_name
 
 EXPERIMENT = "kmax"
 ARTIFACTS = Path("mlartifacts")
@@ -99,6 +100,19 @@ class Mirror:
         ):
             self._connect()
             return _Replay(self, state).run()
+
+    def latest(self, run: str, stage: str) -> Any | None:
+        """The MLflow run of the latest finished attempt at a stage of `run`; None where there is none."""
+        with self._store_lock():
+            self._connect()
+        found = self._client.search_runs(
+            [self._experiment],
+            filter_string=f"tags.`kmax.run` = '{run}' and tags.`kmax.stage` = '{stage}' "
+            "and attributes.status = 'FINISHED'",
+            order_by=["attributes.end_time DESC"],
+            max_results=1,
+        )
+        return found[0] if found else None
 
     @contextlib.contextmanager
     def _store_lock(self) -> Iterator[None]:
@@ -299,8 +313,3 @@ class _Replay:
         tags = {"mlflow.model.isExternal": "true", "path": event["path"], "sha256": event["sha256"]}
         model = self.client.create_logged_model(self.experiment, name=name, source_run_id=run_id, tags=tags)
         self.client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
-
-
-def metric_name(name: str) -> str:
-    """`name` with what MLflow refuses in names (`@ ( ) ^` and the like) replaced by underscores."""
-    return re.sub(r"[^\w.\-/ :]", "_", name, flags=re.ASCII)

@@ -51,10 +51,12 @@ def test_numbers_that_json_does_not_know_survive():
         assert again == value or (math.isnan(again) and math.isnan(value))
 
 
-def test_flattening_keeps_numbers_and_texts_and_leaves_out_nulls_and_lists():
+def test_flattening_keeps_numbers_and_texts_and_leaves_out_nulls_and_long_lists():
     value = {
         "pq": {"all": {"pq": 0.5, "n": 3}, "things": {"pq": None}, "evaluator": "e"},
-        "list": [1],
+        "interval": [0.4, 0.6],
+        "many": [1.0] * 9,
         "ok": True,
     }
-    assert events.flatten(value) == ({"pq/all/pq": 0.5, "pq/all/n": 3.0}, {"pq/evaluator": "e", "ok": "true"})
+    numbers = {"pq/all/pq": 0.5, "pq/all/n": 3.0, "interval/0": 0.4, "interval/1": 0.6}
+    assert events.flatten(value) == (numbers, {"pq/evaluator": "e", "ok": "true"})

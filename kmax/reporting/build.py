@@ -1,0 +1,122 @@
+"""`kmax report`: tables, figures and the site of a selection of runs, and comparison with a published set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kmax import files, paths
+from kmax.errors import InputError
+from kmax.reporting import writers
+from kmax.reporting.config import read_tables
+from kmax.reporting.figures import read_rows, write_figures
+from kmax.reporting.measured import Measured, read_measured
+from kmax.reporting.site import write_site
+from kmax.reporting.tables import FilledTable, fill_tables
+
+COMPARED = (
+    "reported",
+    "measured",
+    "difference",
+    "low",
+    "high",
+    "seeds",
+    "spread",
+    "verdict",
+    "runs",
+    "evaluator",
+)
+
+
+def report(
+    runs: Sequence[str], *, out: Path = paths.REPORTS, measured: Mapping[str, Measured] | None = None
+) -> Path:
+    """Write `<out>/{tables,figures,site}` of the selected runs; what was not measured is shown as not run.
+
+    Args:
+        runs: names of runs.
+        out: folder of the report.
+        measured: what was measured; read from the files of the runs where it is left out.
+
+    Returns:
+        The path of the site's first page.
+
+    Raises:
+        InputError: tables.yaml, reference.csv or a measured file is damaged.
+    """
+    if measured is None:
+        measured = read_measured(runs)
+    tables, reference = read_tables()
+    filled = fill_tables(tables, reference, measured)
+    with files.atomic_folder(out / "tables") as folder:
+        write_tables(folder, filled)
+    with files.atomic_folder(out / "figures") as folder:
+        figures = write_figures(list(measured), folder)
+    with files.atomic_folder(out / "site") as folder:
+        write_site(folder, filled, measured, figures, out / "figures")
+    return out / "site" / "index.html"
+
+
+def write_tables(folder: Path, filled: Iterable[FilledTable]) -> None:
+    """Write every table as .md, .csv, .tex and .html."""
+    for table in filled:
+        name = table.table.table
+        files.write_text(folder / f"{name}.md", writers.markdown(table))
+        files.write_text(folder / f"{name}.csv", writers.csv_text(table))
+        files.write_text(folder / f"{name}.tex", writers.latex(table))
+        files.write_text(folder / f"{name}.html", str(writers.html(table)))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One figure that two sets of tables give differently; None where a set lacks it."""
+
+    table: str
+    row: str
+    column: str
+    field: str
+    ours: str | None
+    theirs: str | None
+
+    def __str__(self) -> str:
+        ours, theirs = ("missing" if side is None else side or "empty" for side in (self.ours, self.theirs))
+        return f"{self.table}: {self.row}: {self.column}: {self.field}: here {ours}, there {theirs}"
+
+
+def compare_reports(folder: Path, ours: Path = paths.TABLES) -> list[Difference]:
+    """The figures of our tables that differ from those in `folder` (a set of tables, or a report with one).
+
+    Figures that depend on the machine are left out.
+
+    Raises:
+        InputError: either has no tables.
+    """
+    theirs = folder / "tables" if (folder / "tables").is_dir() else folder
+    left, right = _read_figures(ours), _read_figures(theirs)
+    differences = []
+    for key in [*left, *(key for key in right if key not in left)]:
+        one, other = left.get(key), right.get(key)
+        if one is None or other is None:
+            texts = (None if side is None else side["measured"] or side["reported"] for side in (one, other))
+            differences.append(Difference(*key, "figure", *texts))
+            continue
+        differences += [
+            Difference(*key, field, one[field], other[field])
+            for field in COMPARED
+            if one[field] != other[field]
+        ]
+    return differences
+
+
+def _read_figures(folder: Path) -> dict[tuple[str, str, str], dict[str, str]]:
+    """The rows of all tables in a folder by table, row and column, without machine-dependent ones."""
+    tables = sorted(folder.glob("*.csv"))
+    if not tables:
+        raise InputError(f"{folder}: no tables (*.csv); make them with: kmax report")
+    figures = {}
+    for path in tables:
+        for row in read_rows(path, tuple(writers.CSV_COLUMNS)):
+            if not row["machine"]:
+                figures[row["table"], row["row"], row["column"]] = row
+    return figures

@@ -1,0 +1,183 @@
+"""The static site: tables, and a page per run with pictures, curves, bars and where its figures come from.
+
+It works from the file system, without any network: links are relative, style and figures are inside.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kmax import files, paths
+from kmax.reporting import writers
+from kmax.reporting.measured import Measured
+from kmax.reporting.tables import FilledTable
+
+PICTURES = ("image", "ground_truth", "prediction")
+PICTURE_TITLES = {"image": "image", "ground_truth": "ground truth", "prediction": "prediction"}
+PROVENANCE = (
+    ("run", "provenance/run"),
+    ("state digest", "provenance/digest"),
+    ("parameters digest", "provenance/parameters_digest"),
+    ("commit", "provenance/commit"),
+    ("dataset", "provenance/dataset"),
+    ("split", "provenance/split"),
+    ("data digest", "provenance/data_digest"),
+    ("initial weights, SHA-256", "provenance/weights_digest"),
+    ("predictions digest", "provenance/predictions_digest"),
+    ("ground truth digest", "provenance/ground_truth_digest"),
+    ("protocol", "provenance/protocol"),
+    ("speed measured on", "speed/machine/name"),
+)
+HEADLINE = (
+    ("PQ", "pq/all/pq"),
+    ("PQ things", "pq/things/pq"),
+    ("PQ stuff", "pq/stuff/pq"),
+    ("SQ", "pq/all/sq"),
+    ("RQ", "pq/all/rq"),
+    ("mIoU", "miou/miou"),
+)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A headline figure in percent."""
+
+    name: str
+    value: str
+    interval: str
+
+
+@dataclass(frozen=True)
+class Example:
+    """The pictures of one image, as paths relative to the page."""
+
+    stem: str
+    views: list[tuple[str, str]]
+    clusters: list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class RunPage:
+    """What the page of one run shows."""
+
+    run: str
+    description: str
+    headline: list[Figure]
+    examples: list[Example]
+    training: str | None
+    classes: str | None
+    provenance: list[tuple[str, str]]
+    parameters: str
+
+
+def write_site(
+    folder: Path,
+    filled: list[FilledTable],
+    measured: Mapping[str, Measured],
+    figures: Mapping[str, list[str]],
+    figures_folder: Path,
+) -> None:
+    """Write index.html, runs/<run>.html and their pictures into `folder`.
+
+    Args:
+        folder: where to.
+        filled: tables.
+        measured: by run; each of these gets a page.
+        figures: run -> names of its figures in `figures_folder`.
+        figures_folder: of the figures.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    templates = Environment(
+        loader=PackageLoader("kmax.reporting"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    style = (Path(__file__).parent / "templates" / "style.css").read_text(encoding="utf-8")
+    files.write_text(folder / "style.css", style)
+    pages = [_run_page(folder, measured[run], figures.get(run, []), figures_folder) for run in measured]
+    shared: dict[str, Any] = {"pages": pages, "legend": writers.LEGEND}
+    run_of_row = {run.run for run in pages}
+    index = templates.get_template("index.html").render(
+        **shared, root="", tables=[(table, writers.html(table)) for table in filled], known=run_of_row
+    )
+    files.write_text(folder / "index.html", index)
+    for page in pages:
+        html = templates.get_template("run.html").render(**shared, root="../", page=page)
+        files.write_text(folder / "runs" / f"{page.run}.html", html)
+
+
+def _run_page(folder: Path, measured: Measured, figures: list[str], figures_folder: Path) -> RunPage:
+    run = measured.run
+    place = folder / "runs" / run
+    place.mkdir(parents=True)
+    drawn: dict[str, str | None] = {"training": None, "classes": None}
+    for name in figures:
+        shutil.copyfile(figures_folder / name, place / name)
+        drawn[name.removeprefix(f"{run}-").removesuffix(".svg")] = f"{run}/{name}"
+    parameters = paths.run_file(run)
+    return RunPage(
+        run=run,
+        description=_description(parameters),
+        headline=_headline(measured),
+        examples=_copy_pictures(place, run),
+        training=drawn["training"],
+        classes=drawn["classes"],
+        provenance=_provenance(measured),
+        parameters=parameters.read_text(encoding="utf-8") if parameters.exists() else "",
+    )
+
+
+def _description(parameters: Path) -> str:
+    """The run file's own description."""
+    from kmax.config import read_yaml
+
+    value = read_yaml(parameters) if parameters.exists() else {}
+    return str(value.get("description", "")) if isinstance(value, dict) else ""
+
+
+def _headline(measured: Measured) -> list[Figure]:
+    result = []
+    for name, path in HEADLINE:
+        if path in measured.numbers:
+            interval = measured.interval(path)
+            text = "" if interval is None else f"{100 * interval[0]:.1f}–{100 * interval[1]:.1f}"
+            result.append(Figure(name, f"{100 * measured.numbers[path]:.1f}", text))
+    return result
+
+
+def _provenance(measured: Measured) -> list[tuple[str, str]]:
+    """Where the figures come from: run, weights, parameters, commit, evaluators."""
+    run = measured.run
+    rows = [(title, measured.texts[path]) for title, path in PROVENANCE if measured.texts.get(path)]
+    if paths.model(run).exists():
+        rows.append(("weights", str(paths.model(run))))
+        rows.append(("weights, SHA-256", files.sha256(paths.model(run))))
+    for part in ("pq", "miou", "ap"):
+        evaluator = measured.evaluator(f"{part}/")
+        if evaluator:
+            rows.append((f"evaluator of {part.replace('miou', 'mIoU').replace('pq', 'PQ')}", evaluator))
+    return rows
+
+
+def _copy_pictures(place: Path, run: str) -> list[Example]:
+    """Copy the pictures of the predict stage beside the page."""
+    examples = []
+    for source in sorted((paths.predictions(run) / "pictures").glob("*/")):
+        target = place / source.name
+        target.mkdir()
+        links: dict[str, str] = {}
+        for picture in sorted(source.glob("*.png")):
+            shutil.copyfile(picture, target / picture.name)
+            links[picture.stem] = f"{run}/{source.name}/{picture.name}"
+        views = [(PICTURE_TITLES[name], links[name]) for name in PICTURES if name in links]
+        layers = sorted(int(name.removeprefix("clusters_")) for name in links if name.startswith("clusters_"))
+        clusters = [(f"k-means layer {layer}", links[f"clusters_{layer}"]) for layer in layers]
+        examples.append(Example(source.name, views, clusters))
+    return examples

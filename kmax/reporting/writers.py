@@ -1,0 +1,219 @@
+"""Tables as Markdown, CSV, LaTeX (booktabs) and HTML."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+
+from markupsafe import Markup, escape
+
+from kmax.reporting.config import Column
+from kmax.reporting.tables import MEASURED, NOT_RUN, REPRODUCED, WEIGHTS_ONLY, Cell, FilledTable
+
+CSV_COLUMNS = [
+    "table",
+    "row",
+    "column",
+    "reported",
+    "measured",
+    "difference",
+    "low",
+    "high",
+    "seeds",
+    "spread",
+    "verdict",
+    "runs",
+    "evaluator",
+    "source",
+    "machine",
+]
+LEGEND = (
+    "A cell gives the reported figure, then the measured one, their difference, and the 95% bootstrap "
+    "interval over images; several seeds are given as mean ± standard deviation."
+)
+LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "−": "$-$",
+    "–": "--",
+}
+
+
+def number(value: float, digits: int, sign: bool = False) -> str:
+    """A number with a true minus sign."""
+    return f"{value:{'+' if sign else ''}.{digits}f}".replace("-", "−")
+
+
+def cell_parts(cell: Cell, column: Column) -> dict[str, str]:
+    """The texts of a cell; those of figures that there are not are absent."""
+    digits = column.digits
+    parts = {}
+    if cell.reported is not None:
+        parts["reported"] = number(cell.reported, digits)
+    if cell.measured is not None:
+        parts["measured"] = number(cell.measured, digits)
+        if cell.spread is not None:
+            parts["measured"] += f" ± {number(cell.spread, digits)}"
+            parts["seeds"] = f"{cell.seeds} seeds"
+    if cell.difference is not None:
+        parts["difference"] = number(cell.difference, digits, sign=True)
+    if cell.interval is not None:
+        low, high = cell.interval
+        parts["interval"] = f"{number(low, digits)}–{number(high, digits)}"
+    return parts
+
+
+def cell_text(cell: Cell, column: Column, bold: str = "**{}**") -> str:
+    """A cell in one line: `53.0 → **52.8** (−0.2) [52.3–53.1]`; what was reported alone is given plainly."""
+    parts = cell_parts(cell, column)
+    if "measured" not in parts:
+        return parts.get("reported", "")
+    words = [f"{parts['reported']} →"] if "reported" in parts else []
+    words.append(bold.format(parts["measured"]))
+    details = [parts[name] for name in ("difference", "seeds") if name in parts]
+    words += [f"({', '.join(details)})"] if details else []
+    words += [f"[{parts['interval']}]"] if "interval" in parts else []
+    return " ".join(words)
+
+
+def markdown(filled: FilledTable) -> str:
+    """A Markdown section with the table."""
+
+    def line(cells: list[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+    columns = filled.table.columns
+    lines = [
+        line(["model", *(column.name for column in columns), "verdict"]),
+        line(["---", *("---:" for _ in columns), "---"]),
+    ]
+    for row in filled.rows:
+        texts = [cell_text(cell, column) for cell, column in zip(row.cells, columns, strict=True)]
+        lines.append(line([row.label, *texts, row.verdict]))
+    table = "\n".join(lines)
+    notes = f"{filled.table.caption}\n\n{LEGEND}\n\n{filled.evaluator_line}"
+    return f"## {filled.table.title}\n\n{table}\n\n{notes}\n"
+
+
+def csv_rows(filled: FilledTable) -> list[dict[str, str]]:
+    """One row per figure, for programs."""
+    result = []
+    for row in filled.rows:
+        for cell, column in zip(row.cells, filled.table.columns, strict=True):
+
+            def text(value: float | None, digits: int = column.digits) -> str:
+                return "" if value is None else f"{value:.{digits}f}"
+
+            low, high = cell.interval or (None, None)
+            values: list[Any] = [
+                filled.table.table,
+                row.label,
+                column.name,
+                *map(text, (cell.reported, cell.measured, cell.difference, low, high)),
+                cell.seeds,
+                text(cell.spread),
+                row.verdict,
+                " ".join(row.runs),
+                "; ".join(filled.evaluators) or filled.table.evaluator,
+                row.source,
+                "yes" if column.machine else "",
+            ]
+            result.append(dict(zip(CSV_COLUMNS, map(str, values), strict=True)))
+    return result
+
+
+def csv_text(filled: FilledTable) -> str:
+    """The rows as CSV."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, CSV_COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(csv_rows(filled))
+    return text.getvalue()
+
+
+def latex(filled: FilledTable) -> str:
+    """A LaTeX table; needs the package booktabs."""
+    columns = filled.table.columns
+    lines = [
+        r"\begin{table}",
+        r"\centering\small",
+        rf"\caption{{{tex(filled.table.title)}. {tex(filled.table.caption)} {tex(filled.evaluator_line)}}}",
+        rf"\label{{tab:{filled.table.table}}}",
+        rf"\begin{{tabular}}{{l{'r' * len(columns)}l}}",
+        r"\toprule",
+        " & ".join(["model", *(tex(column.name) for column in columns), "verdict"]) + r" \\",
+        r"\midrule",
+    ]
+    for row in filled.rows:
+        cells = [_latex_cell(cell, column) for cell, column in zip(row.cells, columns, strict=True)]
+        lines.append(" & ".join([tex(row.label), *cells, tex(row.verdict)]) + r" \\")
+    lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
+    return "\n".join(lines) + "\n"
+
+
+def _latex_cell(cell: Cell, column: Column) -> str:
+    """The cell's line, with what was reported above what was measured."""
+    parts = cell_parts(cell, column)
+    if "measured" not in parts:
+        return tex(parts.get("reported", ""))
+    below = [rf"\textbf{{{tex(parts['measured'])}}}"]
+    below += [f"({tex(parts['difference'])})"] if "difference" in parts else []
+    lines = [tex(parts["reported"])] if "reported" in parts else []
+    lines.append(" ".join(below))
+    lines += [rf"\scriptsize [{tex(parts['interval'])}]"] if "interval" in parts else []
+    return r"\shortstack[r]{" + r" \\ ".join(lines) + "}" if len(lines) > 1 else lines[0]
+
+
+def tex(text: str) -> str:
+    """Text with LaTeX's special characters escaped."""
+    return "".join(LATEX.get(character, character) for character in text)
+
+
+def html(filled: FilledTable) -> Markup:
+    """The table as HTML with classes for the site's style; complete by itself too."""
+    columns = filled.table.columns
+    title = Markup("<caption>{}</caption>").format(filled.table.title)
+    names = Markup("").join(Markup('<th scope="col" class="num">{}</th>').format(c.name) for c in columns)
+    head = Markup('<thead><tr><th scope="col">model</th>{}<th scope="col">verdict</th></tr></thead>').format(
+        names
+    )
+    body = Markup("")
+    for row in filled.rows:
+        cells = Markup("").join(_html_cell(cell, c) for cell, c in zip(row.cells, columns, strict=True))
+        verdict = Markup('<span class="verdict {}">{}</span>').format(verdict_class(row.verdict), row.verdict)
+        body += Markup('<tr><th scope="row">{}</th>{}<td>{}</td></tr>\n').format(row.label, cells, verdict)
+    return Markup("<table>\n{}\n{}\n<tbody>\n{}</tbody>\n</table>\n").format(title, head, body)
+
+
+def _html_cell(cell: Cell, column: Column) -> Markup:
+    parts = cell_parts(cell, column)
+    if "measured" not in parts:
+        inner = Markup('<span class="reported">{}</span>').format(parts["reported"]) if parts else Markup("–")
+        return Markup('<td class="num">{}</td>').format(inner)
+    lines = []
+    if "reported" in parts:
+        lines.append(Markup('<span class="reported">{}</span>').format(parts["reported"]))
+    difference = Markup("")
+    if cell.difference is not None:
+        kind = "down" if cell.difference < 0 else "up"
+        difference = Markup(' <span class="{}">({})</span>').format(kind, parts["difference"])
+    lines.append(Markup("<strong>{}</strong>{}").format(parts["measured"], difference))
+    details = [parts[name] for name in ("interval", "seeds") if name in parts]
+    lines += [Markup("<small>{}</small>").format(detail) for detail in details]
+    return Markup('<td class="num">{}</td>').format(Markup("<br>").join(lines))
+
+
+def verdict_class(verdict: str) -> str:
+    """The style of a verdict."""
+    known = {REPRODUCED: "good", MEASURED: "plain", WEIGHTS_ONLY: "part", NOT_RUN: "none"}
+    return str(escape(known.get(verdict, "short")))
