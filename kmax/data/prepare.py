@@ -136,7 +136,7 @@ def _draw_one(
     name = f"{index:06d}.png"
     image_path = folder / f"images_{split}" / name
     png_path = folder / f"panoptic_{split}" / name
-    PillowImage.fromarray(scene.rgb).save(image_path)
+    PillowImage.fromarray(scene.rgb).save(image_path, compress_level=4)
     PillowImage.fromarray(map_to_rgb(scene.ids)).save(png_path)
     record = FileRecord(image_path.stat().st_size, sha256(image_path), sha256(png_path))
     return Image(index + 1, name, width, height), Annotation(index + 1, name, scene.segments), record

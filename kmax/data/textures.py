@@ -103,13 +103,13 @@ def plain(rng: Generator, x: Field, y: Field, scale: float) -> Field:
 
 def circle(x: Field, y: Field, radius: float) -> Field:
     """Signed distance to a circle."""
-    distance: Field = np.hypot(x, y) - radius
+    distance: Field = np.sqrt(x * x + y * y) - radius
     return distance
 
 
 def polygon(corners: NDArray[np.float64], x: Field, y: Field) -> Field:
     """Signed distance to a simple polygon [corners, 2] of (x, y)."""
-    squared: Field = np.full(x.shape, np.inf, np.float32)
+    squared = np.full_like(x, np.inf)
     inside = np.zeros(x.shape, bool)
     points = corners.tolist()  # Python numbers keep float32 arrays float32
     for (x0, y0), (x1, y1) in zip(points, points[1:] + points[:1], strict=True):

@@ -25,7 +25,7 @@ from kmax.data.geometry import (
     resize_labels,
     scaled_size,
 )
-from kmax.data.source import VOID_OWNER, Decoded, Labels
+from kmax.data.source import Decoded, Labels
 
 MEAN = np.float32(127.5)
 PADDING_OWNER = -1
@@ -108,33 +108,35 @@ def copy_paste(rng: Generator, canvas: View, pasted: View) -> View:
     """Panoptic copy-paste: all things and a random part of the stuff of `pasted` over `canvas`.
 
     A random number (any from none to all) of the regions of `pasted`, void and padding counted too, is
-    chosen; stuff is pasted if chosen, things always, void and padding never. Stuff of a class that both
-    images have becomes one segment; what is left visible of a covered segment stays.
+    chosen; stuff is pasted if chosen, things always, void and padding never.
     """
     present = np.flatnonzero(np.bincount(pasted.owner.ravel() + 1, minlength=len(pasted.labels) + 2))
     chosen = rng.permutation(present)[: int(rng.integers(0, len(present) + 1))]
-    keep = np.zeros(len(pasted.labels) + 2, bool)  # by owner + 1
+    keep = np.zeros(len(pasted.labels) + 2, bool)  # by owner + 1: padding, void, segments
     keep[chosen] = True
-    keep[2:] |= pasted.labels.isthing
-    keep[:2] = False
+    return paste(canvas, pasted, keep[2:] | pasted.labels.isthing)
 
-    stuff = {
-        int(canvas.labels.classes[i]): i + 1
-        for i in np.flatnonzero(~canvas.labels.isthing & ~canvas.labels.iscrowd).tolist()
-    }
-    new_owner = np.arange(len(pasted.labels) + 2) - 1 + len(canvas.labels)
-    for i in np.flatnonzero(~pasted.labels.isthing & ~pasted.labels.iscrowd).tolist():
-        new_owner[i + 2] = stuff.get(int(pasted.labels.classes[i]), new_owner[i + 2])
-    mask = keep[pasted.owner + 1]
-    labels = Labels(
-        np.concatenate([canvas.labels.classes, pasted.labels.classes]),
-        np.concatenate([canvas.labels.isthing, pasted.labels.isthing]),
-        np.concatenate([canvas.labels.iscrowd, pasted.labels.iscrowd]),
-    )
+
+def paste(canvas: View, pasted: View, keep: NDArray[np.bool_]) -> View:
+    """Put the segments of `pasted` with `keep` [M] over `canvas`.
+
+    Stuff of a class that both images have becomes one segment; what stays visible of a covered segment stays.
+    """
+    of_canvas, of_pasted = canvas.labels, pasted.labels
+    stuff = np.flatnonzero(~of_canvas.isthing & ~of_canvas.iscrowd).tolist()
+    owner_of_stuff = {int(of_canvas.classes[i]): i + 1 for i in stuff}
+    new_owner = np.arange(len(of_pasted) + 2) - 1 + len(of_canvas)  # by owner + 1
+    for i in np.flatnonzero(~of_pasted.isthing & ~of_pasted.iscrowd).tolist():
+        new_owner[i + 2] = owner_of_stuff.get(int(of_pasted.classes[i]), new_owner[i + 2])
+    mask = np.concatenate([[False, False], keep])[pasted.owner + 1]
     return View(
         pixels=np.where(mask[..., None], pasted.pixels, canvas.pixels),
         owner=np.where(mask, new_owner[pasted.owner + 1], canvas.owner).astype(np.int32),
-        labels=labels,
+        labels=Labels(
+            np.concatenate([of_canvas.classes, of_pasted.classes]),
+            np.concatenate([of_canvas.isthing, of_pasted.isthing]),
+            np.concatenate([of_canvas.iscrowd, of_pasted.iscrowd]),
+        ),
         content_size=canvas.content_size,
     )
 
@@ -162,17 +164,3 @@ def _padded_view(
     owners = np.full(image_size, PADDING_OWNER, np.int32)
     owners[top : top + height, left : left + width] = owner
     return View(canvas, owners, labels, (height, width))
-
-
-__all__ = [
-    "PADDING_OWNER",
-    "VOID_OWNER",
-    "Targets",
-    "View",
-    "augmented_view",
-    "copy_paste",
-    "jitter_colors",
-    "normalize",
-    "plain_view",
-    "targets_of",
-]
