@@ -1,9 +1,12 @@
 """Axial attention with relative positions (Axial-DeepLab, arXiv 2003.07853, section 3.2; as in MaX-DeepLab).
 
-Shapes: B images, H W pixels, L length of the attended axis, M length of the other one, n heads, d channels per head.
+Shapes: B images, H W pixels, L length of the attended axis, M length of the other one, n heads, d channels
+per head.
 """
 
 from __future__ import annotations
+
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -26,14 +29,14 @@ class RelativePositions(nn.Module):
         super().__init__()
         self.span = span
         self.embeddings = nn.Parameter(torch.empty(2 * span - 1, channels))
-        nn.init.normal_(self.embeddings)
+        init_truncated(self.embeddings, 1.0)
 
     def forward(self, length: int) -> Tensor:
         """The vectors [L, L, d]; entry (i, j) belongs to query i and key j."""
         if length > self.span:
             raise InputError(
-                f"axial attention: an axis of {length} positions exceeds the position table's span of {self.span}; "
-                "use smaller images"
+                f"axial attention: an axis of {length} positions exceeds the position table's span of "
+                f"{self.span}; use smaller images"
             )
         positions = torch.arange(length, device=self.embeddings.device)
         offsets = positions[None, :] - positions[:, None] + (self.span - 1)
@@ -43,8 +46,8 @@ class RelativePositions(nn.Module):
 class AxisAttention(nn.Module):
     """Self-attention along the rows or columns of a map.
 
-    The logits are the sum of a content term and two position terms, each normalised by batch norm; there is no
-    further scale. The result is the sum of retrieved values and retrieved positions, normalised likewise.
+    The logits are the sum of a content term and two position terms, each normalised by batch norm; there is
+    no further scale. The result is the sum of retrieved values and retrieved positions, normalised likewise.
 
     Args:
         in_channels: channels of the input.
@@ -80,7 +83,7 @@ class AxisAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, value_channels, H, W]."""
-        # A 1x1 convolution and its norm see pixels one by one, so they run on the map before it is cut in lines.
+        # A 1x1 convolution and its norm see pixels one by one, so they run before the map is cut into lines.
         qkv = self.qkv_norm(self.qkv(x))
         lines = qkv.permute(0, 3, 1, 2) if self.along_height else qkv.permute(0, 2, 1, 3)  # [B, M, C, L]
         batch, others, channels, length = lines.shape
@@ -100,7 +103,8 @@ class AxisAttention(nn.Module):
         out = torch.cat([retrieved.flatten(1, 2), retrieved_position.flatten(1, 2)], dim=1)  # [BM, 2 C_v, L]
         out = self.output_norm(out).unflatten(1, (2, -1)).sum(1)
         out = out.view(batch, others, self.value_channels, length)
-        return out.permute(0, 2, 3, 1) if self.along_height else out.permute(0, 2, 1, 3)
+        back = out.permute(0, 2, 3, 1) if self.along_height else out.permute(0, 2, 1, 3)
+        return cast(Tensor, back)
 
 
 class AxialAttention(nn.Module):

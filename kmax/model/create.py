@@ -36,8 +36,8 @@ def create_model(
         cross_attention: how centres gather pixels: "kmeans", "cmt" or "softmax".
         drop_path: drop rate of the transformer decoder's residual updates.
         backbone_drop_path: largest drop rate in the pixel encoder.
-        weights: a file of `kmax.model.io.save_model` to start from; one that holds only the tensors of the pixel
-            encoder is fine too. None: initial values of the originals.
+        weights: a file of `kmax.model.io.save_model` to start from; one that holds only the tensors of the
+            pixel encoder is fine too. None: initial values of the originals.
 
     Raises:
         InputError: an unknown name, an impossible value, or weights that do not fit.

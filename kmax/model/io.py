@@ -109,7 +109,7 @@ def load_model(path: Path) -> tuple[KMaX, ModelMetadata]:
 
 
 def load_weights(model: KMaX, path: Path) -> None:
-    """Load the tensors of `path` into `model`: all of them, or those of the pixel encoder if it has no others.
+    """Load the tensors of `path` into `model`: all, or those of the pixel encoder if there are no others.
 
     Raises:
         InputError: the file is missing or damaged, or its tensors do not fit.

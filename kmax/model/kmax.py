@@ -30,7 +30,7 @@ class KMaX(nn.Module):
 
     Attributes:
         arguments: what `kmax.create_model` was called with, as JSON values: enough to build the same network.
-        image_size: (height, width) that the network was made for; others are fine where position tables allow.
+        image_size: (height, width) that it was made for; others are fine where position tables allow.
 
     Args:
         size: numbers of all parts.
@@ -96,6 +96,8 @@ class KMaX(nn.Module):
             if isinstance(module, BatchNorm):
                 module.biased_moving_variance = flavour.biased_moving_variance
         self.check_image_size(image_size, "create_model")
+        # Depthwise convolutions on CPU and tensor cores on GPU are several times faster with channels last.
+        self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor, semantic: bool = False) -> Output:
         """Predict masks and classes.
@@ -108,6 +110,7 @@ class KMaX(nn.Module):
             InputError: wrong shape, dtype or size of `images`.
         """
         self._check_images(images)
+        images = images.contiguous(memory_format=torch.channels_last)
         features = self.pixel_encoder(images)[::-1]  # coarsest first
         pixels = self.pixel_decoder(features[: self.decoder_stages])
         mask_centers, class_centers, auxiliary = self.transformer_decoder(pixels[:3])

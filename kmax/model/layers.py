@@ -15,8 +15,8 @@ from kmax.model.norm import BatchNorm
 def init_truncated(weight: Tensor, std: float | None = None) -> None:
     """Truncated normal, cut at two standard deviations and not rescaled.
 
-    The default `std` is sqrt(2 / input channels). The kernel's area is left out on purpose, as in the originals: a
-    3x3 kernel starts three times larger than by He's rule.
+    The default `std` is sqrt(2 / input channels). The kernel's area is left out on purpose, as in the
+    originals: a 3x3 kernel starts three times larger than by He's rule.
     """
     trunc_normal_tf_(weight, std=math.sqrt(2.0 / weight.shape[1]) if std is None else std)
 
@@ -108,7 +108,7 @@ def norm_tokens(norm: BatchNorm, x: Tensor) -> Tensor:
 
 
 def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear resize of [B, C, h, w] to `size`, corners aligned (sizes are odd, so strided grids stay aligned)."""
+    """Bilinear resize of [B, C, h, w] to `size`, corners aligned, as odd sizes want."""
     if (x.shape[2], x.shape[3]) == size:
         return x
     return F.interpolate(x, size=size, mode="bilinear", align_corners=True)

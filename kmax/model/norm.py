@@ -19,15 +19,15 @@ MOMENTUM = 0.01
 class BatchNorm(nn.Module):
     """Batch norm over dimension 1 of [B, C, ...], with statistics over the images of all ranks.
 
-    In training mode, with torch.distributed initialised and more than one rank, mean and variance are those of the
-    union of all ranks' inputs, which may differ in size. Every rank must then call its layers in the same order.
-    Gradients of inputs are those of the union too; gradients of weight and bias are this rank's share (data-parallel
-    training adds or averages them over ranks).
+    In training mode, with torch.distributed initialised and more than one rank, mean and variance are those
+    of the union of all ranks' inputs, which may differ in size. Every rank must then call its layers in the
+    same order. Gradients of inputs are those of the union too; gradients of weight and bias are this rank's share
+    (data-parallel training adds or averages them over ranks).
 
     Args:
         channels: C.
-        biased_moving_variance: the moving variance takes the batch variance over n (True), or over n - 1 (False).
-            Normalisation itself always divides by n.
+        biased_moving_variance: the moving variance takes the batch variance over n (True) or n - 1 (False).
+            Normalisation itself always divides by n. See `Flavour`.
         eps: added to the variance.
         momentum: share of the new batch in the moving statistics.
     """
@@ -61,7 +61,7 @@ class BatchNorm(nn.Module):
         if _world_size() > 1:
             out, mean, variance, count = cast(
                 tuple[Tensor, Tensor, Tensor, Tensor],
-                _SharedBatchNorm.apply(x, self.weight, self.bias, self.eps),  # type: ignore[no-untyped-call]
+                _SharedBatchNorm.apply(x, self.weight, self.bias, self.eps),
             )
             self._move(mean, variance, count)
             return out
@@ -71,7 +71,7 @@ class BatchNorm(nn.Module):
             x, self.weight, self.bias, None, None, True, self.momentum, self.eps
         )
         with torch.no_grad():
-            variance = (inverse_std.float().pow(-2) - self.eps).clamp_(min=0.0)
+            variance = inverse_std.square().reciprocal_().sub_(self.eps).clamp_(min=0.0)
             self._move(mean, variance, x.numel() // self.channels)
         return out
 
@@ -79,10 +79,9 @@ class BatchNorm(nn.Module):
     def _move(self, mean: Tensor, variance: Tensor, count: int | Tensor) -> None:
         """Update the moving statistics by the batch's mean and biased variance of `count` values."""
         if not self.biased_moving_variance:
-            unbiased = (
-                count / (count - 1).clamp(min=1) if isinstance(count, Tensor) else count / max(count - 1, 1)
-            )
-            variance = variance * unbiased
+            fewer = count - 1
+            fewer = fewer.clamp(min=1) if isinstance(fewer, Tensor) else max(fewer, 1)
+            variance = variance * (count / fewer)
         self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
         self.running_var.lerp_(variance.to(self.running_var.dtype), self.momentum)
 
@@ -107,9 +106,8 @@ class _SharedBatchNorm(torch.autograd.Function):
         local = torch.cat([local_mean, local_variance, local_count])
         gathered = [torch.empty_like(local) for _ in range(dist.get_world_size())]
         dist.all_gather(gathered, local)
-        means, variances, counts = (
-            torch.stack(gathered).double().split([channels, channels, 1], dim=1)
-        )  # per rank
+        ranks = torch.stack(gathered).double()  # [ranks, 2 C + 1]
+        means, variances, counts = ranks[:, :channels], ranks[:, channels:-1], ranks[:, -1:]
         count = counts.sum()
         mean = (counts * means).sum(0) / count
         variance = (counts * (variances + (means - mean).square())).sum(0) / count

@@ -1,6 +1,6 @@
 """What the network returns.
 
-Legend of shapes: B images, N cluster centres, K classes, D embedding channels, h w pixels of the named stride.
+Legend of shapes: B images, N cluster centres, K classes, D embedding channels, h w pixels.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Output:
         class_logits: [B, N, K+1]; classes in dataset order, void last.
         mask_logits: [B, N, h, w] at stride 4.
         pixel_features: [B, D, h, w], L2-normalised over channels.
-        semantic_logits: [B, K or K+1, h', w'] of the auxiliary semantic head; None unless training or on request.
+        semantic_logits: [B, K or K+1, h', w'] of the auxiliary semantic head, when training or on request.
             With K+1 channels, void is last (weights of the TensorFlow original are permuted when ported).
         auxiliary: one per k-means layer, from stride 32 to stride 8.
     """

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from kmax.model.layers import ConvBN, LinearBN, l2_normalize
+from kmax.model.layers import ConvBN, LinearBN, init_truncated, l2_normalize
 from kmax.model.norm import BatchNorm
 
 HEAD_STD = 0.01
@@ -62,11 +62,11 @@ class Predictor(nn.Module):
         )
         self.mask_head = LinearBN(channels, embedding_channels)
         self.class_head = nn.Linear(channels, num_classes + 1)
-        torch.nn.init.trunc_normal_(self.class_head.weight, std=HEAD_STD, a=-2 * HEAD_STD, b=2 * HEAD_STD)
+        init_truncated(self.class_head.weight, HEAD_STD)
         nn.init.zeros_(self.class_head.bias)
         self.mask_norm = BatchNorm(1)  # one channel, shared by the clusters
         nn.init.constant_(self.mask_norm.weight, MASK_NORM_SCALE)
-        # Most clusters are void, so void starts with probability 0.9. The constant is no weight of the checkpoints.
+        # Most clusters are void, so void starts with probability 0.9; checkpoints do not hold this constant.
         self.void_logit = math.log(num_classes * VOID_PRIOR / (1.0 - VOID_PRIOR))
 
     def forward(self, pixels: Tensor, mask_centers: Tensor, class_centers: Tensor) -> Prediction:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kmax.model.cross_attention import cross_attention
-from kmax.model.layers import ConvBN, LinearBN, norm_tokens
+from kmax.model.layers import ConvBN, LinearBN, init_truncated, norm_tokens
 from kmax.model.norm import BatchNorm
 from kmax.model.output import Auxiliary
 from kmax.model.predictor import Predictor
@@ -60,7 +60,7 @@ class ClusterUpdate(nn.Module):
 
 
 class KMeansLayer(nn.Module):
-    """One layer: predict masks, assign pixels to clusters, update the centres, let centres talk, transform them.
+    """One layer: predict masks, assign pixels, update the centres, let them talk, transform them.
 
     Args:
         pixel_channels: channels of the pixel decoder's output that the layer reads.
@@ -96,7 +96,7 @@ class KMeansLayer(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, pixels: Tensor, centers: Tensor) -> tuple[Tensor, Auxiliary]:
-        """pixels [B, C', h, w] (not activated), centers [B, N, C] -> new centers, prediction of this layer."""
+        """pixels [B, C', h, w] (not activated), centers [B, N, C] -> new centers, the layer's prediction."""
         pixels = self.project_pixels(F.gelu(pixels))
         projected = self.project_centers(centers)
         prediction = self.predictor(pixels, projected, projected)
@@ -138,7 +138,7 @@ class TransformerDecoder(nn.Module):
     ) -> None:
         super().__init__()
         self.cluster_centers = nn.Parameter(torch.empty(num_clusters, size.channels))
-        nn.init.trunc_normal_(self.cluster_centers)
+        init_truncated(self.cluster_centers, 1.0)
         self.level_of_layer = [level for level, count in enumerate(size.layers) for _ in range(count)]
         self.layers = nn.ModuleList(
             KMeansLayer(pixel_channels[level], size, num_classes, form, drop_path, clamp_squared_norm)
