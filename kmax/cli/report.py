@@ -19,15 +19,19 @@ def report(
         typer.Argument(metavar="[RUN]...", help="Runs or families; without any, the default selection."),
     ] = None,
     check: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Compare the tables with a published set in DIR.")
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Compare the tables with a published set; exit code 2 if they differ."
+        ),
     ] = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write to.")] = Path("reports"),
     from_mlflow: Annotated[
         bool, typer.Option("--from-mlflow", help="Read the measured figures from MLflow, not from files.")
     ] = False,
 ) -> None:
     """Build tables, figures and the site.
 
-    Reads what was measured; writes reports/{tables,figures,site}.
+    Reads what was measured; writes tables/, figures/ and site/ below the folder.
 
     \b
     Examples:
@@ -37,4 +41,4 @@ def report(
     """
     from kmax import stages
 
-    typer.echo(stages.report(runs or [], check=check, from_mlflow=from_mlflow))
+    typer.echo(stages.report(runs or [], out=out, check=check, from_mlflow=from_mlflow))

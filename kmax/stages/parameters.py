@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,14 +51,14 @@ def check() -> int:
     faults: list[str] = []
     datasets = sorted((paths.PARAMS / "datasets").glob("*.yaml"))
     for path in datasets:
-        faults += _faults(lambda path=path: load(Dataset, path))
+        faults += _faults(partial(load, Dataset, path))
     weights: set[str] = set()
     if paths.WEIGHTS_FILE.exists():
         faults += _faults(lambda: weights.update(load(WeightsFile, paths.WEIGHTS_FILE).weights))
     family_faults = _faults(read_families)
     faults += family_faults
     for name in run_names():
-        run_faults = _faults(lambda name=name: load_run(name))
+        run_faults = _faults(partial(load_run, name))
         faults += run_faults
         if not run_faults:
             run = load_run(name)
