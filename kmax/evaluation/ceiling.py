@@ -56,14 +56,15 @@ def through_grid(ids: NDArray[np.int32], input_size: tuple[int, int]) -> NDArray
     """
     numbers, index = np.unique(ids, return_inverse=True)
     height, width = fit_size((ids.shape[0], ids.shape[1]), input_size)
-    padded = np.full(input_size, len(numbers), np.int64)
-    padded[:height, :width] = resize_labels(index.reshape(ids.shape), (height, width))
-    masks = F.one_hot(torch.from_numpy(padded[::STRIDE, ::STRIDE].copy()), len(numbers) + 1)
+    content = resize_labels(index.reshape(ids.shape), (height, width))
+    # Losses do not look at padding, so a network may continue its masks there.
+    padded = np.pad(content, ((0, input_size[0] - height), (0, input_size[1] - width)), mode="edge")
+    masks = F.one_hot(torch.from_numpy(padded[::STRIDE, ::STRIDE].copy()), len(numbers))
     enlarged = F.interpolate(
         masks.permute(2, 0, 1)[None].float(), input_size, mode="bilinear", align_corners=True
     )
     winners = enlarged[0].argmax(0).numpy()[:height, :width]
-    result: NDArray[np.int32] = np.append(numbers, VOID).astype(np.int32)[resize_labels(winners, ids.shape)]
+    result: NDArray[np.int32] = numbers[resize_labels(winners, ids.shape)].astype(np.int32)
     return result
 
 

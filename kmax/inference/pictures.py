@@ -167,9 +167,11 @@ def _write_names(
     if not len(shown):
         return
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(13)
-    for segment, (row, column) in zip(
-        shown.tolist(), ndimage.maximum_position(distance, index, shown), strict=True
-    ):
+    spots = ndimage.maximum_position(distance, index, shown)
+    for segment, (row, column) in zip(shown.tolist(), spots, strict=True):
+        half_width = draw.textlength(names[segment], font) / 2 + 2
+        column = min(max(column, half_width), picture.width - half_width)
+        row = min(max(row, 8), picture.height - 8)
         draw.text(
             (column, row), names[segment], "white", font, anchor="mm", stroke_width=2, stroke_fill="black"
         )

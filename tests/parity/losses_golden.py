@@ -191,7 +191,7 @@ def torch_case(folder: Path, name: str) -> Case:
 
 
 def recorded_noise(arrays: dict[str, np.ndarray]) -> Sampler:
-    """Gumbel top-k with the recorded uniform numbers, call by call; the drawn pixels must be the recorded ones."""
+    """Gumbel top-k with the recorded uniform numbers, call by call; it must draw the recorded pixels."""
     calls = iter(range(len(arrays)))
 
     def sample(logits: Tensor, k: int) -> Tensor:

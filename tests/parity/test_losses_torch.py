@@ -1,6 +1,6 @@
 """Every loss term, its gradient and the matching against values recorded from bytedance/kmax-deeplab.
 
-The recorded case of overlapping masks (D) is left out: panoptic segments never overlap, and `Batch` cannot say so.
+The recorded case of overlapping masks (D) is left out: panoptic segments never overlap in a `Batch`.
 """
 
 from pathlib import Path

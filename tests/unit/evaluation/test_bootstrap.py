@@ -1,0 +1,66 @@
+import numpy as np
+
+from kmax.evaluation.bootstrap import interval, intervals, miou_samples, pq_samples, resample_weights
+from kmax.evaluation.files import CategoryFacts
+from kmax.evaluation.miou import MiouResult, PixelCounts
+from kmax.evaluation.pq import Counts, PQResult
+
+CATEGORIES = [CategoryFacts(1, "a", True), CategoryFacts(2, "b", True), CategoryFacts(3, "c", False)]
+
+
+def results(images: int, seed: int = 0) -> tuple[PQResult, MiouResult]:
+    rng = np.random.default_rng(seed)
+    tp, fp, fn = rng.integers(0, 4, (3, images, len(CATEGORIES))).astype(float)
+    counts = Counts(tp * rng.uniform(0.5, 1, tp.shape), tp, fp, fn)
+    truth = rng.integers(0, 50, tp.shape).astype(float)
+    pixels = PixelCounts(np.floor(truth * 0.7), truth, truth)
+    ids = list(range(images))
+    return PQResult(CATEGORIES, ids, counts, []), MiouResult(CATEGORIES, ids, pixels, [])
+
+
+def test_every_image_once_gives_the_score_itself() -> None:
+    pq, miou = results(20)
+    once = np.ones((1, 20))
+    for group, scores in pq_samples(pq, once).items():
+        for name, values in scores.items():
+            np.testing.assert_allclose(values, pq.group(group)[name], rtol=1e-12)
+    np.testing.assert_allclose(miou_samples(miou, once), miou.to_json()["miou"], rtol=1e-12)
+
+
+def test_a_resample_equals_evaluating_its_images() -> None:
+    pq, _ = results(12)
+    weights = resample_weights(12, 5, seed=3)
+    assert (weights.sum(1) == 12).all()
+    samples = pq_samples(pq, weights)
+    for number, row in enumerate(weights.astype(int)):
+        drawn = np.repeat(np.arange(12), row)
+        names = ("iou_sum", "tp", "fp", "fn")
+        counts = Counts(*(getattr(pq.per_image, name)[drawn] for name in names))
+        again = PQResult(CATEGORIES, drawn.tolist(), counts, [])
+        for group in samples:
+            np.testing.assert_allclose(samples[group]["pq"][number], again.group(group)["pq"], rtol=1e-12)
+
+
+def test_intervals_hold_the_score_and_shrink_with_more_images() -> None:
+    widths = []
+    for images in (30, 3000):
+        pq, miou = results(images)
+        found = intervals(pq, miou, samples=600, seed=0)
+        low, high = found["pq"]["all"]["pq"]
+        assert low <= pq.group("all")["pq"] <= high
+        assert found["miou"][0] <= miou.to_json()["miou"] <= found["miou"][1]
+        widths.append(high - low)
+    assert widths[1] < widths[0] / 5
+
+
+def test_equal_seeds_give_equal_intervals() -> None:
+    pq, miou = results(25)
+    assert intervals(pq, miou, samples=50, seed=4) == intervals(pq, miou, samples=50, seed=4)
+    assert intervals(pq, miou, samples=50, seed=4) != intervals(pq, miou, samples=50, seed=5)
+
+
+def test_an_empty_group_has_no_interval() -> None:
+    pq, _ = results(5)
+    pq.per_image.tp[:, 2] = pq.per_image.fp[:, 2] = pq.per_image.fn[:, 2] = 0
+    assert intervals(pq, None, samples=20, seed=0)["pq"]["stuff"] == {"pq": None, "sq": None, "rq": None}
+    assert interval(np.array([np.nan])) is None

@@ -1,0 +1,96 @@
+"""What the evaluator says about input that is not what it should be."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from panoptic_folder import files, halves, write_side
+
+from kmax.errors import InputError
+from kmax.evaluation.pq import evaluate_files
+
+SOUND = {number: (halves(1, 2), {1: 1, 2: 9}) for number in range(1, 31)}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_side(tmp_path, "gt", SOUND)
+    write_side(tmp_path, "pred", SOUND)
+    return tmp_path
+
+
+def edit(path: Path, change: object) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def faults(folder: Path) -> list[str]:
+    with pytest.raises(InputError) as caught:
+        evaluate_files(*files(folder))
+    return caught.value.lines()
+
+
+def test_perfect_predictions_score_one(folder: Path) -> None:
+    figures = evaluate_files(*files(folder)).to_json()
+    assert figures["all"] == {"pq": 1.0, "sq": 1.0, "rq": 1.0, "n": 2}
+    assert figures["per_category"]["7"]["tp"] == 0
+
+
+def test_all_images_are_looked_at_and_twenty_faults_shown(folder: Path) -> None:
+    write_side(folder, "pred", {number: (halves(1, 3), {1: 1, 2: 9}) for number in SOUND})
+    lines = faults(folder)
+    assert len(lines) == 21
+    assert "image 1: segment 3" in lines[0]
+    assert lines[-1] == "... and 40 more"
+
+
+def test_truncated_png_is_named(folder: Path) -> None:
+    path = folder / "pred" / "4.png"
+    path.write_bytes(path.read_bytes()[:45])
+    assert str(path) in faults(folder)[0]
+
+
+def test_ids_of_another_type_are_explained(folder: Path) -> None:
+    edit(folder / "pred.json", lambda c: [a.update(image_id=str(a["image_id"])) for a in c["annotations"]])
+    assert "same type" in faults(folder)[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda c: c.pop("annotations"), "'annotations' is missing"),
+        (lambda c: c["annotations"][0].pop("file_name"), "'file_name' is missing"),
+        (lambda c: c["annotations"][0].pop("segments_info"), "'segments_info' is missing"),
+        (lambda c: c["annotations"][0]["segments_info"][0].update(id=2**24), "not a number in 0..16777215"),
+        (lambda c: c["annotations"][0]["segments_info"][0].update(id="1"), "not a number in 0..16777215"),
+        (lambda c: c["annotations"][0]["segments_info"][0].pop("category_id"), "unknown category None"),
+        (lambda c: c["annotations"].pop(), "image 30: no prediction"),
+    ],
+)
+def test_malformed_prediction_json(folder: Path, change: object, said: str) -> None:
+    edit(folder / "pred.json", change)
+    lines = faults(folder)
+    assert len(lines) == 1
+    assert said in lines[0]
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"annotations": 3}', "{"])
+def test_json_that_is_no_panoptic_json(folder: Path, text: str) -> None:
+    (folder / "pred.json").write_text(text)
+    assert "pred.json" in faults(folder)[0]
+
+
+def test_missing_area_is_refused_where_a_match_needs_it(folder: Path) -> None:
+    edit(folder / "gt.json", lambda c: c["annotations"][0]["segments_info"][0].pop("area"))
+    assert "image 1" in faults(folder)[0]
+    assert "segment 1" in faults(folder)[0]
+
+
+def test_empty_prediction_misses_everything(folder: Path) -> None:
+    empty = (np.zeros((8, 8), np.int32), {})
+    write_side(folder, "pred", dict.fromkeys(SOUND, empty))
+    figures = evaluate_files(*files(folder)).to_json()
+    assert figures["all"] == {"pq": 0.0, "sq": 0.0, "rq": 0.0, "n": 2}
+    assert figures["per_category"]["9"]["fn"] == 30
