@@ -57,6 +57,8 @@ def training_curves(run: str) -> str | None:
     terms.remove("loss/total")
     with _canvas(9.0, 3.2) as figure:
         total, parts = figure.subplots(1, 2)
+        for axes in (total, parts):
+            axes.xaxis.get_major_locator().set_params(integer=True)
         total.plot(steps, [float(row["loss/total"]) for row in rows], color=THING, label="total loss")
         total.set(xlabel="step", ylabel="loss", title="Total loss and learning rate")
         if "learning_rate" in rows[0]:

@@ -73,6 +73,11 @@ class FilledTable:
     evaluators: list[str]
 
     @property
+    def judged(self) -> bool:
+        """Whether any row has both a reported and a measured figure, which the tolerance compares."""
+        return any(cell.difference is not None for row in self.rows for cell in row.cells)
+
+    @property
     def evaluator_line(self) -> str:
         """Who made the figures."""
         sources = sorted({row.source for row in self.rows if row.source})
