@@ -80,6 +80,8 @@ def _found(dataset: Dataset, source: CocoPanoptic, manifest: Path) -> dict[str, 
     root = raw_root(dataset)
     known = read_json(manifest, "raw manifest").get("files", {}) if manifest.exists() else {}
     for remote in source.files:
+        if Path(remote.path).is_absolute() or ".." in Path(remote.path).parts:
+            raise InputError(f"{paths.dataset_file(dataset.dataset)}: path {remote.path!r} leaves the folder")
         _fetch(remote, root, known.get(remote.path))
     if not root.is_dir():
         raise InputError(_not_found(dataset, source, root))

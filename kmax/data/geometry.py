@@ -28,15 +28,20 @@ def fit_size(original: Size, target: Size) -> Size:
     sides = np.array(original, np.float32)
     wanted = np.array(target, np.float64)
     covering = np.float32((wanted / np.array(original, np.float64)).max())
-    sides = np.floor(sides * covering)
+    sides = np.maximum(np.floor(sides * covering), 1)
     fitting = np.minimum(np.float32(1), (wanted / sides.astype(np.float64)).astype(np.float32)).min()
     height, width = np.maximum(np.floor(sides * fitting), 1).astype(int).tolist()
     return height, width
 
 
 def scale_list(low: float, high: float, step: float) -> NDArray[np.float32]:
-    """The scales to choose from: int((high - low) / step + 1) values, evenly spread, both ends included."""
-    count = int((np.float32(high) - np.float32(low)) / np.float32(step) + np.float32(1))
+    """The scales to choose from: int((high - low) / step + 1) values, evenly spread, both ends included.
+
+    The bounds and the step are rounded to float32 first, as the original's configuration holds them; so 0.5
+    to 2.0 with step 0.1 gives 15 values, not 16.
+    """
+    low, high, step = (float(np.float32(value)) for value in (low, high, step))
+    count = int((high - low) / step + 1)
     return np.linspace(low, high, count, dtype=np.float32)
 
 

@@ -41,21 +41,25 @@ def map_items(
         yield from track(map(function, items), len(items), task)
         return
     context = multiprocessing.get_context("fork")
-    pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(os.getpid(),))
+    alive, parent = os.pipe()  # reads as ended when this process is gone, however it went
+    pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(alive, parent))
     try:
         chunk = max(1, min(16, len(items) // (4 * workers)))
         yield from track(pool.map(function, items, chunksize=chunk), len(items), task)
     finally:
         pool.shutdown(cancel_futures=True)
+        os.close(parent)
+        os.close(alive)
 
 
-def _start_worker(parent: int) -> None:
-    """Leave Ctrl-C to the parent, and end when the parent was killed."""
+def _start_worker(alive: int, parent: int) -> None:
+    """Leave Ctrl-C to the parent; end at once when the parent was killed, so that its locks are free."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.close(parent)
 
     def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
+        os.read(alive, 1)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

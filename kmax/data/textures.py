@@ -103,8 +103,7 @@ def plain(rng: Generator, x: Field, y: Field, scale: float) -> Field:
 
 def circle(x: Field, y: Field, radius: float) -> Field:
     """Signed distance to a circle."""
-    distance: Field = np.sqrt(x * x + y * y) - radius
-    return distance
+    return np.sqrt(x * x + y * y) - radius
 
 
 def polygon(corners: NDArray[np.float64], x: Field, y: Field) -> Field:

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 def few_shapes(name: str = "few", train: int = 12, val: int = 5, seed: int = 0) -> None:
     """Write the file of a smaller `shapes` dataset into the project."""
-    value = yaml.safe_load(Path("params/datasets/shapes.yaml").read_text())
+    value = yaml.safe_load((ROOT / "params/datasets/shapes.yaml").read_text())
     value["dataset"] = name
     value["source"].update(seed=seed, images={"train": train, "val": val}, image_size=[64, 80])
     Path(f"params/datasets/{name}.yaml").write_text(yaml.safe_dump(value))

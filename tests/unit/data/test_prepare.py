@@ -1,0 +1,170 @@
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from small_datasets import Own, few_shapes
+
+from kmax.data.datasets import load_dataset, open_prepared
+from kmax.data.download import download
+from kmax.data.panoptic import read_panoptic_json
+from kmax.data.prepare import prepare
+from kmax.errors import InputError
+from kmax.files import exclusive_lock
+
+
+def leftovers() -> list[str]:
+    folder = Path("data/prepared")
+    return sorted(p.name for p in folder.iterdir() if p.suffix in {".tmp", ".old"}) if folder.exists() else []
+
+
+@pytest.mark.parametrize(("name", "counts"), [("coco_mini", (100, 60)), ("nuclei", (50, 20))])
+def test_real_data_is_prepared_unchanged(
+    project: Path, samples: Path, monkeypatch: pytest.MonkeyPatch, name: str, counts: tuple[int, int]
+) -> None:
+    monkeypatch.setenv("KMAX_DATA_ROOT", str(samples))
+    download(name)
+    folder = prepare(name)
+    dataset, prepared = load_dataset(name), open_prepared(name)
+    assert tuple(split.num_images for split in prepared.splits.values()) == counts
+    for split, files in dataset.source.splits.items():
+        root = samples / dataset.source.folder
+        source, ours = (
+            read_panoptic_json(root / files.panoptic_json),
+            read_panoptic_json(folder / f"panoptic_{split}.json"),
+        )
+        assert source.images == ours.images
+        assert source.annotations == ours.annotations
+        for annotation in source.annotations:
+            png = folder / f"panoptic_{split}" / annotation.file_name
+            assert png.read_bytes() == (root / files.panoptic_dir / annotation.file_name).read_bytes()
+        assert all((prepared.split(split).images_dir / image.file_name).is_file() for image in ours.images)
+    assert not any(path.suffix == ".jpg" for path in folder.rglob("*"))
+    for manifest in (folder / "manifest.json", Path(f"data/raw/{name}/manifest.json")):
+        assert str(samples) not in manifest.read_text()
+    things = [category.isthing for category in prepared.categories]
+    assert things == sorted(things, reverse=True)
+    assert len({tuple(category.color) for category in prepared.categories}) == len(prepared.categories)
+
+
+def test_classes_are_contiguous_with_things_first(own: Own) -> None:
+    download("own")
+    prepare("own")
+    assert [(c.name, c.id) for c in open_prepared("own").categories] == [("box", 3), ("ground", 20)]
+
+
+def test_preparing_again_gives_the_same_digest_wherever_the_data_lies(
+    own: Own, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    download("own")
+    prepare("own")
+    first = open_prepared("own").digest
+    shutil.copytree(own.root, tmp_path / "elsewhere" / "own")
+    monkeypatch.setenv("KMAX_DATA_ROOT", str(tmp_path / "elsewhere"))
+    download("own")
+    prepare("own")
+    assert open_prepared("own").digest == first
+
+
+def test_a_changed_image_changes_the_digest_and_asks_for_a_new_download(own: Own) -> None:
+    download("own")
+    prepare("own")
+    before = open_prepared("own").digest
+    shutil.copy(own.image(0), own.root / "spare.png")
+    content = bytearray(own.image(0).read_bytes())
+    own.image(0).write_bytes(bytes(content) + b"\0")
+    with pytest.raises(
+        InputError, match=r"train0\.png: changed since the download; run: kmax data download own"
+    ):
+        prepare("own")
+    assert open_prepared("own").digest == before
+    download("own")
+    prepare("own")
+    assert open_prepared("own").digest != before
+
+
+def test_what_is_not_downloaded_or_prepared_is_told(own: Own) -> None:
+    with pytest.raises(InputError, match="kmax data download own"):
+        prepare("own")
+    with pytest.raises(InputError, match="kmax data prepare own"):
+        open_prepared("own")
+    with pytest.raises(InputError, match="did you mean 'own'"):
+        prepare("owm")
+
+
+def test_a_damaged_manifest_is_told(own: Own) -> None:
+    download("own")
+    path = prepare("own") / "manifest.json"
+    value = json.loads(path.read_text())
+    del value["digest"]
+    path.write_text(json.dumps(value))
+    with pytest.raises(InputError, match=r"manifest\.json: digest: missing key"):
+        open_prepared("own")
+
+
+def test_two_processes_do_not_prepare_the_same_dataset(own: Own) -> None:
+    download("own")
+    with (
+        exclusive_lock(Path("data/prepared/.own.lock"), "held"),
+        pytest.raises(InputError, match="another process is preparing 'own'"),
+    ):
+        prepare("own")
+    prepare("own")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_interrupted_preparation_leaves_nothing_half_made(project: Path, number: signal.Signals) -> None:
+    few_shapes(train=4000, val=1)
+    download("few")
+    command = "from kmax.data.prepare import prepare; prepare('few', workers=2)"
+    process = subprocess.Popen(
+        [sys.executable, "-c", command], stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        while not list(Path("data/prepared").glob(".few.*.tmp/images_train/000009.png")):
+            assert process.poll() is None
+        os.kill(process.pid, number)
+        assert process.wait(timeout=60) != 0
+    finally:
+        if process.poll() is None:
+            process.kill()
+    assert not Path("data/prepared/few").exists()
+    if number == signal.SIGINT:
+        assert leftovers() == []
+    few_shapes(train=3, val=1)
+    download("few")
+    with exclusive_lock(Path("data/prepared/.few.lock"), "", wait=True):
+        pass  # the workers end by themselves, and with them the lock
+    prepare("few", workers=1)
+    assert open_prepared("few").splits["train"].num_images == 3
+    assert leftovers() == []
+
+
+def test_a_failed_preparation_keeps_the_former_one(own: Own) -> None:
+    download("own")
+    folder = prepare("own")
+    before = (folder / "manifest.json").read_bytes()
+    own.png(1).unlink()
+    with pytest.raises(InputError, match=r"train1\.png: panoptic PNG not found"):
+        prepare("own")
+    assert (folder / "manifest.json").read_bytes() == before
+    assert leftovers() == []
+
+
+def test_an_unwritable_folder_is_one_clear_error(own: Own) -> None:
+    download("own")
+    Path("data/prepared").write_text("a file where the folder should be")
+    with pytest.raises(InputError, match="data/prepared"):
+        prepare("own")
+
+
+def test_no_worker_is_left_behind(project: Path) -> None:
+    few_shapes()
+    download("few")
+    prepare("few", workers=2)
+    assert multiprocessing.active_children() == []
