@@ -38,13 +38,13 @@ def features_at(features: Tensor, indices: Tensor | None, size: tuple[int, int],
         flavour: decides how corners are aligned.
 
     Returns:
-        [B, k, D].
+        [B, D, k].
     """
     if indices is None:
-        return enlarge(features, size, flavour).flatten(2).transpose(1, 2)
+        return enlarge(features, size, flavour).flatten(2)
     if features.shape[2:] == torch.Size(size):
         flat = features.flatten(2)
-        return flat.gather(2, indices[:, None].expand(-1, flat.shape[1], -1)).transpose(1, 2)
+        return flat.gather(2, indices[:, None].expand(-1, flat.shape[1], -1))
     aligned = align_corners(flavour, size)
     at = torch.stack(
         [_normalised(indices % size[1], size[1], aligned), _normalised(indices // size[1], size[0], aligned)],
@@ -53,7 +53,7 @@ def features_at(features: Tensor, indices: Tensor | None, size: tuple[int, int],
     sampled = F.grid_sample(
         features, at[:, :, None], mode="bilinear", padding_mode="border", align_corners=aligned
     )
-    return sampled.squeeze(3).transpose(1, 2)
+    return sampled.squeeze(3)
 
 
 def _normalised(position: Tensor, length: int, aligned: bool) -> Tensor:

@@ -54,7 +54,7 @@ def match(
     """Match segments and clusters so that the sum of mask similarity times class probability is largest.
 
     With more segments than clusters, those left over become void in the PyTorch flavour (`truth` changes). In
-    the TensorFlow flavour they stay, matched to a cluster of no probability, and their classes go to cluster 0.
+    the TensorFlow flavour they stay, matched to a cluster of no probability; their classes go to cluster 0.
 
     Args:
         class_logits: [B, N, K+1].

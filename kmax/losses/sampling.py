@@ -36,5 +36,5 @@ def sample_logits(targets: Targets, temperature: float) -> Tensor:
     A labelled pixel without segment (a crowd region, TensorFlow flavour) counts as a segment of area 1.
     """
     pixels = targets.segment.shape[1]
-    area = torch.einsum("bmp,bm->bp", targets.masks, targets.areas).clamp(min=1.0)
+    area = targets.areas.gather(1, targets.segment.clamp(min=0)).where(targets.segment >= 0, 1.0)
     return torch.log(pixels / area) * temperature + targets.void * VOID_LOGIT

@@ -1,8 +1,8 @@
 """Ground truth at the resolution of a prediction.
 
 Labels are read by strided subsampling `[::s, ::s]`, never averaged: a segment that has no pixel left there
-does not exist for the losses. The two originals differ in what is void. TensorFlow: pixels without a class, so
-a crowd region (class, but no segment) is labelled. PyTorch: pixels without a segment.
+does not exist for the losses. The two originals differ in what is void. TensorFlow: pixels without a class,
+so a crowd region (class, but no segment) is labelled. PyTorch: pixels without a segment.
 
 Legend of shapes: B images, M segments (padded to the most of the batch), P = h * w pixels of a prediction.
 """

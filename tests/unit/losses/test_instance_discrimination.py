@@ -1,0 +1,39 @@
+"""The loss without a target matrix equals its definition, and so does its gradient."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from kmax.losses import instance_discrimination
+from kmax.losses.instance_discrimination import TEMPERATURE, instance_discrimination_loss
+
+
+def by_definition(features: torch.Tensor, segment: torch.Tensor) -> torch.Tensor:
+    similarity = torch.einsum("bdk,bdj->bkj", features, features) / TEMPERATURE
+    same = ((segment[:, :, None] == segment[:, None]) & (segment[:, None] >= 0)).to(features)
+    target = same / same.sum(2, keepdim=True).clamp(min=1)
+    cross_entropy = -(target * similarity.log_softmax(2)).sum(2)
+    return cross_entropy.sum(1) / (cross_entropy != 0).sum(1).clamp(min=1)
+
+
+@pytest.mark.parametrize("at_once", [1, 2**21])
+def test_value_and_gradient_equal_the_definition(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(instance_discrimination, "MAX_SIMILARITIES", at_once)
+    torch.manual_seed(0)
+    features = F.normalize(torch.randn(3, 8, 50, dtype=torch.float64), dim=1).requires_grad_()
+    segment = torch.randint(-1, 4, (3, 50))
+    segment[2] = -1
+    weights = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
+
+    value = instance_discrimination_loss(features, segment, segments=5)
+    expected = by_definition(features, segment)
+    torch.testing.assert_close(value, expected)
+    (gradient,) = torch.autograd.grad((value * weights).sum(), features)
+    (expected_gradient,) = torch.autograd.grad((expected * weights).sum(), features)
+    torch.testing.assert_close(gradient, expected_gradient)
+
+
+def test_nothing_is_kept_for_the_backward_pass_when_none_is_wanted() -> None:
+    with torch.no_grad():
+        value = instance_discrimination_loss(torch.zeros(1, 2, 4), torch.zeros(1, 4, dtype=torch.int64), 1)
+    assert value.item() == pytest.approx(torch.log(torch.tensor(4.0)).item())
