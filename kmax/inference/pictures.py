@@ -56,7 +56,7 @@ def overlay(image: Rgb, ids: Ids, classes: dict[int, int], categories: Sequence[
         categories: a class's colour is varied from one instance to the next.
     """
     picture = show_image(image).astype(np.float32)
-    ids = resize_labels(ids, (picture.shape[0], picture.shape[1]))
+    ids = _show_labels(ids, (picture.shape[0], picture.shape[1]))
     numbers = sorted(classes)
     index = np.searchsorted(numbers, ids) if numbers else np.zeros_like(ids)
     index = np.where(np.isin(ids, numbers), index, len(numbers))
@@ -84,7 +84,7 @@ def cluster_map(
     """
     grey: NDArray[np.float32] = show_image(image).astype(np.float32).mean(-1, keepdims=True)
     clusters = resize_labels(assignment.astype(np.int32), input_size)[: content_size[0], : content_size[1]]
-    clusters = resize_labels(clusters, (grey.shape[0], grey.shape[1]))
+    clusters = _show_labels(clusters, (grey.shape[0], grey.shape[1]))
     colors = np.array([palette_color(number) for number in range(int(clusters.max()) + 1)], np.float32)
     tinted: NDArray[np.float32] = grey * (1 - CLUSTERS) + colors[clusters] * CLUSTERS
     return tinted.round().astype(np.uint8)
@@ -126,6 +126,12 @@ def draw_pictures(
     for layer, assignment in enumerate(assignments, start=1):
         picture = cluster_map(image, assignment.numpy(), input_size, content_size)
         save_picture(folder / f"clusters_{layer}.png", picture)
+
+
+def _show_labels(labels: Ids, size: Size2) -> Ids:
+    """Labels at picture size, their pixels as large as the image's."""
+    resized = Image.fromarray(labels).resize((size[1], size[0]), Image.Resampling.NEAREST)
+    return np.asarray(resized)
 
 
 def _segment_colors(

@@ -138,7 +138,7 @@ def stress_image(seed: int, categories: list[dict]) -> tuple[dict[str, np.ndarra
         rows, columns = np.nonzero(truth == k)
         if not len(rows) or act == 0:
             continue
-        inside = (0 <= rows + dy) & (rows + dy < 480) & (0 <= columns + dx) & (columns + dx < 640)
+        inside = (rows + dy >= 0) & (rows + dy < 480) & (columns + dx >= 0) & (columns + dx < 640)
         predicted[rows[inside] + dy, columns[inside] + dx] = k
         classes[k] = categories[alt] if act == 1 else facts[k][0]
     for k in (16, 17):

@@ -1,0 +1,120 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kmax.config import Predict
+from kmax.inference.postprocess import maskwise, paste
+
+PREDICT = Predict(
+    mode="maskwise",
+    pixel_threshold=0.4,
+    class_threshold_thing=0.5,
+    class_threshold_stuff=0.5,
+    overlap_threshold=0.8,
+    reorder_class_weight=1.0,
+    reorder_mask_weight=1.0,
+    thing_area_limit=0,
+    stuff_area_limit=0,
+    batch_size=1,
+    pictures=0,
+)
+ISTHING = torch.tensor([True, False])
+THING, STUFF, VOID = 0, 1, 2
+
+
+def logits(masks: list[torch.Tensor], classes: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits that say with certainty that these are the masks (bool [h, w]) of these classes."""
+    class_logits = torch.zeros(len(masks), 3)
+    class_logits[torch.arange(len(masks)), torch.tensor(classes)] = 10.0
+    return class_logits, torch.stack(masks).float() * 20
+
+
+def columns(low: int, high: int, height: int = 9, width: int = 9) -> torch.Tensor:
+    mask = torch.zeros(height, width, dtype=torch.bool)
+    mask[:, low:high] = True
+    return mask
+
+
+def segment(class_logits: torch.Tensor, mask_logits: torch.Tensor, flavour: str = "tf", **changes: object):
+    arguments = {"input_size": (33, 33), "content_size": (33, 33), "original_size": (33, 33)}
+    sizes = {name: changes.pop(name) for name in list(changes) if name in arguments}
+    predict = PREDICT.model_copy(update=changes)
+    return maskwise(
+        class_logits, mask_logits, isthing=ISTHING, predict=predict, flavour=flavour, **arguments | sizes
+    )
+
+
+@pytest.mark.parametrize("flavour", ["tf", "torch"])
+def test_masks_of_one_stuff_class_are_one_segment_and_things_stay_apart(flavour: str) -> None:
+    masks = [columns(0, 3), columns(3, 6), columns(6, 9)]
+    for kind, count in ((STUFF, 1), (THING, 3)):
+        result = segment(*logits(masks, [kind] * 3), flavour)
+        assert [s.class_index for s in result.segments] == [kind] * count
+        assert set(np.unique(result.ids)) - {0} == {s.id for s in result.segments}
+
+
+@pytest.mark.parametrize("flavour", ["tf", "torch"])
+def test_void_clusters_leave_void(flavour: str) -> None:
+    result = segment(*logits([columns(0, 9)], [VOID]), flavour)
+    assert result.segments == []
+    assert not result.ids.any()
+    assert result.ids.dtype == np.int32
+
+
+@pytest.mark.parametrize("flavour", ["tf", "torch"])
+def test_padding_is_cropped_and_the_map_has_the_image_size(flavour: str) -> None:
+    masks = [columns(0, 5), columns(5, 9)]
+    result = segment(*logits(masks, [THING, STUFF]), flavour, content_size=(33, 16), original_size=(70, 34))
+    assert result.ids.shape == (70, 34)
+    assert [s.class_index for s in result.segments] == [THING]
+
+
+def test_area_limits_hold_for_tf_alone_and_a_segment_of_exactly_the_limit_stays() -> None:
+    made = logits([columns(0, 3), columns(3, 9)], [THING, STUFF])
+    whole = segment(*made)
+    areas = np.bincount(whole.ids.ravel())
+    thing = next(s for s in whole.segments if s.class_index == THING)
+    limit = int(areas[thing.id])
+    assert len(segment(*made, thing_area_limit=limit).segments) == 2
+    assert [s.class_index for s in segment(*made, thing_area_limit=limit + 1).segments] == [STUFF]
+    assert len(segment(*made, "torch", thing_area_limit=limit + 1).segments) == 2
+
+
+def test_confidence_of_exactly_the_threshold_passes_in_tf_only() -> None:
+    class_logits = torch.tensor([[1.0, 1.0, -1000.0]])
+    mask_logits = torch.zeros(1, 9, 9)
+    assert len(segment(class_logits, mask_logits, "tf").segments) == 1
+    assert len(segment(class_logits, mask_logits, "torch").segments) == 0
+
+
+def test_a_segment_that_vanishes_in_a_small_image_is_not_listed() -> None:
+    masks = [columns(0, 4), columns(4, 5), columns(5, 9)]
+    result = segment(*logits(masks, [THING] * 3), original_size=(2, 2))
+    assert len(result.segments) == 2
+    assert set(np.unique(result.ids)) == {1, 2}
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.floats(0.1, 0.9))
+def test_pasting_follows_its_definition(seed: int, share: float) -> None:
+    rng = np.random.default_rng(seed)
+    masks = rng.random((6, 5, 7)) < share
+    canvas = np.zeros((5, 7), np.int32)
+    for index, mask in enumerate(masks, start=1):
+        free = mask & (canvas == 0)
+        if free.sum() > np.float32(mask.sum()) * np.float32(0.8):
+            canvas[free] = index
+    assert np.array_equal(paste(torch.from_numpy(masks), 0.8).numpy(), canvas)
+
+
+def test_bands_of_the_softmax_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    class_logits = 4 * torch.randn(12, 3, generator=generator)
+    mask_logits = 6 * torch.randn(12, 9, 9, generator=generator)
+    whole = segment(class_logits, mask_logits, "torch", class_threshold_thing=0.2, overlap_threshold=0.3)
+    monkeypatch.setattr("kmax.inference.postprocess.SOFTMAX_CHUNK_ELEMENTS", 12 * 33 * 2)
+    banded = segment(class_logits, mask_logits, "torch", class_threshold_thing=0.2, overlap_threshold=0.3)
+    assert whole.segments
+    assert np.array_equal(whole.ids, banded.ids)

@@ -1,0 +1,159 @@
+"""The predict stage: resumed, sharded, published whole; and images of one's own."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kmax import paths
+from kmax.data.panoptic import read_map
+from kmax.errors import InputError
+from kmax.inference import predictor
+from kmax.inference.images import predict_images
+from kmax.inference.predictor import launcher, predict_run
+from kmax.runs import load_run
+
+STATE = Path("runs/small/0123")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_predictions_agree_with_their_json(project: Path) -> None:
+    run = load_run("small")
+    run = run.model_copy(update={"predict": run.predict.model_copy(update={"pictures": 2})})
+    folder = predict_run(run, STATE)
+    content = json.loads((folder / "panoptic.json").read_text())
+    known = {category["id"] for category in content["categories"]}
+    assert [a["image_id"] for a in content["annotations"]] == [i["id"] for i in content["images"]]
+    assert len(content["images"]) == 5
+    segments = 0
+    for annotation in content["annotations"]:
+        ids = read_map(folder / "panoptic" / annotation["file_name"])
+        assert ids.shape == (48, 64)
+        listed = {s["id"] for s in annotation["segments_info"]}
+        assert set(np.unique(ids).tolist()) - {0} == listed
+        assert {s["category_id"] for s in annotation["segments_info"]} <= known
+        segments += len(listed)
+    assert segments > 0
+    drawn = sorted((folder / "pictures").iterdir())
+    assert len(drawn) == 2
+    names = {"image.png", "ground_truth.png", "prediction.png"} | {f"clusters_{i}.png" for i in range(1, 7)}
+    assert all({p.name for p in pictures.iterdir()} == names for pictures in drawn)
+
+
+def test_interrupted_prediction_goes_on_where_it_was(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    predicted: list[int] = []
+    whole = predictor.segment_images
+
+    def counted(model, images, *rest):
+        if len(predicted) == 2:
+            raise KeyboardInterrupt
+        predicted.append(len(images))
+        return whole(model, images, *rest)
+
+    run = load_run("small")
+    monkeypatch.setattr(predictor, "segment_images", counted)
+    with pytest.raises(KeyboardInterrupt):
+        predict_run(run, STATE)
+    assert predicted == [2, 2]
+    assert not paths.predictions("small").exists()
+    monkeypatch.setattr(predictor, "segment_images", lambda *a: predicted.append(len(a[1])) or whole(*a))
+    predict_run(run, STATE)
+    assert predicted == [2, 2, 1]
+    assert len(contents(paths.predictions("small") / "panoptic")) == 5
+
+
+def test_complete_predictions_are_published_again_without_the_network(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = load_run("small")
+    before = contents(predict_run(run, STATE))
+    (paths.predictions("small") / "panoptic.json").unlink()
+    monkeypatch.setattr(predictor, "load_model", lambda path: pytest.fail("the network was loaded"))
+    assert contents(predict_run(run, STATE)) == before
+
+
+def test_other_parameters_do_not_reuse_predictions(project: Path) -> None:
+    run = load_run("small")
+    predict_run(run, STATE)
+    predict_run(
+        run.model_copy(
+            update={"predict": run.predict.model_copy(update={"pictures": 0, "class_threshold_thing": 0.1})}
+        ),
+        STATE,
+    )
+    assert len(list(STATE.glob("predictions-*"))) == 2
+
+
+def test_the_last_shard_publishes(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in ("1", "0"):
+        assert not paths.predictions("small").exists()
+        monkeypatch.setenv("RANK", rank)
+        predict_run(load_run("small"), STATE)
+    assert len(contents(paths.predictions("small") / "panoptic")) == 5
+
+
+@pytest.mark.parametrize("names", [("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS")])
+def test_shards_come_from_the_launcher(monkeypatch: pytest.MonkeyPatch, names: tuple[str, str]) -> None:
+    assert launcher() == (0, 1)
+    monkeypatch.setenv(names[0], "2")
+    monkeypatch.setenv(names[1], "3")
+    assert launcher() == (2, 3)
+
+
+@pytest.mark.parametrize(("rank", "world"), [("2", "2"), ("-1", "2"), ("a", "2"), ("0", "")])
+def test_impossible_shards_are_refused(monkeypatch: pytest.MonkeyPatch, rank: str, world: str) -> None:
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setenv("WORLD_SIZE", world)
+    with pytest.raises(InputError, match="RANK"):
+        launcher()
+
+
+def test_missing_model_says_how_to_make_it(project: Path) -> None:
+    paths.model("small").unlink()
+    with pytest.raises(InputError, match="kmax train small"):
+        predict_run(load_run("small"), STATE)
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated"])
+def test_damaged_image_is_named_and_nothing_is_published(project: Path, damage: str) -> None:
+    image = sorted(Path("data/prepared/shapes_small").glob("images_val/*"))[1]
+    content = image.read_bytes()
+    image.unlink()
+    if damage == "truncated":
+        image.write_bytes(content[: len(content) // 2])
+    with pytest.raises(InputError, match=image.name):
+        predict_run(load_run("small"), STATE)
+    assert not paths.predictions("small").exists()
+
+
+def test_images_of_ones_own_need_the_weights_alone(project: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name, size in (("a.jpg", (30, 50, 3)), ("b.png", (40, 21))):
+        Image.fromarray(rng.integers(0, 256, size, dtype=np.uint8)).save(tmp_path / name)
+    out = predict_images(
+        [tmp_path / "a.jpg", tmp_path / "b.png"],
+        paths.model("small"),
+        tmp_path / "out",
+        load_run("small").predict,
+    )
+    content = json.loads((out / "panoptic.json").read_text())
+    assert [i["file_name"] for i in content["images"]] == ["a.jpg", "b.png"]
+    assert read_map(out / "b.png").shape == (40, 21)
+    assert Image.open(out / "a_overlay.png").size == (500, 300)
+    assert content["annotations"][0]["segments_info"]
+
+
+def test_all_bad_images_are_told_before_any_work(project: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.jpg").write_text("no image")
+    images = [tmp_path / "none.png", tmp_path / "text.jpg", tmp_path / "other" / "none.png"]
+    with pytest.raises(InputError) as caught:
+        predict_images(images, paths.model("small"), tmp_path / "out")
+    told = "\n".join(caught.value.faults)
+    assert all(part in told for part in ("not found", "not an image", "another image is called 'none'"))
+    assert not (tmp_path / "out").exists()
