@@ -100,6 +100,11 @@ def speed(run: str) -> Path:
     return metrics_folder(run) / "speed.json"
 
 
+def family_report(family: str) -> Path:
+    """Tables, figures and site of a family other than the default one, which has `REPORTS` itself."""
+    return REPORTS / "families" / family
+
+
 def state(run: str, digest: str) -> Path:
     """Mutable state of a training run: checkpoints, events, lock. Kept out of both engines."""
     return STATE / run / digest[:16]

@@ -2,6 +2,7 @@
 from functools import cache
 
 from snakemake.exceptions import WorkflowError
+from snakemake_interface_executor_plugins.settings import ExecMode
 
 from kmax import config as parameters
 from kmax import paths
@@ -23,6 +24,10 @@ RUNS_FILE = checked(parameters.parse, RunsFile, config, paths.RUNS_FILE)
 FAMILIES = RUNS_FILE.families
 TRAINED = [run for family in FAMILIES.values() for run in family.trained]
 PORTED = [run for family in FAMILIES.values() for run in family.ported]
+
+# Out of time, a job ends with exit code 75, and the scheduling Snakemake starts it again, where it resumes. The
+# Snakemake inside a cluster job must not do so: its time is over.
+ATTEMPTS = 5 if workflow.exec_mode == ExecMode.DEFAULT else 0
 
 
 @cache

@@ -19,7 +19,7 @@ rule train:
         "logs/timings/train/{run}.tsv"
     wildcard_constraints:
         run=one_of(TRAINED),
-    retries: 5
+    retries: ATTEMPTS
     threads: 16
     resources:
         mpi="",
