@@ -103,7 +103,7 @@ def plain(rng: Generator, x: Field, y: Field, scale: float) -> Field:
 
 def circle(x: Field, y: Field, radius: float) -> Field:
     """Signed distance to a circle."""
-    return np.sqrt(x * x + y * y) - radius
+    return np.hypot(x, y) - np.float32(radius)
 
 
 def polygon(corners: NDArray[np.float64], x: Field, y: Field) -> Field:
