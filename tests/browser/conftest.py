@@ -46,7 +46,7 @@ def browser(tmp_path: Path) -> Iterator:
 
 @pytest.fixture
 def screenshots(tmp_path: Path) -> Path:
-    """Where screenshots go: KMAX_SCREENSHOTS, for people who want to look at them, else a temporary folder."""
+    """Where screenshots go: KMAX_SCREENSHOTS, to look at them, else a temporary folder."""
     folder = Path(os.environ.get("KMAX_SCREENSHOTS", tmp_path / "screenshots")).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     return folder
