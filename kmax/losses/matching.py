@@ -160,9 +160,8 @@ def _class_targets(
     positive = target.amax(2) == 1
     target[:, :, -1] = (~positive).float()
 
-    quality = void_share.clone()
     image, segment = torch.nonzero(matched, as_tuple=True)
-    matched_dice = torch.zeros_like(quality)
+    matched_dice = torch.zeros_like(void_share)
     matched_dice[image, cluster[image, segment]] = dice[image, segment]
     quality = torch.where(positive, matched_dice, void_share).clamp(min=SMALLEST_WEIGHT)
     share = torch.where(positive, MATCHED_SHARE, 1 - MATCHED_SHARE)
