@@ -36,7 +36,8 @@ def count_pairs(truth: NDArray[np.int32], predicted: NDArray[np.int32]) -> Pairs
     changes |= predicted[1:] != predicted[:-1]
     starts = np.concatenate([[0] if truth.size else [], np.flatnonzero(changes) + 1]).astype(np.int64)
     keys = truth[starts].astype(np.int64) << 24 | predicted[starts]
-    unique, inverse = np.unique(keys, return_inverse=True)
+    unique = np.unique(keys)
+    inverse = np.searchsorted(unique, keys)  # faster than return_inverse, which cannot use a plain sort
     lengths = np.diff(starts, append=truth.size)
     pixels = np.bincount(inverse, weights=lengths, minlength=len(unique)).astype(np.int64)
     return Pairs(unique >> 24, unique & (2**24 - 1), pixels)

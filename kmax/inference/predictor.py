@@ -55,7 +55,7 @@ def predict_run(run: Run, state: Path) -> Path:
         multiprocessing.spawn(_predict_on_gpu, arguments, nprocs=gpus)  # type: ignore[attr-defined, no-untyped-call]
     else:
         local_rank = int(os.environ.get("LOCAL_RANK", 0))
-        device = torch.device("cuda", local_rank) if gpus else torch.device("cpu")
+        device = torch.device("cuda", local_rank % gpus) if gpus else torch.device("cpu")
         _predict_shard(job, rank, world, device)
     _publish(job)
     return paths.predictions(run.run)
