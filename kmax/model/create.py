@@ -48,6 +48,9 @@ def create_model(
         raise InputError(
             f"create_model: num_classes {num_classes} and num_clusters {num_clusters} must be positive"
         )
+    for rate, what in ((drop_path, "drop_path"), (backbone_drop_path, "backbone_drop_path")):
+        if not 0.0 <= rate < 1.0:
+            raise InputError(f"create_model: {what} must be at least 0 and below 1, not {rate}")
     if decoder_stages not in (4, 5):
         raise InputError(f"create_model: decoder_stages must be 4 or 5, not {decoder_stages}")
     form_of(cross_attention)

@@ -9,10 +9,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -24,7 +24,8 @@ from kmax.model.create import create_model
 from kmax.model.kmax import KMaX
 
 ENCODER = "pixel_encoder."
-FORMAT = "1"
+FORMAT = 1
+KEY = "kmax"
 
 
 class _Arguments(Parameters):
@@ -39,6 +40,15 @@ class _Arguments(Parameters):
     cross_attention: str
     drop_path: float
     backbone_drop_path: float
+
+
+class _Metadata(Parameters):
+    """All that a file says about itself."""
+
+    format: Literal[1]
+    arguments: _Arguments
+    categories: list[Category]
+    extra: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -74,15 +84,17 @@ def save_model(model: KMaX, path: Path, categories: list[Category], **extra_meta
             f"{path}: the model has {wanted} classes, but there are {len(categories)} categories"
         )
     metadata = {
-        "kmax_format": FORMAT,
-        "arguments": json.dumps(model.arguments),
-        "categories": json.dumps([category.model_dump() for category in categories]),
-        "extra": json.dumps(extra_metadata, allow_nan=False),
+        "format": FORMAT,
+        "arguments": model.arguments,
+        "categories": [category.model_dump() for category in categories],
+        "extra": extra_metadata,
     }
+    # All under one key: several would come in random order, and equal models shall give equal bytes.
+    text = json.dumps(metadata, allow_nan=False)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     with atomic_path(path) as temporary:
         try:
-            save_file(tensors, temporary, metadata=metadata)
+            save_file(tensors, temporary, metadata={KEY: text})
             _sort_metadata(temporary)
         except SafetensorError as error:  # the library's way to report a full disk
             raise InputError(f"{path}: cannot be written: {error}") from error
@@ -144,30 +156,23 @@ def read_metadata(path: Path) -> ModelMetadata:
     """
     with _open(path) as stream:
         raw = stream.metadata() or {}
-    if "kmax_format" not in raw:
-        raise InputError(
-            f"{path}: no kmax model: its metadata lack the constructor's arguments; port it first"
-        )
-    if raw["kmax_format"] != FORMAT:
-        raise InputError(
-            f"{path}: format {raw['kmax_format']!r:.40} is unknown (this version reads {FORMAT})"
-        )
+    if KEY not in raw:
+        raise InputError(f"{path}: no kmax model: metadata lack the constructor's arguments; port it first")
     try:
-        arguments = _Arguments.model_validate(json.loads(raw["arguments"])).model_dump()
-        categories = TypeAdapter(list[Category]).validate_python(json.loads(raw["categories"]))
-        extra = TypeAdapter(dict[str, Any]).validate_python(json.loads(raw["extra"]))
+        found = _Metadata.model_validate_json(raw[KEY])
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(map(str, first["loc"])) or "it"
-        raise InputError(f"{path}: metadata are damaged: {key}: {first['msg']}") from error
-    except (KeyError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: metadata are damaged: {error}") from error
+        key = ".".join(map(str, first["loc"])) or "JSON"
+        raise InputError(
+            f"{path}: metadata are damaged or of another version: {key}: {first['msg']}"
+        ) from error
+    arguments, categories = found.arguments.model_dump(), found.categories
     if len(categories) != arguments["num_classes"]:
         raise InputError(
             f"{path}: metadata contradict themselves: {arguments['num_classes']} classes, "
             f"{len(categories)} categories"
         )
-    return ModelMetadata(arguments, categories, extra)
+    return ModelMetadata(arguments, categories, found.extra)
 
 
 def _open(path: Path) -> Any:

@@ -21,8 +21,8 @@ class BatchNorm(nn.Module):
 
     In training mode, with torch.distributed initialised and more than one rank, mean and variance are those
     of the union of all ranks' inputs, which may differ in size. Every rank must then call its layers in the
-    same order. Gradients of inputs are those of the union too; gradients of weight and bias are this rank's share
-    (data-parallel training adds or averages them over ranks).
+    same order. Gradients of inputs are those of the union too; gradients of weight and bias are this rank's
+    share (data-parallel training adds or averages them over ranks).
 
     Args:
         channels: C.
