@@ -1,0 +1,354 @@
+"""What users and machines get wrong ends in one clear line, the right exit code, and nothing half-written."""
+
+import ctypes
+import fcntl
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from commandline import (
+    change,
+    environment,
+    heed_interrupts,
+    is_one_line,
+    kmax_popen,
+    run_kmax,
+    tree,
+    wait_for,
+)
+from PIL import Image
+
+CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, PR_CAPBSET_DROP = 1, 2, 24
+RUN = "params/runs/shapes-mini.yaml"
+
+
+def heed_permissions() -> None:
+    """Take from root what lets it write where permissions forbid it; others have not got it."""
+    heed_interrupts()
+    for capability in (CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH):
+        ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
+
+
+def allow_files_up_to(size: int) -> None:
+    """The kernel refuses to write more into a file, as it does on a full disk."""
+    heed_interrupts()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+def half_written(folder: Path) -> list[str]:
+    return [str(path) for path in folder.rglob("*") if path.name.endswith((".tmp", ".old"))]
+
+
+@pytest.fixture
+def coco(copy: Path) -> Path:
+    """The mini dataset in COCO layout as a user would bring it, named `mine`; its folder."""
+    folder = copy / "mine"
+    (copy / "data/prepared/shapes_mini").rename(folder)
+    (folder / "manifest.json").unlink()
+    files = {
+        split: {
+            "images": f"images_{split}",
+            "panoptic_json": f"panoptic_{split}.json",
+            "panoptic_dir": f"panoptic_{split}",
+        }
+        for split in ("train", "val")
+    }
+    dataset = {
+        "dataset": "mine",
+        "description": "my own",
+        "licence": "none",
+        "citation": None,
+        "source": {
+            "kind": "coco_panoptic",
+            "root": str(folder),
+            "folder": "mine",
+            "files": [],
+            "splits": files,
+        },
+        "categories": None,
+    }
+    (copy / "params/datasets/mine.yaml").write_text(yaml.safe_dump(dataset))
+    return folder
+
+
+def refused_dataset(project: Path, expected: str) -> None:
+    """`check` tells the fault, `download` or `prepare` refuses, and nothing is prepared."""
+    answer = run_kmax(project, "data", "check", "mine")
+    assert answer.returncode == 2
+    assert expected in answer.stderr
+    assert "Traceback" not in answer.stderr
+    answer = run_kmax(project, "data", "download", "mine")
+    if answer.returncode == 0:
+        answer = run_kmax(project, "data", "prepare", "mine")
+    assert answer.returncode == 2
+    assert "Traceback" not in answer.stderr
+    assert not (project / "data/prepared/mine").exists()
+    assert half_written(project) == []
+
+
+def test_a_users_dataset_is_accepted_as_it_is(copy: Path, coco: Path) -> None:
+    assert run_kmax(copy, "data", "check", "mine").returncode == 0
+    for verb in ("download", "prepare"):
+        answer = run_kmax(copy, "data", verb, "mine")
+        assert answer.returncode == 0, answer.stderr
+
+
+def test_a_truncated_image_is_named(copy: Path, coco: Path) -> None:
+    image = sorted((coco / "images_train").iterdir())[1]
+    image.write_bytes(image.read_bytes()[:-60])
+    refused_dataset(copy, image.name)
+
+
+def test_a_missing_image_is_named(copy: Path, coco: Path) -> None:
+    image = sorted((coco / "images_val").iterdir())[0]
+    image.unlink()
+    refused_dataset(copy, image.name)
+
+
+def test_a_png_id_without_json_entry_is_named(copy: Path, coco: Path) -> None:
+    path = sorted((coco / "panoptic_val").iterdir())[0]
+    pixels = np.array(Image.open(path))
+    pixels[:5, :5] = (7, 7, 7)
+    Image.fromarray(pixels).save(path)
+    refused_dataset(copy, str(7 + 256 * 7 + 65536 * 7))
+
+
+def test_an_empty_dataset_is_refused(copy: Path, coco: Path) -> None:
+    path = coco / "panoptic_train.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "images": [], "annotations": []}))
+    refused_dataset(copy, "panoptic_train.json")
+
+
+def test_a_dataset_folder_that_moved_is_named(copy: Path, coco: Path) -> None:
+    coco.rename(coco.with_name("elsewhere"))
+    refused_dataset(copy, str(coco))
+
+
+def test_stages_say_which_stage_comes_first(project: Path) -> None:
+    for words, advice in {
+        ("data", "prepare", "shapes_mini"): "kmax data download shapes_mini",
+        ("train", "shapes-mini"): "kmax data prepare shapes_mini",
+        ("predict", "shapes-mini"): "kmax data prepare shapes_mini",
+    }.items():
+        answer = run_kmax(project, *words)
+        assert answer.returncode == 2
+        assert is_one_line(answer)
+        assert advice in answer.stderr
+    assert not any((project / folder).exists() for folder in ("results", "reports"))
+
+
+def test_predict_evaluate_and_benchmark_want_what_comes_before(copy: Path) -> None:
+    (copy / "results/shapes-mini/model.safetensors").unlink()
+    (copy / "results/shapes-mini/predictions/panoptic.json").unlink()
+    for verb in ("predict", "evaluate", "benchmark"):
+        answer = run_kmax(copy, verb, "shapes-mini")
+        assert answer.returncode == 2
+        assert is_one_line(answer)
+
+
+def test_damaged_weights_are_named(copy: Path) -> None:
+    model = copy / "results/shapes-mini/model.safetensors"
+    model.write_bytes(model.read_bytes()[:100_000])
+    for verb in ("predict", "benchmark"):
+        answer = run_kmax(copy, verb, "shapes-mini")
+        assert answer.returncode == 2
+        assert is_one_line(answer)
+        assert "results/shapes-mini/model.safetensors" in answer.stderr
+
+
+def test_images_that_are_none_are_all_named(copy: Path) -> None:
+    (copy / "note.jpg").write_text("hello")
+    answer = run_kmax(
+        copy,
+        *("predict-images", "note.jpg", "absent.png"),
+        *("--weights", "results/shapes-mini/model.safetensors", "--out", "masks"),
+    )
+    assert answer.returncode == 2
+    assert "note.jpg" in answer.stderr
+    assert "absent.png" in answer.stderr
+    assert "Traceback" not in answer.stderr
+    assert not (copy / "masks").exists()
+
+
+@pytest.mark.parametrize(
+    ("closed", "words"),
+    [
+        (".", ["data", "download", "shapes_mini"]),
+        ("runs/shapes-mini", ["train", "shapes-mini", "--fresh"]),
+        ("results/shapes-mini", ["predict", "shapes-mini"]),
+        ("reports/metrics/shapes-mini", ["evaluate", "shapes-mini"]),
+        ("reports/metrics/shapes-mini", ["benchmark", "shapes-mini"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_an_unwritable_folder_is_named(copy: Path, closed: str, words: list[str]) -> None:
+    if words[0] == "data":
+        (copy / "data").rename(copy / "away")
+    if words[0] == "train":
+        (copy / "runs/shapes-mini").rename(copy / "runs/away")
+        (copy / "runs/shapes-mini").mkdir()
+    if words[0] == "predict":
+        change(copy / RUN, lambda run: run["predict"].update(pictures=0))
+    before = tree(copy)
+    folder = copy / closed
+    folder.chmod(0o555)
+    try:
+        answer = run_kmax(copy, *words, before=heed_permissions)
+    finally:
+        folder.chmod(0o755)
+    assert answer.returncode == 2, answer.stderr
+    assert is_one_line(answer), answer.stderr
+    assert "cannot be written" in answer.stderr or "no permission" in answer.stderr
+    # What the run keeps beside its declared outputs (events, finished predictions) may go on.
+    assert {name for name in tree(copy) if not name.startswith("runs/")} == {
+        name for name in before if not name.startswith("runs/")
+    }
+
+
+@pytest.mark.parametrize(
+    ("limit", "words"),
+    [
+        (1000, ["data", "prepare", "shapes_mini"]),
+        (1_000_000, ["train", "shapes-mini", "--fresh"]),
+        (100, ["predict", "shapes-mini"]),
+        (1000, ["evaluate", "shapes-mini"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_full_disk_is_told_and_leaves_what_was_there(copy: Path, limit: int, words: list[str]) -> None:
+    for state in (copy / "runs").glob("*/*"):
+        (state / "events.jsonl").unlink()
+        for predictions in state.glob("predictions-*"):
+            predictions.rename(copy / "away")
+    before = {name: (copy / name).read_bytes() for name in tree(copy) if not name.startswith("runs/")}
+    answer = run_kmax(copy, *words, before=lambda: allow_files_up_to(limit))
+    assert answer.returncode == 2, answer.stderr
+    assert is_one_line(answer), answer.stderr
+    assert {name: (copy / name).read_bytes() for name in before} == before
+    assert {name for name in tree(copy) if not name.startswith("runs/")} == before.keys()
+    assert half_written(copy) == []
+
+
+def without(*modules: str, code: str) -> list[str]:
+    """A Python command line where these modules cannot be imported."""
+    absent = f"import sys; sys.modules.update(dict.fromkeys({modules!r}))"
+    return [sys.executable, "-c", f"{absent}\n{code}"]
+
+
+@pytest.mark.parametrize(
+    ("modules", "words", "expected"),
+    [
+        (("mlflow",), ["track", "sync"], "mlflow is not installed"),
+        (("mlflow",), ["track", "ui"], "mlflow is not installed"),
+        (("dvc", "dvc.repo", "dvc.exceptions"), ["restore"], "nothing is recorded|not installed"),
+    ],
+)
+def test_a_missing_engine_is_told_with_how_to_get_it(copy: Path, modules, words, expected) -> None:
+    command = without(*modules, code=f"from kmax.cli.main import main; main({words!r})")
+    answer = subprocess.run(command, cwd=copy, capture_output=True, text=True, env=environment())
+    assert answer.returncode == 2, answer.stderr
+    assert is_one_line(answer)
+    assert any(part in answer.stderr for part in expected.split("|"))
+
+
+def test_record_without_snakemake_says_how_to_get_it(copy: Path) -> None:
+    """The interpreter stands in a folder of its own, with no snakemake beside it nor on PATH."""
+    runs = {"shapes-mini": {"dataset": "shapes_mini"}}
+    lists = {"datasets": ["shapes_mini"], "weights": [], "finetuned": {}, "ported": {}}
+    families = {"default": "mini", "families": {"mini": {**lists, "scratch": runs, "runs": runs}}}
+    (copy / "params/runs.yaml").write_text(yaml.safe_dump(families))
+    (copy / "bin").mkdir()
+    (copy / "bin/python").symlink_to(sys.executable)
+    path = os.pathsep.join(part for part in sys.path if part)
+    answer = subprocess.run(
+        [str(copy / "bin/python"), "-m", "kmax.cli.main", "record"],
+        cwd=copy,
+        capture_output=True,
+        text=True,
+        env=environment(PATH=str(copy / "bin"), PYTHONPATH=path),
+    )
+    assert answer.returncode == 2, answer.stderr
+    assert is_one_line(answer)
+    assert "snakemake: not installed; install it by" in answer.stderr
+
+
+def test_a_tracking_server_that_is_down_loses_nothing(copy: Path) -> None:
+    pytest.importorskip("mlflow")
+    nowhere = {
+        "KMAX_TRACKING": "on",
+        "MLFLOW_TRACKING_URI": "http://127.0.0.1:9",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "2",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    }
+    answer = run_kmax(copy, "evaluate", "shapes-mini", env=nowhere)
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.strip() == "reports/metrics/shapes-mini/metrics.json"
+    assert "kmax track sync" in answer.stderr
+    assert "Traceback" not in answer.stderr
+    answer = run_kmax(copy, "track", "sync", env=nowhere)
+    assert answer.returncode == 2
+    assert is_one_line(answer)
+    answer = run_kmax(copy, "track", "sync", env={"MLFLOW_TRACKING_URI": f"sqlite:///{copy}/late.db"})
+    assert answer.returncode == 0, answer.stderr
+    assert "events sent" in answer.stdout
+
+
+def test_a_second_copy_of_the_same_training_is_refused(copy: Path) -> None:
+    (state,) = (copy / "runs/shapes-mini").iterdir()
+    with open(state / "lock", "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        answer = run_kmax(copy, "train", "shapes-mini")
+    assert answer.returncode == 2
+    assert is_one_line(answer)
+    assert "running already" in answer.stderr
+
+
+def test_ctrl_c_and_a_time_budget_keep_the_training(copy: Path) -> None:
+    change(copy / RUN, lambda run: run["train"].update(steps=100_000))
+    before = set((copy / "runs/shapes-mini").iterdir())
+    process = kmax_popen(copy, "train", "shapes-mini")
+    wait_for(
+        lambda: list((copy / "runs/shapes-mini").glob("*/checkpoint-0000*.pt")) and new(copy, before), process
+    )
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert out == ""
+    assert [line for line in err.splitlines() if line.startswith("kmax: ")] == [
+        "kmax: interrupted; the same command continues where that is possible"
+    ]
+    assert "Traceback" not in err
+    assert half_written(copy) == []
+    answer = run_kmax(copy, "train", "shapes-mini", "--time-budget", "1s")
+    assert answer.returncode == 75, answer.stderr
+    assert "resuming after step" in answer.stderr
+    assert "call again to resume" in answer.stderr
+
+
+def new(copy: Path, before: set[Path]) -> bool:
+    """Whether the changed run has saved its state."""
+    folders = set((copy / "runs/shapes-mini").iterdir()) - before
+    return any(list(folder.glob("checkpoint-*.pt")) for folder in folders)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_preparation_leaves_nothing(project: Path, number: signal.Signals) -> None:
+    dataset = project / "params/datasets/shapes_mini.yaml"
+    change(dataset, lambda content: content["source"].update(images={"train": 50_000, "val": 2}))
+    assert run_kmax(project, "data", "download", "shapes_mini").returncode == 0
+    before = tree(project)
+    process = kmax_popen(project, "data", "prepare", "shapes_mini")
+    wait_for(lambda: len(tree(project)) > len(before) + 5, process)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == (130 if number == signal.SIGINT else 143), err
+    assert "Traceback" not in err
+    assert {name for name in tree(project) if not name.endswith(".lock")} == before

@@ -1,0 +1,133 @@
+"""Parameter files are shown, compared and checked; every fault names file and key."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from commandline import ROOT, change
+
+from kmax.cli.main import call
+from kmax.config import Run, parse
+from kmax.stages import parameters
+
+
+@pytest.fixture(autouse=True)
+def _in_project(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    families = {"datasets": ["shapes_mini"], "weights": [], "finetuned": {}, "ported": {}}
+    runs = {"shapes-mini": {"dataset": "shapes_mini"}}
+    content = {"default": "mini", "families": {"mini": {**families, "scratch": runs, "runs": runs}}}
+    (project / "params/runs.yaml").write_text(yaml.safe_dump(content))
+    monkeypatch.chdir(project)
+
+
+RUN = Path("params/runs/shapes-mini.yaml")
+
+
+def test_show_prints_what_can_be_read_again(capsys) -> None:
+    assert call(["params", "show", "shapes-mini"]) == 0
+    shown = yaml.safe_load(capsys.readouterr().out)
+    assert parse(Run, shown, Path("shown")).run == "shapes-mini"
+
+
+def test_diff_names_each_parameter_that_differs(capsys) -> None:
+    other = RUN.with_name("shapes-other.yaml")
+    other.write_text(RUN.read_text())
+    change(other, lambda run: run.update(run="shapes-other", train=run["train"] | {"seed": 7}))
+    assert call(["params", "diff", "shapes-mini", "shapes-other"]) == 0
+    assert capsys.readouterr().out.splitlines() == ["run: shapes-mini -> shapes-other", "train.seed: 0 -> 7"]
+
+
+def test_check_reads_every_file(capsys) -> None:
+    assert call(["params", "check"]) == 0
+    assert capsys.readouterr().out == "4 parameter files are right\n"
+
+
+def test_the_files_of_this_repository_are_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert parameters.check() > 4
+
+
+@pytest.mark.parametrize(
+    ("edit", "expected"),
+    [
+        (lambda run: run["train"].update(lr=1.0), "train.lr: unknown key; allowed: "),
+        (lambda run: run["train"].pop("steps"), "train.steps: missing key"),
+        (
+            lambda run: run["train"].update(steps="many"),
+            "train.steps: a number is wanted, not the string 'many'",
+        ),
+        (lambda run: run["train"].update(learning_rate="1e-3"), "write 1.0e-5, not 1e-5"),
+        (lambda run: run["train"].update(steps=0), "train.steps: "),
+        (
+            lambda run: run["data"].update(dataset="nowhere"),
+            "data.dataset: no file params/datasets/nowhere.yaml",
+        ),
+        (lambda run: run["train"].update(weights="none"), "weights: 'none' is not in params/weights.yaml"),
+        (lambda run: run.pop("train"), "either a 'train' or a 'port' section"),
+        (lambda run: run.update(run="other"), "'other' does not match the file's name"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_wrong_keys_name_file_key_and_what_is_allowed(edit, expected: str, capsys) -> None:
+    change(RUN, edit)
+    assert call(["params", "check"]) == 2
+    error = capsys.readouterr().err
+    assert f"kmax: {RUN}: " in error
+    assert expected in error
+    assert "Traceback" not in error
+    before = set(Path().rglob("*"))
+    if "no file" not in expected and "is not in" not in expected:
+        assert call(["train", "shapes-mini"]) == 2
+        assert expected in capsys.readouterr().err
+    assert set(Path().rglob("*")) == before
+
+
+@pytest.mark.parametrize("text", ["run: [", "a: 1\na: 2\n", "\xff", "- 1", ""])
+def test_files_that_are_not_such_yaml(text: str, capsys) -> None:
+    RUN.write_bytes(text.encode("latin-1"))
+    assert call(["params", "show", "shapes-mini"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"kmax: {RUN}: ")
+
+
+def test_all_faults_are_told_at_most_20_and_a_count(capsys) -> None:
+    change(RUN, lambda run: run["train"].update({f"wrong_{number}": 1 for number in range(30)}))
+    assert call(["params", "check"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 21
+    assert "more" in lines[-1]
+
+
+def test_a_run_of_a_family_without_file_is_told(capsys) -> None:
+    RUN.unlink()
+    assert call(["params", "check"]) == 2
+    assert "run 'shapes-mini' has no file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["run", "dataset", "weights"])
+def test_schemas_are_json_and_can_be_written(kind: str, capsys) -> None:
+    assert call(["params", "schema", kind]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert call(["params", "schema", kind, "--out", "schema.json"]) == 0
+    assert capsys.readouterr().out == "schema.json\n"
+    assert json.loads(Path("schema.json").read_text()) == shown
+
+
+def test_unknown_runs_suggest_the_nearest(capsys) -> None:
+    for words in (["params", "show"], ["train"], ["predict"], ["evaluate"], ["benchmark"], ["port"]):
+        assert call([*words, "shapes-mimi"]) == 2
+        assert (
+            capsys.readouterr().err
+            == "kmax: params/runs: unknown run 'shapes-mimi'; did you mean 'shapes-mini'?\n"
+        )
+    for verb in ("download", "prepare", "check"):
+        assert call(["data", verb, "shape_mini"]) == 2
+        assert "did you mean 'shapes_mini'?" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_no_project_says_so(tmp_path: Path, monkeypatch, capsys) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert call(["train", "shapes-mini"]) == 2
+    assert "unknown run 'shapes-mini'; known: none" in capsys.readouterr().err
