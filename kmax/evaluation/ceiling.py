@@ -19,7 +19,8 @@ from kmax.data.datasets import Prepared
 from kmax.data.geometry import fit_size, resize_labels
 from kmax.data.panoptic import Annotation, read_map, read_panoptic_json, select_images
 from kmax.data.parallel import map_items
-from kmax.evaluation.files import CategoryFacts, Matchable
+from kmax.evaluation.files import CategoryFacts
+from kmax.evaluation.matchable import Matchable
 from kmax.evaluation.pairs import VOID, count_pairs
 from kmax.evaluation.pq import Counts, PQResult, collect, match
 

@@ -11,12 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from kmax.data.panoptic import read_map
 from kmax.errors import InputError
-from kmax.evaluation.pairs import VOID, Pairs, count_pairs
 from kmax.files import read_json
 
 ImageId = int | str
@@ -68,27 +63,6 @@ class ImagePair:
     predicted_path: Path
     truth_segments: list[dict[str, Any]]
     predicted_segments: list[dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Matchable:
-    """One image, read: pixel counts of the pairs, and the segments of both sides as columns.
-
-    Attributes:
-        pairs: over ids of the two maps.
-        truth_ids, truth_classes, truth_areas, truth_crowd: [G]; class -1 if its category is unknown; area as
-            the JSON states it (nan where it does not).
-        predicted_ids, predicted_classes: [P].
-    """
-
-    image_id: ImageId
-    pairs: Pairs
-    truth_ids: NDArray[np.int64]
-    truth_classes: NDArray[np.int64]
-    truth_areas: NDArray[np.float64]
-    truth_crowd: NDArray[np.bool_]
-    predicted_ids: NDArray[np.int64]
-    predicted_classes: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -161,95 +135,6 @@ def open_files(
     for image_id in predictions.keys() - seen:
         oddities.add("predictions: an image that the ground truth lacks is ignored", f"image {image_id}")
     return PanopticFiles(categories, images, oddities)
-
-
-def read_pair(pair: ImagePair, classes: dict[int, int], oddities: Oddities) -> Matchable:
-    """Read the two maps of one image and check them as the official evaluator does.
-
-    Args:
-        classes: category id -> index.
-
-    Raises:
-        InputError: unreadable PNG, sizes or ids that disagree, unknown predicted category, missing keys.
-    """
-    truth, predicted = read_map(pair.truth_path), read_map(pair.predicted_path)
-    if truth.shape != predicted.shape:
-        raise InputError(
-            f"{pair.predicted_path}: image {pair.image_id}: {predicted.shape[1]}x{predicted.shape[0]} "
-            f"pixels, but the ground truth has {truth.shape[1]}x{truth.shape[0]}"
-        )
-    pairs = count_pairs(truth, predicted)
-    faults = _prediction_faults(pair, pairs, classes)
-    for segment in pair.truth_segments:
-        faults.extend(
-            f"{pair.truth_path}: image {pair.image_id}: ground truth segment {segment['id']}: "
-            f"'{key}' is missing in the JSON"
-            for key in ("category_id", "iscrowd")
-            if key not in segment
-        )
-    if faults:
-        raise InputError(faults)
-    matchable = Matchable(
-        pair.image_id,
-        pairs,
-        np.array([s["id"] for s in pair.truth_segments], np.int64),
-        np.array([classes.get(s["category_id"], -1) for s in pair.truth_segments], np.int64),
-        np.array([s.get("area", np.nan) for s in pair.truth_segments], np.float64),
-        np.array([s["iscrowd"] == 1 for s in pair.truth_segments], np.bool_),
-        np.array([s["id"] for s in pair.predicted_segments], np.int64),
-        np.array([classes[s["category_id"]] for s in pair.predicted_segments], np.int64),
-    )
-    _note_oddities(pair, matchable, oddities)
-    return matchable
-
-
-def _prediction_faults(pair: ImagePair, pairs: Pairs, classes: dict[int, int]) -> list[str]:
-    where = f"{pair.predicted_path}: image {pair.image_id}"
-    in_map = set(pairs.predicted.tolist())
-    in_json = {segment["id"] for segment in pair.predicted_segments}
-    faults = [
-        f"{where}: segment {i} is in the PNG, not in the JSON" for i in sorted(in_map - in_json - {VOID})
-    ]
-    for segment in pair.predicted_segments:
-        if segment["id"] not in in_map:
-            faults.append(
-                f"{where}: segment {segment['id']} (category {segment.get('category_id')}) is in the JSON, "
-                "but has no pixels in the PNG"
-            )
-        elif segment.get("category_id") not in classes:
-            faults.append(f"{where}: segment {segment['id']}: unknown category {segment.get('category_id')}")
-    return faults
-
-
-def _note_oddities(pair: ImagePair, image: Matchable, oddities: Oddities) -> None:
-    areas = dict.fromkeys(image.truth_ids.tolist(), 0)
-    for number, pixels in zip(image.pairs.truth.tolist(), image.pairs.pixels.tolist(), strict=True):
-        if number in areas:
-            areas[number] += pixels
-        elif number != VOID:
-            oddities.add(
-                "ground truth: a PNG id without JSON entry", f"image {pair.image_id} segment {number}"
-            )
-    for number, area in zip(image.truth_ids.tolist(), image.truth_areas.tolist(), strict=True):
-        where = f"image {pair.image_id} segment {number}"
-        if not areas[number]:
-            oddities.add("ground truth: a JSON segment without pixels counts as missed", where)
-        elif areas[number] != area:
-            oddities.add("ground truth: JSON area differs from the pixels, and the JSON area is used", where)
-    for segment, index in zip(pair.truth_segments, image.truth_classes.tolist(), strict=True):
-        if index < 0:
-            oddities.add(
-                "ground truth: a segment of an unknown category counts nowhere",
-                f"image {pair.image_id} segment {segment['id']} category {segment['category_id']}",
-            )
-    crowds = image.truth_classes[image.truth_crowd]
-    if len(np.unique(crowds)) < len(crowds):
-        oddities.add(
-            "ground truth: several crowd segments of one category, only the last forgives false positives",
-            f"image {pair.image_id}",
-        )
-    if VOID in image.predicted_ids:
-        oddities.add("predictions: id 0 is listed, so void counts as a segment", f"image {pair.image_id}")
 
 
 def _json_object(path: Path, what: str, keys: tuple[str, ...]) -> dict[str, Any]:

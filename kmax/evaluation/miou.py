@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kmax.evaluation.files import CategoryFacts, ImageId, Matchable, open_files
+from kmax.evaluation.files import CategoryFacts, ImageId, open_files
+from kmax.evaluation.matchable import Matchable
 from kmax.evaluation.pairs import VOID
 from kmax.evaluation.stream import read_all
 from kmax.evaluation.version import VERSION

@@ -19,7 +19,8 @@ from kmax.data.panoptic import read_panoptic_json, select_images
 from kmax.errors import InputError
 from kmax.evaluation import miou, pq
 from kmax.evaluation.bootstrap import intervals
-from kmax.evaluation.files import Matchable, open_files
+from kmax.evaluation.files import open_files
+from kmax.evaluation.matchable import Matchable
 from kmax.evaluation.stream import read_all
 from kmax.files import atomic_path, digest, sha256, write_json, write_text
 

@@ -8,7 +8,8 @@ from typing import TypeVar
 
 from kmax.data.parallel import map_items
 from kmax.errors import InputError
-from kmax.evaluation.files import ImagePair, Matchable, Oddities, PanopticFiles, read_pair
+from kmax.evaluation.files import ImagePair, Oddities, PanopticFiles
+from kmax.evaluation.matchable import Matchable, read_pair
 
 T = TypeVar("T")
 
