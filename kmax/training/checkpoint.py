@@ -82,20 +82,17 @@ def newest(folder: Path) -> tuple[Path | None, list[str]]:
     Raises:
         InputError: there are checkpoints, but every one is damaged.
     """
-    found = checkpoints(folder)
-    warnings: list[str] = []
-    for path in found:
+    faults: list[str] = []
+    for path in checkpoints(folder):
         try:
             load(path)
         except InputError as error:
-            warnings.append(f"{error}; falling back to an older one")
+            faults.append(str(error))
         else:
-            return path, warnings
-    if found:
-        raise InputError(
-            f"{folder}: none of its {len(found)} checkpoints can be read; train anew with --fresh"
-        )
-    return None, warnings
+            return path, [f"{fault}; falling back to an older one" for fault in faults]
+    if faults:
+        raise InputError([*faults, f"{folder}: no checkpoint can be read; train anew with --fresh"])
+    return None, []
 
 
 def remove_all(folder: Path) -> None:

@@ -90,7 +90,7 @@ def _train(
             "micro_batches": micro_batches,
             "device": ranks.device.type,
             "threads": torch.get_num_threads(),
-            "torch": torch.__version__,
+            "torch": str(torch.__version__),
         }
         environment_before = state.restore(resumed) if resumed else environment
         ranks.broadcast_([*model.parameters(), *model.buffers()])

@@ -7,7 +7,9 @@ and the agents meet at the first one.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import multiprocessing
 import os
 import re
@@ -15,8 +17,9 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -31,6 +34,7 @@ from kmax.training.budget import stop_signals
 
 RENDEZVOUS_SECONDS = 600
 COLLECTIVE_SECONDS = 1800
+LAUNCHER_LOGGERS = ("torch.distributed.elastic.multiprocessing.api", "torch.multiprocessing.spawn")
 GRADIENT_CHUNK = 16 * 2**20  # values of one all-reduce: 64 MiB in fp32
 
 
@@ -231,7 +235,10 @@ def run_ranks(plan: Plan, function: Callable[..., None], *arguments: Any) -> Non
         max_restarts=0,
         signals_to_handle="SIGHUP,SIGQUIT",  # the others reach the ranks below, which finish their step
     )
-    with tempfile.TemporaryDirectory(prefix="kmax-ranks-") as folder, stop_signals(forward=_pass_on):
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="kmax-ranks-"))
+        stack.enter_context(stop_signals(forward=_pass_on))
+        stack.enter_context(_quiet_launcher())
         try:
             outcomes = elastic_launch(config, _rank_process)(plan.threads, folder, function, arguments)
         except ChildFailedError as error:
@@ -246,14 +253,28 @@ def _pass_on(number: int) -> None:
 
 
 def _failure(folder: Path, error: Exception) -> Exception:
-    """What the ranks of this node wrote about their failure: the user's fault first, then a crash."""
-    reports = [json.loads(path.read_bytes()) for path in sorted(folder.glob("*.json"))]
+    """What the ranks of this node wrote about their failure: a user's fault, else the first crash."""
+    reports = [json.loads(path.read_bytes()) for path in folder.glob("*.json")]
+    reports.sort(key=lambda report: (not report["faults"], report["time"]))
     for report in reports:
         if report["faults"]:
             return InputError(report["faults"])
-    for report in reports:
         return RuntimeError(f"rank {report['rank']} failed:\n{report['traceback']}")
     return RuntimeError(f"a rank died without a word (killed for memory, or on another node): {error}")
+
+
+@contextlib.contextmanager
+def _quiet_launcher() -> Iterator[None]:
+    """Keep torch from logging the traceback of a failed rank, which `_failure` tells better."""
+    loggers = [logging.getLogger(name) for name in LAUNCHER_LOGGERS]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _raise_alike(outcomes: set[str]) -> None:
@@ -275,25 +296,28 @@ def _rank_process(
 ) -> str:
     """Body of one spawned rank: 'done', 'interrupted', or why time is up. Failures go to `folder`."""
     rank = int(os.environ["RANK"])
-    try:
-        torch.set_num_threads(threads)
-        device = _device(int(os.environ["LOCAL_RANK"]))
-        with stop_signals(patient=True) as stop:
-            dist.init_process_group(
-                "gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl",
-                timeout=timedelta(seconds=COLLECTIVE_SECONDS),
-            )
-            try:
-                function(Ranks(rank, dist.get_world_size(), device), stop, *arguments)
-                return "done"
-            except OutOfTimeError as error:
-                return str(error)
-            except KeyboardInterrupt:
-                return "interrupted"
-            finally:
+    torch.set_num_threads(threads)
+    device = _device(int(os.environ["LOCAL_RANK"]))
+    backend = "gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl"
+    with stop_signals(patient=True) as stop:
+        try:
+            dist.init_process_group(backend, timeout=timedelta(seconds=COLLECTIVE_SECONDS))
+            function(Ranks(rank, dist.get_world_size(), device), stop, *arguments)
+            return "done"
+        except OutOfTimeError as error:
+            return str(error)
+        except KeyboardInterrupt:
+            return "interrupted"
+        except Exception as error:  # told before the others find their connection closed
+            faults = error.faults if isinstance(error, InputError) else []
+            report = {
+                "rank": rank,
+                "faults": faults,
+                "traceback": traceback.format_exc(),
+                "time": time.time(),
+            }
+            (Path(folder) / f"{rank:05d}.json").write_text(json.dumps(report))
+            raise
+        finally:
+            if dist.is_initialized():
                 dist.destroy_process_group()
-    except Exception as error:
-        faults = error.faults if isinstance(error, InputError) else []
-        report = {"rank": rank, "faults": faults, "traceback": traceback.format_exc()}
-        (Path(folder) / f"{rank:05d}.json").write_text(json.dumps(report))
-        raise

@@ -46,7 +46,9 @@ def test_only_kernels_of_convolutions_and_linear_layers_decay_and_only_the_encod
     model = kmax.create_model("kmax_tiny", num_classes=8, image_size=(65, 65), num_clusters=8)
     groups = parameter_groups(model, train)
     kernels = {
-        id(module.weight) for module in model.modules() if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear)
+        id(module.weight)
+        for module in model.modules()
+        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear)
     }
     encoder = {id(parameter) for parameter in model.pixel_encoder.parameters()}
     seen: list[int] = []

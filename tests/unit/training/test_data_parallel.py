@@ -1,0 +1,141 @@
+"""Ranks and micro-batches compute what one process with the whole batch computes."""
+
+import csv
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from kmax import paths
+from kmax.errors import InputError
+from kmax.training import checkpoint
+
+RATE = 1.0e-3
+COMMAND = [sys.executable, "-c", "from kmax.cli.main import main; main()", "train", "little"]
+
+
+@pytest.fixture
+def whole_batch(project):
+    """The run without draws that differ from rank to rank: all pixels are taken, no path is dropped."""
+    project.change("model", drop_path=0.0)
+    project.change("train", steps=3, global_batch_size=8, warmup_steps=0, learning_rate=RATE, log_every=1)
+    project.change("train", ema_decay=None, weight_decay=0.0)
+    project.change("losses", sample_k=10**6)
+    return project
+
+
+def losses() -> list[dict[str, float]]:
+    with open(paths.history("little")) as stream:
+        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(stream)]
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+
+
+def trained(project) -> tuple[list[dict[str, float]], dict[str, torch.Tensor]]:
+    project.train(fresh=True)
+    return losses(), load_file(paths.model("little"))
+
+
+def test_two_ranks_of_four_agree_with_one_of_eight(whole_batch, monkeypatch) -> None:
+    one_losses, one = trained(whole_batch)
+    monkeypatch.setenv("KMAX_RANKS", "2")
+    two_losses, two = trained(whole_batch)
+
+    for one_row, two_row in zip(one_losses, two_losses, strict=True):
+        assert two_row == pytest.approx(one_row, rel=1e-3)
+    assert two_losses[0] == pytest.approx(one_losses[0], rel=1e-5)  # before Adam has magnified any rounding
+    # Adam divides by the gradient's size, so a gradient of rounding alone may move a weight by the rate
+    # either way; nearly all weights must agree far closer.
+    differences = torch.cat(
+        [(one[name] - two[name]).abs().flatten() for name in one if "running" not in name]
+    )
+    assert differences.max() <= 6.1 * RATE
+    assert differences.quantile(0.99) < 0.05 * RATE
+    for name in one:
+        if "running" in name:
+            torch.testing.assert_close(two[name], one[name], rtol=1e-3, atol=1e-4)
+
+
+def test_two_ranks_resume_to_the_same_bits(project, monkeypatch) -> None:
+    monkeypatch.setenv("KMAX_RANKS", "2")
+    project.change("train", checkpoint_every=1)
+    project.train()
+    straight = project.result()
+    newest, before = project.checkpoints()
+    newest.unlink()
+    assert checkpoint.step_of(before) == 5
+    paths.model("little").unlink()
+    project.train()
+    assert project.result() == straight
+
+
+def test_fewer_images_for_batch_norm_are_said(whole_batch, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("KMAX_MICRO_BATCHES", "2")
+    whole_batch.train()
+    assert "batch norm sees 4 images at a time, less than the recipe's 8" in capsys.readouterr().err
+
+
+def test_a_batch_that_cannot_be_divided_is_refused(project, monkeypatch) -> None:
+    monkeypatch.setenv("KMAX_RANKS", "3")
+    with pytest.raises(InputError, match="global_batch_size 4 cannot be divided over 3 rank"):
+        project.train()
+
+
+def wait_for_a_step(process: subprocess.Popen[str]) -> None:
+    assert process.stderr is not None
+    for line in process.stderr:
+        if ": step " in line:
+            return
+    raise AssertionError("the training ended before its first step")
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 75), (signal.SIGUSR1, 75), (signal.SIGINT, 130)]
+)
+@pytest.mark.parametrize("ranks", ["1", "2"])
+def test_a_signal_to_the_launcher_saves_and_ends_all_ranks(
+    project, monkeypatch, number: int, code: int, ranks: str
+) -> None:
+    monkeypatch.setenv("KMAX_RANKS", ranks)
+    project.change("train", steps=10_000, checkpoint_every=10_000)
+    with subprocess.Popen(COMMAND, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+        wait_for_a_step(process)
+        process.send_signal(number)
+        assert process.stderr is not None
+        told = process.stderr.read()
+    assert process.returncode == code, told
+    assert "Traceback" not in told
+    assert len(project.checkpoints()) == 1
+
+
+def test_two_nodes_of_a_slurm_job_train_together(whole_batch, monkeypatch, tmp_path: Path) -> None:
+    alone_losses, _ = trained(whole_batch)
+    environment = {
+        "SLURM_NNODES": "2",
+        "SLURM_JOB_NODELIST": "localhost,node2",
+        "SLURM_JOB_ID": str(free_port()),
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MASTER_PORT", environment["SLURM_JOB_ID"])
+    nodes = []
+    for node in ("1", "0"):
+        monkeypatch.setenv("SLURM_NODEID", node)
+        nodes.append(subprocess.Popen([*COMMAND, "--fresh"], stderr=subprocess.PIPE, text=True))
+    told = [node.communicate()[1] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], told
+    for row, alone in zip(losses(), alone_losses, strict=True):
+        assert row == pytest.approx(alone, rel=1e-3)
+    assert "2 cpu rank(s)" in told[1]
+    assert "cpu rank(s)" not in told[0]
+
+
+def free_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return int(probe.getsockname()[1])
