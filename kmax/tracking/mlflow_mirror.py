@@ -302,7 +302,7 @@ class _Replay:
 
     def _refer_to_weights(self, run_id: str, event: events.Event) -> None:
         """An external model of MLflow: path and hash, no copy."""
-        from mlflow.entities import LoggedModelStatus
+        from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
         name = re.sub(r"[/:.%\"']", "_", self.run_name)
         known = self.client.search_logged_models(
@@ -313,3 +313,4 @@ class _Replay:
         tags = {"mlflow.model.isExternal": "true", "path": event["path"], "sha256": event["sha256"]}
         model = self.client.create_logged_model(self.experiment, name=name, source_run_id=run_id, tags=tags)
         self.client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+        self.client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
