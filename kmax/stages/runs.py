@@ -28,9 +28,10 @@ def train(name: str, *, fresh: bool = False, time_budget: str | None = None) -> 
     run = load_run(name)
     if run.train is None:
         raise InputError(f"params/runs/{name}.yaml: no 'train' section: `kmax port {name}` makes its model")
+    budget = None if time_budget is None else seconds(time_budget)
     from kmax.training.loop import train_run
 
-    return train_run(run, fresh=fresh, time_budget=None if time_budget is None else seconds(time_budget))
+    return train_run(run, fresh=fresh, time_budget=budget)
 
 
 def port(name: str) -> Path:

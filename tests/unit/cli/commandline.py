@@ -1,18 +1,33 @@
 """The real command line, as another process, on a scratch project whose run trains in seconds."""
 
+import multiprocessing
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from kmax.cli.main import main
+
 ROOT = Path(__file__).resolve().parents[3]
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(
+    [
+        "commandline",
+        "kmax.training.loop",
+        "kmax.inference.images",
+        "kmax.inference.benchmark",
+        "kmax.evaluation.run",
+    ]
+)
 
 
 def change(path: Path, edit: Callable[[Any], None]) -> None:
@@ -59,45 +74,91 @@ def heed_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def run_kmax(folder: Path, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Call the command line in `folder`, as another process."""
+def run_python(folder: Path, code: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """Run a piece of Python in `folder`, as a process of its own from the start."""
     return subprocess.run(
-        [sys.executable, "-m", "kmax.cli.main", *arguments],
+        [sys.executable, "-c", code],
         cwd=folder,
-        env=environment(**options.pop("env", {})),
+        env=environment(**more),
         capture_output=True,
         text=True,
         timeout=300,
-        preexec_fn=options.pop("before", heed_interrupts),
-        **options,
     )
+
+
+class Command:
+    """The command line in a process of its own, forked from one that has imported torch already.
+
+    Args:
+        folder: to call it in.
+        arguments: behind `kmax`.
+        before: called in the process before the command.
+        env: additions to its environment.
+    """
+
+    def __init__(
+        self, folder: Path, *arguments: str, before: Callable[[], None] = heed_interrupts, **env: str
+    ) -> None:
+        self.output = Path(tempfile.mkdtemp(prefix="kmax-test-"))
+        self.arguments = arguments
+        self.process = FORKS.Process(
+            target=_command, args=(folder, arguments, environment(**env), self.output, before)
+        )
+        self.process.start()
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal, as a terminal or a scheduler does."""
+        assert self.process.pid is not None
+        os.kill(self.process.pid, number)
+
+    def is_running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self.process.is_alive()
+
+    def result(self) -> subprocess.CompletedProcess[str]:
+        """Wait for the end."""
+        self.process.join(300)
+        assert self.process.exitcode is not None, f"{self.arguments}: does not end"
+        out, err = ((self.output / name).read_text() for name in ("out", "err"))
+        shutil.rmtree(self.output)
+        return subprocess.CompletedProcess(self.arguments, self.process.exitcode, out, err)
+
+    def wait_for(self, condition: Callable[[], object]) -> None:
+        """Wait until something is true, which must come true while the command runs."""
+        end = time.monotonic() + 200
+        while not condition():
+            assert self.is_running(), self.result()
+            assert time.monotonic() < end, "waited in vain"
+            time.sleep(0.02)
+
+
+def _command(
+    folder: Path,
+    arguments: tuple[str, ...],
+    variables: dict[str, str],
+    output: Path,
+    before: Callable[[], None],
+) -> None:
+    for descriptor, name in ((1, "out"), (2, "err")):
+        os.dup2(os.open(output / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)
+    os.environ.clear()
+    os.environ.update(variables)
+    os.chdir(folder)
+    warnings.simplefilter("ignore")
+    before()
+    main(arguments)
+
+
+def run_kmax(
+    folder: Path, *arguments: str, before: Callable[[], None] = heed_interrupts, **env: str
+) -> subprocess.CompletedProcess[str]:
+    """Call the command line in `folder`, and wait for its end."""
+    return Command(folder, *arguments, before=before, **env).result()
 
 
 def tree(folder: Path) -> set[str]:
     """All files below a folder."""
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-
-
-def kmax_popen(folder: Path, *arguments: str, **more: str) -> subprocess.Popen[str]:
-    """Start the command line in `folder`, to be interrupted."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "kmax.cli.main", *arguments],
-        cwd=folder,
-        env=environment(**more),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=heed_interrupts,
-    )
-
-
-def wait_for(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
-    """Wait until something is true; the process must still run then."""
-    end = time.monotonic() + 120
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < end, "waited two minutes in vain"
-        time.sleep(0.02)
 
 
 def is_one_line(answer: subprocess.CompletedProcess[str]) -> bool:

@@ -8,32 +8,24 @@ import resource
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
-from commandline import (
-    change,
-    environment,
-    heed_interrupts,
-    is_one_line,
-    kmax_popen,
-    run_kmax,
-    tree,
-    wait_for,
-)
+from commandline import Command, change, environment, heed_interrupts, is_one_line, run_kmax, run_python, tree
 from PIL import Image
 
-CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, PR_CAPBSET_DROP = 1, 2, 24
+CAPABILITY_VERSION_3 = 0x20080522
 RUN = "params/runs/shapes-mini.yaml"
 
 
 def heed_permissions() -> None:
-    """Take from root what lets it write where permissions forbid it; others have not got it."""
+    """Give up root's capabilities, with which it writes where permissions forbid it; others have none."""
     heed_interrupts()
-    for capability in (CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH):
-        ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
+    header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)
+    assert ctypes.CDLL(None).capset(header, (ctypes.c_uint32 * 6)()) == 0
 
 
 def allow_files_up_to(size: int) -> None:
@@ -229,18 +221,12 @@ def test_a_full_disk_is_told_and_leaves_what_was_there(copy: Path, limit: int, w
         for predictions in state.glob("predictions-*"):
             predictions.rename(copy / "away")
     before = {name: (copy / name).read_bytes() for name in tree(copy) if not name.startswith("runs/")}
-    answer = run_kmax(copy, *words, before=lambda: allow_files_up_to(limit))
+    answer = run_kmax(copy, *words, before=partial(allow_files_up_to, limit))
     assert answer.returncode == 2, answer.stderr
     assert is_one_line(answer), answer.stderr
     assert {name: (copy / name).read_bytes() for name in before} == before
     assert {name for name in tree(copy) if not name.startswith("runs/")} == before.keys()
     assert half_written(copy) == []
-
-
-def without(*modules: str, code: str) -> list[str]:
-    """A Python command line where these modules cannot be imported."""
-    absent = f"import sys; sys.modules.update(dict.fromkeys({modules!r}))"
-    return [sys.executable, "-c", f"{absent}\n{code}"]
 
 
 @pytest.mark.parametrize(
@@ -252,8 +238,8 @@ def without(*modules: str, code: str) -> list[str]:
     ],
 )
 def test_a_missing_engine_is_told_with_how_to_get_it(copy: Path, modules, words, expected) -> None:
-    command = without(*modules, code=f"from kmax.cli.main import main; main({words!r})")
-    answer = subprocess.run(command, cwd=copy, capture_output=True, text=True, env=environment())
+    absent = f"import sys; sys.modules.update(dict.fromkeys({modules!r}))"
+    answer = run_python(copy, f"{absent}\nfrom kmax.cli.main import main; main({words!r})")
     assert answer.returncode == 2, answer.stderr
     assert is_one_line(answer)
     assert any(part in answer.stderr for part in expected.split("|"))
@@ -288,15 +274,15 @@ def test_a_tracking_server_that_is_down_loses_nothing(copy: Path) -> None:
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "2",
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     }
-    answer = run_kmax(copy, "evaluate", "shapes-mini", env=nowhere)
+    answer = run_kmax(copy, "evaluate", "shapes-mini", **nowhere)
     assert answer.returncode == 0, answer.stderr
     assert answer.stdout.strip() == "reports/metrics/shapes-mini/metrics.json"
     assert "kmax track sync" in answer.stderr
     assert "Traceback" not in answer.stderr
-    answer = run_kmax(copy, "track", "sync", env=nowhere)
+    answer = run_kmax(copy, "track", "sync", **nowhere)
     assert answer.returncode == 2
     assert is_one_line(answer)
-    answer = run_kmax(copy, "track", "sync", env={"MLFLOW_TRACKING_URI": f"sqlite:///{copy}/late.db"})
+    answer = run_kmax(copy, "track", "sync", MLFLOW_TRACKING_URI=f"sqlite:///{copy}/late.db")
     assert answer.returncode == 0, answer.stderr
     assert "events sent" in answer.stdout
 
@@ -311,32 +297,30 @@ def test_a_second_copy_of_the_same_training_is_refused(copy: Path) -> None:
     assert "running already" in answer.stderr
 
 
-def test_ctrl_c_and_a_time_budget_keep_the_training(copy: Path) -> None:
+def test_ctrl_c_and_the_schedulers_signal_keep_the_training(copy: Path) -> None:
     change(copy / RUN, lambda run: run["train"].update(steps=100_000))
-    before = set((copy / "runs/shapes-mini").iterdir())
-    process = kmax_popen(copy, "train", "shapes-mini")
-    wait_for(
-        lambda: list((copy / "runs/shapes-mini").glob("*/checkpoint-0000*.pt")) and new(copy, before), process
-    )
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 130, err
-    assert out == ""
-    assert [line for line in err.splitlines() if line.startswith("kmax: ")] == [
-        "kmax: interrupted; the same command continues where that is possible"
-    ]
-    assert "Traceback" not in err
-    assert half_written(copy) == []
-    answer = run_kmax(copy, "train", "shapes-mini", "--time-budget", "1s")
-    assert answer.returncode == 75, answer.stderr
-    assert "resuming after step" in answer.stderr
-    assert "call again to resume" in answer.stderr
+    saved = checkpoints(copy)
+    endings = {signal.SIGINT: (130, "kmax: interrupted"), signal.SIGUSR1: (75, "call again to resume")}
+    for number, (code, line) in endings.items():
+        command = Command(copy, "train", "shapes-mini")
+        command.wait_for(partial(has_more_checkpoints, copy, saved))
+        command.send(number)
+        answer = command.result()
+        assert answer.returncode == code, answer.stderr
+        assert answer.stdout == ""
+        assert is_one_line(answer), answer.stderr
+        assert line in answer.stderr.splitlines()[-1]
+        assert ("resuming after step" in answer.stderr) == (number == signal.SIGUSR1)
+        assert half_written(copy) == []
+        saved = checkpoints(copy)
 
 
-def new(copy: Path, before: set[Path]) -> bool:
-    """Whether the changed run has saved its state."""
-    folders = set((copy / "runs/shapes-mini").iterdir()) - before
-    return any(list(folder.glob("checkpoint-*.pt")) for folder in folders)
+def checkpoints(copy: Path) -> set[str]:
+    return {name for name in tree(copy) if "/checkpoint-" in name and name.endswith(".pt")}
+
+
+def has_more_checkpoints(copy: Path, saved: set[str]) -> bool:
+    return bool(checkpoints(copy) - saved)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -344,11 +328,11 @@ def test_an_interrupted_preparation_leaves_nothing(project: Path, number: signal
     dataset = project / "params/datasets/shapes_mini.yaml"
     change(dataset, lambda content: content["source"].update(images={"train": 50_000, "val": 2}))
     assert run_kmax(project, "data", "download", "shapes_mini").returncode == 0
-    before = tree(project)
-    process = kmax_popen(project, "data", "prepare", "shapes_mini")
-    wait_for(lambda: len(tree(project)) > len(before) + 5, process)
-    process.send_signal(number)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == (130 if number == signal.SIGINT else 143), err
-    assert "Traceback" not in err
+    before = {name for name in tree(project) if not name.endswith(".lock")}
+    command = Command(project, "data", "prepare", "shapes_mini")
+    command.wait_for(lambda: len(tree(project)) > len(before) + 5)
+    command.send(number)
+    answer = command.result()
+    assert answer.returncode == (130 if number == signal.SIGINT else 143), answer.stderr
+    assert "Traceback" not in answer.stderr
     assert {name for name in tree(project) if not name.endswith(".lock")} == before

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import typer
-from commandline import environment, run_kmax, tree
+from commandline import environment, run_kmax, run_python, tree
 
 from kmax.cli.main import app, call
 
@@ -34,7 +34,7 @@ def test_help_imports_nothing_heavy() -> None:
         "assert not heavy, heavy\n"
         "sys.exit(code)"
     )
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment())
+    answer = run_python(Path(), code)
     assert answer.returncode == 0, answer.stderr
     assert "predict-images" in answer.stdout
 
@@ -76,16 +76,14 @@ def test_wrong_usage_is_one_line_and_exit_code_2(
     assert expected in captured.err
 
 
-def test_a_bug_shows_its_traceback(finished: Path) -> None:
+def test_a_bug_shows_its_traceback(project: Path) -> None:
     code = (
         "import kmax.stages.parameters as p\n"
         "p.show = lambda run: 1 / 0\n"
         "from kmax.cli.main import main\n"
         "main(['params', 'show', 'shapes-mini'])"
     )
-    answer = subprocess.run(
-        [sys.executable, "-c", code], cwd=finished, capture_output=True, text=True, env=environment()
-    )
+    answer = run_python(project, code)
     assert answer.returncode == 1
     assert "ZeroDivisionError" in answer.stderr
 

@@ -1,11 +1,9 @@
 """The library needs neither Snakemake nor DVC nor MLflow."""
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
-from commandline import environment, tree
+from commandline import run_python, tree
 
 ENGINES = ("snakemake", "dvc", "mlflow")
 CODE = """
@@ -32,13 +30,7 @@ assert not loaded, loaded
 def test_train_predict_evaluate_run_without_the_engines(finished: Path, tmp_path: Path) -> None:
     for name in ("params", "data"):
         shutil.copytree(finished / name, tmp_path / name)
-    answer = subprocess.run(
-        [sys.executable, "-c", CODE.format(engines=ENGINES)],
-        cwd=tmp_path,
-        env=environment(KMAX_TRACKING="on"),
-        capture_output=True,
-        text=True,
-    )
+    answer = run_python(tmp_path, CODE.format(engines=ENGINES), KMAX_TRACKING="on")
     assert answer.returncode == 0, answer.stderr
     assert "reports/metrics/shapes-mini/metrics.json" in tree(tmp_path)
     assert "results/shapes-mini/model.safetensors" in tree(tmp_path)
