@@ -95,23 +95,9 @@ def save_model(model: KMaX, path: Path, categories: list[Category], **extra_meta
     with atomic_path(path) as temporary:
         try:
             save_file(tensors, temporary, metadata={KEY: text})
-            _sort_metadata(temporary)
         except SafetensorError as error:  # the library's way to report a full disk
             raise InputError(f"{path}: cannot be written: {error}") from error
         temporary.chmod(0o644)
-
-
-def _sort_metadata(path: Path) -> None:
-    """Sort the metadata in the header, whose order is random as written: equal models give equal bytes."""
-    with open(path, "r+b") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        header = json.loads(stream.read(length))
-        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-        if len(text) > length:
-            raise AssertionError(f"{path}: header grew from {length} to {len(text)} bytes by sorting")
-        stream.seek(8)
-        stream.write(text.ljust(length))
 
 
 def load_model(path: Path) -> tuple[KMaX, ModelMetadata]:
