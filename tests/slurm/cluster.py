@@ -1,7 +1,7 @@
 """A real SLURM of two nodes on this machine, each with two pretended GPUs, for tests.
 
-Everything lies in one temporary folder: keys, sockets, state, logs. All daemons run in the foreground as children
-of this process and end with it. Needs root, and Debian's slurmctld, slurmd, slurm-client and munge.
+Everything lies in one temporary folder: keys, sockets, state, logs. All daemons run in the foreground as
+children of this process and end with it. Needs root, and Debian's slurmctld, slurmd, slurm-client and munge.
 
 By hand: `python tests/slurm/cluster.py COMMAND...` runs a command with the cluster up.
 """
@@ -51,7 +51,8 @@ ReturnToService=2
 GresTypes=gpu
 MinJobAge=3600
 SlurmdParameters=config_overrides
-NodeName=node[1-2] NodeHostname={host} NodeAddr=127.0.0.1 Port=[{ports[1]}-{ports[2]}] CPUs=2 RealMemory=10000 Gres=gpu:2
+NodeName=DEFAULT NodeHostname={host} NodeAddr=127.0.0.1 CPUs=2 RealMemory=10000 Gres=gpu:2
+NodeName=node[1-2] Port=[{ports[1]}-{ports[2]}]
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
 
@@ -74,7 +75,7 @@ class Cluster:
         return answer.stdout
 
     def jobs(self) -> list[dict[str, str]]:
-        """All jobs that the controller remembers, as it describes them (JobId, NodeList, JobState, Comment, ...)."""
+        """All jobs that the controller remembers, as it describes them (JobId, NodeList, JobState, ...)."""
         described = self.run("scontrol", "--oneliner", "show", "jobs").splitlines()
         return [dict(word.split("=", 1) for word in line.split() if "=" in word) for line in described]
 
@@ -142,7 +143,9 @@ def _wrappers(folder: Path) -> Path:
     wrappers.mkdir()
     for name in ("srun", "scontrol"):
         script = wrappers / name
-        script.write_text(f'#!/bin/sh\nSLURM_CONF={folder}/slurm.conf exec {shutil.which(name, path=PATH)} "$@"\n')
+        script.write_text(
+            f'#!/bin/sh\nSLURM_CONF={folder}/slurm.conf exec {shutil.which(name, path=PATH)} "$@"\n'
+        )
         script.chmod(0o755)
     return wrappers
 
@@ -212,7 +215,9 @@ def _wait(running: Cluster, condition: Callable[[], bool], failure: str) -> None
     deadline = time.monotonic() + START_SECONDS
     while not condition():
         if time.monotonic() > deadline:
-            logs = [path for pattern in ("*.log", "*.out", "munge/log") for path in running.folder.glob(pattern)]
+            logs = [
+                path for pattern in ("*.log", "*.out", "munge/log") for path in running.folder.glob(pattern)
+            ]
             ends = "\n".join(f"{path.name}: {path.read_text()[-1000:]}" for path in logs)
             raise RuntimeError(f"{failure}\n{ends}")
         time.sleep(0.2)

@@ -1,4 +1,5 @@
 # What the rules share: the lists of params/runs.yaml, and what a run's file says.
+from contextlib import ExitStack
 from functools import cache
 
 from snakemake.exceptions import WorkflowError
@@ -9,6 +10,7 @@ from kmax import paths
 from kmax.errors import InputError
 from kmax.evaluation.version import VERSION as EVALUATOR_VERSION
 from kmax.families import RunsFile, check
+from kmax.files import exclusive_lock
 from kmax.runs import load_run
 
 
@@ -28,6 +30,14 @@ PORTED = [run for family in FAMILIES.values() for run in family.ported]
 # Out of time, a job ends with exit code 75, and the scheduling Snakemake starts it again, where it resumes. The
 # Snakemake inside a cluster job must not do so: its time is over.
 ATTEMPTS = 5 if workflow.exec_mode == ExecMode.DEFAULT else 0
+
+# The profile `default` switches Snakemake's own lock off, which outlives a killed Snakemake; this one dies with it.
+LOCK = ExitStack()
+
+
+onstart:
+    held = "another snakemake is at work in this folder (.snakemake/kmax.lock); wait for its end"
+    checked(LOCK.enter_context, exclusive_lock(Path(".snakemake/kmax.lock"), held))
 
 
 @cache

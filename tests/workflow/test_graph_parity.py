@@ -1,0 +1,139 @@
+"""Both engines have the same graph: verb per output, edges, given files, parameter sections, paths."""
+
+from pathlib import Path
+
+import pytest
+from graphs import AmbiguousGraphError, Facts, Stage, dvc_graph, facts, snakemake_graph, used
+from projects import FINETUNED, PORTED, SMOKE, WEIGHTS, copy_project, edit
+
+from kmax import families, paths
+from kmax.evaluation.version import VERSION
+from kmax.runs import load_run
+
+
+def pipeline(family: str) -> str:
+    return "dvc.yaml" if family == families.read().default else f"workflow/pipelines/{family}/dvc.yaml"
+
+
+def differences(snakemake: list[Stage], dvc: list[Stage]) -> list[str]:
+    """What two graphs disagree on, command by command."""
+    try:
+        ours, theirs = facts(snakemake), facts(dvc)
+    except AmbiguousGraphError as fault:
+        return [str(fault)]
+    found = [f"only one engine runs: {command}" for command in sorted(set(ours) ^ set(theirs))]
+    for command in sorted(set(ours) & set(theirs)):
+        for field in ("outputs", "follows", "sources", "parameters"):
+            left, right = getattr(ours[command], field), getattr(theirs[command], field)
+            if left != right:
+                found.append(f"{command}: {field}: snakemake {left}, dvc {right}")
+    return found
+
+
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory) -> Path:
+    """A project that the tests leave as it is."""
+    return copy_project(tmp_path_factory.mktemp("graphs") / "project")
+
+
+@pytest.fixture(scope="module")
+def graphs_of_snakemake(untouched) -> dict[str, list[Stage]]:
+    """Snakemake's graph of every family."""
+    return {family: snakemake_graph(untouched, family) for family in families.families()}
+
+
+@pytest.mark.parametrize("family", list(families.families()))
+def test_both_engines_have_the_same_graph_of_every_family(untouched, graphs_of_snakemake, family):
+    assert differences(graphs_of_snakemake[family], dvc_graph(untouched, pipeline(family))) == []
+
+
+def test_both_engines_have_the_same_graph_with_weights_and_ported_runs(project_with_weights):
+    of_dvc = dvc_graph(project_with_weights, SMOKE)
+    assert differences(snakemake_graph(project_with_weights, "smoke"), of_dvc) == []
+    commands = {stage.command for stage in of_dvc}
+    assert {f"kmax weights fetch {WEIGHTS}", f"kmax train {FINETUNED}", f"kmax port {PORTED}"} <= commands
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("kmax predict ${key}", "kmax evaluate ${key}"),
+        ("results/${key}/predictions", "results/${key}/predicted"),
+        ("- data/prepared/${item.dataset}", "- data/raw/${item.dataset}/manifest.json"),
+        ("            - predict\n", ""),
+        ("        - kmax/evaluation/version.py:\n            - VERSION\n", ""),
+        ("      - params/tables.yaml\n", ""),
+        ("      - reports/metrics/shapes-smoke\n", ""),
+    ],
+)
+def test_a_drift_of_the_dvc_graph_is_found(project, graphs_of_snakemake, old, new):
+    edit(project / SMOKE, old, new)
+    assert differences(graphs_of_snakemake["smoke"], dvc_graph(project, SMOKE))
+
+
+@pytest.mark.parametrize(
+    ("rule", "old", "new"),
+    [
+        ("predict", 'predict=section("predict"),', ""),
+        ("evaluate", "prepared=prepared,", ""),
+        ("train", "kmax train {wildcards.run}", "kmax train {wildcards.run} --fresh"),
+        ("prepare", "data/prepared/{dataset}", "data/ready/{dataset}"),
+    ],
+)
+def test_a_drift_of_the_snakemake_graph_is_found(project, rule, old, new):
+    edit(project / f"workflow/rules/{rule}.smk", old, new)
+    if rule == "prepare":
+        edit(project / "workflow/rules/common.smk", "data/prepared/", "data/ready/")
+    assert differences(snakemake_graph(project, "smoke"), dvc_graph(project, SMOKE))
+
+
+def expected(family: str) -> dict[str, Facts]:
+    """The graph as the design and kmax/paths.py have it, without what each command follows."""
+    file = families.read()
+    listed = file.families[family]
+    graph: dict[str, Facts] = {}
+
+    def stage(command, outputs, sources=(), parameters=None):
+        names = frozenset(map(str, outputs))
+        graph[command] = Facts(names, frozenset(), frozenset(map(str, sources)), parameters or {})
+
+    for dataset in listed.datasets:
+        given = [paths.dataset_file(dataset)]
+        stage(f"kmax data download {dataset}", [paths.raw_manifest(dataset)], given)
+        stage(f"kmax data prepare {dataset}", [paths.prepared(dataset)], given)
+    for name in listed.runs:
+        run = load_run(name).model_dump(mode="json")
+
+        def sections(*names, run=run):
+            return {section: run[section] for section in names}
+
+        if name in listed.ported:
+            made = [paths.model(name), paths.port_report(name)]
+            stage(f"kmax port {name}", made, parameters=sections("data", "model", "port"))
+        else:
+            made = [paths.model(name), paths.history(name)]
+            stage(f"kmax train {name}", made, parameters=sections("data", "model", "train"))
+        made = [paths.predictions(name)]
+        stage(f"kmax predict {name}", made, parameters=sections("data", "model", "predict"))
+        made = [paths.metrics(name), paths.per_class(name), paths.per_image(name)]
+        stage(f"kmax evaluate {name}", made, parameters=sections("evaluate") | {"evaluator": VERSION})
+        stage(f"kmax benchmark {name}", [paths.speed(name)], parameters=sections("model"))
+    given = [paths.TABLES_FILE, paths.REFERENCE_FILE]
+    if family == file.default:
+        stage("kmax report", [paths.TABLES, paths.FIGURES, paths.SITE], given)
+    else:
+        folder = paths.family_report(family)
+        made = [folder / path.name for path in (paths.TABLES, paths.FIGURES, paths.SITE)]
+        stage(f"kmax report {family} --out {folder}", made, given)
+    return graph
+
+
+@pytest.mark.parametrize("family", list(families.families()))
+def test_rules_spell_the_paths_of_the_library(graphs_of_snakemake, family):
+    found = facts(graphs_of_snakemake[family])
+    wanted = expected(family)
+    assert set(found) == set(wanted)
+    for command, facts_wanted in wanted.items():
+        assert found[command].outputs == facts_wanted.outputs, command
+        assert found[command].sources == facts_wanted.sources, command
+        assert found[command].parameters == used(facts_wanted.parameters), command

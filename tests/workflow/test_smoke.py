@@ -1,0 +1,243 @@
+"""The engines on the real verbs: kill and continue, record, two clones, what reruns after a change.
+
+One project is made by Snakemake for all tests of this file; each test leaves it as it found it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from projects import (
+    FINETUNED,
+    PORTED,
+    SMOKE,
+    add_runs_from_weights,
+    commit,
+    copy_project,
+    edit,
+    environment,
+    run,
+)
+
+from kmax import paths
+
+RUN = "shapes-smoke"
+DEADLINE_SECONDS = 900
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project in which `snakemake smoke` and all its jobs were killed after the first checkpoint of a training."""
+    project = copy_project(tmp_path_factory.mktemp("smoke") / "first")
+    add_runs_from_weights(project)
+    with open(project / "killed.log", "wb") as log:
+        engine = subprocess.Popen(
+            ["snakemake", "--cores", "2", str(paths.model(RUN))],
+            cwd=project,
+            env=environment(),
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        try:
+            while not list((project / "runs" / RUN).glob("*/checkpoint-*.pt")):
+                assert engine.poll() is None, (project / "killed.log").read_text()
+                assert time.monotonic() < deadline, (project / "killed.log").read_text()
+                time.sleep(0.05)
+        finally:
+            _kill_session(engine)
+    return project
+
+
+def _kill_session(engine: subprocess.Popen[bytes]) -> None:
+    """Kill the engine and every job of its session, wherever they moved to in the process tree."""
+    members = subprocess.run(
+        ["ps", "-o", "pid=", "--sid", str(engine.pid)], capture_output=True, text=True, check=False
+    )
+    for pid in map(int, members.stdout.split()):
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    engine.wait()
+
+
+@pytest.fixture(scope="module")
+def finished(killed: Path) -> Path:
+    """The same project after `snakemake smoke` was called again."""
+    assert not (killed / paths.model(RUN)).exists()
+    assert not (killed / paths.history(RUN)).exists()
+    run(killed, "snakemake", "--cores", "2", "smoke")
+    return killed
+
+
+@pytest.fixture(scope="module")
+def recorded(finished: Path) -> Path:
+    """The same project after `kmax record`, committed to git and pushed to a DVC remote in a folder."""
+    run(finished, "kmax", "record", "smoke")
+    remote = finished.parent / "remote"
+    run(finished, "dvc", "remote", "add", "--default", "store", str(remote))
+    commit(finished, "Record")
+    run(finished, "dvc", "push")
+    return finished
+
+
+@pytest.fixture(scope="module")
+def restored(recorded: Path) -> Path:
+    """A second clone after `kmax restore`."""
+    clone = recorded.parent / "second"
+    run(recorded.parent, "git", "clone", "--quiet", str(recorded), str(clone))
+    assert not (clone / "results").exists()
+    run(clone, "kmax", "restore")
+    return clone
+
+
+@pytest.fixture
+def parameters(request: pytest.FixtureRequest, finished: Path) -> Iterator[Path]:
+    """The run's file of the finished project, put back after the test."""
+    path = finished / paths.run_file(RUN)
+    text = path.read_text()
+    yield path
+    path.write_text(text)
+
+
+def left_to_snakemake(project: Path, target: str = "smoke") -> set[str]:
+    """Rules with jobs that Snakemake would run."""
+    told = run(project, "snakemake", "--dry-run", "--cores", "1", target)
+    jobs = set(re.findall(r"^(?:local)?rule (\w+):$", told, re.MULTILINE)) - {target}
+    assert jobs or "Nothing to be done" in told
+    return jobs
+
+
+def left_to_dvc(project: Path) -> set[str]:
+    """Stages that DVC finds changed."""
+    status = json.loads(run(project, "dvc", "status", "--json", "--quiet", SMOKE) or "{}")
+    return {stage.rsplit(":", 1)[-1] for stage in status}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != ".snakemake_timestamp"
+    }
+
+
+def test_a_killed_training_is_resumed_not_repeated(finished):
+    log = (finished / f"logs/train/{RUN}.log").read_text()
+    assert re.search(r"resuming after step [1-9]", log), log
+
+
+def test_snakemake_finishes_every_stage_and_then_has_nothing_to_do(finished):
+    for name in (RUN, FINETUNED, PORTED):
+        for path in (
+            paths.model,
+            paths.predictions,
+            paths.metrics,
+            paths.per_class,
+            paths.per_image,
+            paths.speed,
+        ):
+            assert (finished / path(name)).exists()
+    assert (finished / paths.history(FINETUNED)).is_file()
+    assert (finished / paths.port_report(PORTED)).is_file()
+    assert (finished / paths.family_report("smoke") / "site/index.html").is_file()
+    assert left_to_snakemake(finished) == set()
+
+
+def test_nothing_temporary_is_left(finished):
+    left = [path for folder in ("data", "results", "reports") for path in (finished / folder).rglob(".*")]
+    assert [path for path in left if path.name != ".snakemake_timestamp"] == []
+
+
+def test_a_second_snakemake_in_the_folder_is_refused_in_words(finished):
+    from kmax.files import exclusive_lock
+
+    with exclusive_lock(finished / ".snakemake/kmax.lock", "held"):
+        told = run(
+            finished, "snakemake", "--cores", "1", "--forcerun", "report_family", "--", "smoke", check=False
+        )
+    assert "another snakemake is at work in this folder" in told
+
+
+def test_the_report_of_snakemake_is_made(finished):
+    run(finished, "snakemake", "--report", "snakemake-report.html", "smoke")
+    page = (finished / "snakemake-report.html").read_text()
+    assert "metrics.json" in page
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "rules"),
+    [
+        ("description: A few", "description: Few", set()),
+        ("bootstrap_seed: 0", "bootstrap_seed: 1", {"evaluate", "report_family"}),
+        ("overlap_threshold: 0.8", "overlap_threshold: 0.7", {"predict", "evaluate", "report_family"}),
+        (
+            "seed: 0\n  weights",
+            "seed: 1\n  weights",
+            {"train", "predict", "evaluate", "benchmark", "report_family"},
+        ),
+    ],
+)
+def test_a_changed_section_reruns_what_depends_on_it(finished, parameters, old, new, rules):
+    edit(parameters, old, new)
+    assert left_to_snakemake(finished) == rules
+
+
+def test_dvc_has_nothing_to_do_after_record(recorded):
+    assert left_to_dvc(recorded) == set()
+    told = run(recorded, "dvc", "repro", SMOKE)
+    assert "Running stage" not in told
+    assert "Data and pipelines are up to date" in told
+
+
+def test_dvc_sees_changes_of_the_same_stages_as_snakemake(recorded, parameters):
+    edit(parameters, "bootstrap_seed: 0", "bootstrap_seed: 1")
+    assert left_to_dvc(recorded) == {f"evaluate@{RUN}"}
+    told = run(recorded, "kmax", "record", "smoke", check=False)
+    assert "snakemake has jobs left" in told
+    assert left_to_dvc(recorded) == {f"evaluate@{RUN}"}
+
+
+def test_dvc_shows_metrics_and_plots(recorded):
+    shown = json.loads(run(recorded, "dvc", "metrics", "show", "--json", str(paths.metrics(RUN))))
+    assert "pq" in shown[""]["data"][str(paths.metrics(RUN))]["data"]
+    run(recorded, "dvc", "metrics", "diff", "HEAD")
+    run(recorded, "dvc", "plots", "show", str(paths.history(RUN)), "--out", "plots")
+    assert (recorded / "plots/index.html").is_file()
+
+
+def test_a_second_clone_has_the_same_files_and_nothing_to_do(recorded, restored):
+    for folder in ("results", "reports", "data/prepared", "data/raw", "data/weights"):
+        assert contents(restored / folder) == contents(recorded / folder), folder
+    assert left_to_snakemake(restored) == set()
+    assert left_to_dvc(restored) == set()
+    assert "Running stage" not in run(restored, "dvc", "repro", SMOKE)
+
+
+def test_a_restored_clone_still_sees_changes(restored):
+    path = restored / paths.run_file(RUN)
+    text = path.read_text()
+    edit(path, "overlap_threshold: 0.8", "overlap_threshold: 0.7")
+    assert left_to_snakemake(restored) == {"predict", "evaluate", "report_family"}
+    path.write_text(text)
+
+
+def test_what_changed_since_it_was_recorded_is_not_restored(recorded):
+    clone = recorded.parent / "third"
+    run(recorded.parent, "git", "clone", "--quiet", str(recorded), str(clone))
+    edit(clone / paths.run_file(RUN), "overlap_threshold: 0.8", "overlap_threshold: 0.7")
+    told = run(clone, "kmax", "restore")
+    assert f"not restored, changed since it was recorded: {SMOKE}:predict@{RUN}" in told
+    assert (clone / paths.model(RUN)).is_file()
+    assert not (clone / paths.metrics(RUN)).exists()
+    assert left_to_snakemake(clone) == {"predict", "evaluate", "report_family"}
