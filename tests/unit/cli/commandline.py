@@ -44,6 +44,18 @@ def write_project(folder: Path) -> Path:
     shutil.copy(ROOT / "params/datasets/shapes_smoke.yaml", folder / "params/datasets/shapes_mini.yaml")
     shutil.copy(ROOT / "params/runs/shapes-smoke.yaml", folder / "params/runs/shapes-mini.yaml")
     (folder / "params/weights.yaml").write_text("weights: {}\n")
+    runs = {"shapes-mini": {"dataset": "shapes_mini"}}
+    family = {
+        "datasets": ["shapes_mini"],
+        "weights": [],
+        "finetuned": {},
+        "ported": {},
+        "scratch": runs,
+        "runs": runs,
+    }
+    (folder / "params/runs.yaml").write_text(
+        yaml.safe_dump({"default": "mini", "families": {"mini": family}})
+    )
 
     def mini(content: Any) -> None:
         content["dataset"] = "shapes_mini"

@@ -247,10 +247,6 @@ def test_a_missing_engine_is_told_with_how_to_get_it(copy: Path, modules, words,
 
 def test_record_without_snakemake_says_how_to_get_it(copy: Path) -> None:
     """The interpreter stands in a folder of its own, with no snakemake beside it nor on PATH."""
-    runs = {"shapes-mini": {"dataset": "shapes_mini"}}
-    lists = {"datasets": ["shapes_mini"], "weights": [], "finetuned": {}, "ported": {}}
-    families = {"default": "mini", "families": {"mini": {**lists, "scratch": runs, "runs": runs}}}
-    (copy / "params/runs.yaml").write_text(yaml.safe_dump(families))
     (copy / "bin").mkdir()
     (copy / "bin/python").symlink_to(sys.executable)
     path = os.pathsep.join(part for part in sys.path if part)

@@ -14,10 +14,6 @@ from kmax.stages import parameters
 
 @pytest.fixture(autouse=True)
 def _in_project(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    families = {"datasets": ["shapes_mini"], "weights": [], "finetuned": {}, "ported": {}}
-    runs = {"shapes-mini": {"dataset": "shapes_mini"}}
-    content = {"default": "mini", "families": {"mini": {**families, "scratch": runs, "runs": runs}}}
-    (project / "params/runs.yaml").write_text(yaml.safe_dump(content))
     monkeypatch.chdir(project)
 
 

@@ -1,0 +1,49 @@
+"""`kmax report` through the command line, and the comparison with a published set."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from commandline import ROOT, run_kmax
+
+
+@pytest.fixture
+def with_tables(copy: Path) -> Path:
+    """The finished project with one table that has a row for its run."""
+    content = yaml.safe_load((ROOT / "params/tables.yaml").read_text())
+    (shapes,) = [table for table in content["tables"] if table["table"] == "shapes"]
+    row = next(row for row in shapes["rows"] if row.get("trained") == "shapes-smoke")
+    shapes["rows"] = [row | {"trained": "shapes-mini"}]
+    (copy / "params/tables.yaml").write_text(yaml.safe_dump(content | {"tables": [shapes]}))
+    shutil.copy(ROOT / "params/reference.csv", copy / "params/reference.csv")
+    return copy
+
+
+def test_report_and_its_comparison_with_a_published_set(with_tables: Path) -> None:
+    answer = run_kmax(with_tables, "report")
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout == "reports/site/index.html\n"
+    assert {path.suffix for path in (with_tables / "reports/tables").iterdir()} == {
+        ".md",
+        ".csv",
+        ".tex",
+        ".html",
+    }
+
+    shutil.copytree(with_tables / "reports", with_tables / "published")
+    assert run_kmax(with_tables, "report", "mini", "--check", "published").returncode == 0
+
+    table = with_tables / "published/tables/shapes.csv"
+    table.write_text(table.read_text().replace(",measured,", ",reproduced,"))
+    answer = run_kmax(with_tables, "report", "shapes-mini", "--check", "published")
+    assert answer.returncode == 2
+    assert "here measured, there reproduced" in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+def test_unknown_names_are_refused_before_anything_is_written(with_tables: Path) -> None:
+    answer = run_kmax(with_tables, "report", "shapes-mimi")
+    assert answer.returncode == 2
+    assert "did you mean 'shapes-mini'?" in answer.stderr
+    assert not (with_tables / "reports/site").exists()
