@@ -74,7 +74,8 @@ def plan_ranks() -> Plan:
     ranks = _positive("KMAX_RANKS") or max(gpus, 1)
     if 0 < gpus < ranks:
         raise InputError(f"environment variable KMAX_RANKS: {ranks} ranks do not fit on {gpus} GPUs")
-    threads = _positive("OMP_NUM_THREADS") or max(1, physical_cores() // ranks)
+    share = max(1, physical_cores() // ranks)  # engines set OMP_NUM_THREADS for the job, not for each rank
+    threads = min(_positive("OMP_NUM_THREADS") or share, share)
     nodes = _positive("SLURM_STEP_NUM_NODES") or _positive("SLURM_NNODES") or 1
     if nodes == 1:
         return Plan(1, 0, ranks, "localhost", 0, threads)
@@ -170,6 +171,7 @@ class Ranks:
             dist.all_reduce(values)
         return [float(value) for value in values.tolist()]
 
+    @torch.no_grad()
     def broadcast_(self, tensors: list[Tensor]) -> None:
         """Give every rank the tensors of rank 0."""
         if self.world_size > 1:

@@ -20,11 +20,11 @@ COMMAND = [sys.executable, "-c", "from kmax.cli.main import main; main()", "trai
 
 @pytest.fixture
 def whole_batch(project):
-    """The run without draws that differ from rank to rank: all pixels are taken, no path is dropped."""
+    """The run without random draws: all pixels taken, no drop path, nor the head with dropout."""
     project.change("model", drop_path=0.0)
     project.change("train", steps=3, global_batch_size=8, warmup_steps=0, learning_rate=RATE, log_every=1)
     project.change("train", ema_decay=None, weight_decay=0.0)
-    project.change("losses", sample_k=10**6)
+    project.change("losses", sample_k=10**6, semantic_weight=0.0)
     return project
 
 
@@ -44,16 +44,15 @@ def test_two_ranks_of_four_agree_with_one_of_eight(whole_batch, monkeypatch) -> 
     monkeypatch.setenv("KMAX_RANKS", "2")
     two_losses, two = trained(whole_batch)
 
+    assert two_losses[0] == pytest.approx(one_losses[0], rel=5e-6)
     for one_row, two_row in zip(one_losses, two_losses, strict=True):
-        assert two_row == pytest.approx(one_row, rel=1e-3)
-    assert two_losses[0] == pytest.approx(one_losses[0], rel=1e-5)  # before Adam has magnified any rounding
-    # Adam divides by the gradient's size, so a gradient of rounding alone may move a weight by the rate
-    # either way; nearly all weights must agree far closer.
+        assert two_row == pytest.approx(one_row, rel=1e-4)
+    # Adam divides by the gradient's size, so a gradient that is rounding alone may move a weight by the rate.
     differences = torch.cat(
         [(one[name] - two[name]).abs().flatten() for name in one if "running" not in name]
     )
-    assert differences.max() <= 6.1 * RATE
-    assert differences.quantile(0.99) < 0.05 * RATE
+    assert differences.max() < 3 * RATE
+    assert differences.mean() < 0.005 * RATE
     for name in one:
         if "running" in name:
             torch.testing.assert_close(two[name], one[name], rtol=1e-3, atol=1e-4)
@@ -128,7 +127,7 @@ def test_two_nodes_of_a_slurm_job_train_together(whole_batch, monkeypatch, tmp_p
     told = [node.communicate()[1] for node in nodes]
     assert [node.returncode for node in nodes] == [0, 0], told
     for row, alone in zip(losses(), alone_losses, strict=True):
-        assert row == pytest.approx(alone, rel=1e-3)
+        assert row == pytest.approx(alone, rel=1e-4)
     assert "2 cpu rank(s)" in told[1]
     assert "cpu rank(s)" not in told[0]
 
