@@ -35,7 +35,7 @@ def test_report_and_its_comparison_with_a_published_set(with_tables: Path) -> No
     assert run_kmax(with_tables, "report", "mini", "--check", "published").returncode == 0
 
     table = with_tables / "published/tables/shapes.csv"
-    table.write_text(table.read_text().replace(",measured,", ",reproduced,"))
+    table.write_text(table.read_text().replace(",measured,shapes-mini", ",reproduced,shapes-mini"))
     answer = run_kmax(with_tables, "report", "shapes-mini", "--check", "published")
     assert answer.returncode == 2
     assert "here measured, there reproduced" in answer.stderr
