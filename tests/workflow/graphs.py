@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from projects import environment
+from projects import ROOT, environment
 
 # A job's line: time budget and launcher from the machine, the verb, the log.
 SHELL = re.compile(r"(?:KMAX_TIME_BUDGET= +)?(kmax [^|>]+?) 2>&1 \| tee -i logs/\S+\.log")
@@ -79,7 +79,12 @@ def snakemake_graph(project: Path, target: str) -> list[Stage]:
     """All jobs that lead to `target`, whatever is made already."""
     command = [sys.executable, __file__, target]
     answer = subprocess.run(
-        command, cwd=project, env=environment(), capture_output=True, text=True, check=False
+        command,
+        cwd=project,
+        env=environment() | {"PYTHONPATH": str(ROOT / "tests")},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert answer.returncode == 0, answer.stderr
     return [

@@ -15,7 +15,7 @@ from kmax.config import read_yaml
 from kmax.data.datasets import load_dataset
 from kmax.model.io import save_model
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 PARTS = [
     ".dvc/config",
     ".dvc/.gitignore",

@@ -1,0 +1,21 @@
+# The image that the Snakefile names: `docker build --tag kmax:0.1.0 .`, then `snakemake --software-deployment-method
+# apptainer ...` runs every rule in it, or `docker run --rm -v "$PWD:/work" kmax:0.1.0 make reproduce VENV=/opt/kmax`.
+FROM python:3.12-slim-bookworm
+
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends git make procps \
+    && rm -rf /var/lib/apt/lists/*
+
+WORKDIR /opt/source
+COPY requirements.lock pyproject.toml README.md LICENSE ./
+COPY kmax kmax
+RUN python -m venv /opt/kmax \
+    && /opt/kmax/bin/python -m pip install --no-cache-dir --no-deps --requirement requirements.lock \
+    && /opt/kmax/bin/python -m pip install --no-cache-dir --no-deps --no-build-isolation .
+
+ENV PATH=/opt/kmax/bin:$PATH \
+    DO_NOT_TRACK=1 \
+    DVC_NO_ANALYTICS=1 \
+    MLFLOW_DISABLE_TELEMETRY=true
+WORKDIR /work
+CMD ["kmax", "--help"]

@@ -1,0 +1,64 @@
+# `make reproduce`: from a fresh clone to tables and pictures. `make test`: the tests. No GPU needed.
+#
+# VENV=folder uses another virtual environment; PYTHON=python3.12 another Python (3.11 or 3.12) to create it.
+
+VENV ?= .venv
+PYTHON ?= python3
+TESTS ?= tests
+PYTEST_OPTIONS ?=
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --no-input
+export PATH := $(abspath $(VENV))/bin:$(PATH)
+export DO_NOT_TRACK := 1
+export DVC_NO_ANALYTICS := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+
+# What the environment was made from; a shared one may last have served another checkout.
+LOCKED := $(shell sha256sum requirements.lock | cut -c1-64)
+PROJECT := $(CURDIR) $(shell sha256sum pyproject.toml | cut -c1-64)
+
+.PHONY: setup reproduce test test-long lint format
+
+setup:
+	@test -x $(VENV)/bin/python || $(PYTHON) -c 'import sys; v = sys.version_info[:2]; \
+	  sys.exit(0 if (3, 11) <= v <= (3, 12) else "Python 3.11 or 3.12 is needed: make PYTHON=python3.12")'
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@if [ "$$(cat $(VENV)/kmax-locked.txt 2>/dev/null)" != "$(LOCKED)" ]; then \
+	  echo "installing the locked packages into $(VENV): a few minutes, about 6.5 GB"; \
+	  $(PIP) install --no-deps --requirement requirements.lock; \
+	  echo "$(LOCKED)" > $(VENV)/kmax-locked.txt; \
+	fi
+	@if [ "$$(cat $(VENV)/kmax-project.txt 2>/dev/null)" != "$(PROJECT)" ]; then \
+	  $(PIP) install --quiet --no-deps --no-build-isolation --editable .; \
+	  echo "$(PROJECT)" > $(VENV)/kmax-project.txt; \
+	fi
+
+reproduce: setup
+	@snakemake --cores all
+	@echo
+	@cat reports/tables/shapes.md
+	@echo
+	@echo "tables:    reports/tables/ (.md .csv .tex .html)"
+	@echo "pictures:  reports/site/index.html (open it in a browser; it needs no network)"
+	@echo "training:  kmax track ui"
+
+test: setup
+	pytest $(TESTS) -m "not long" $(PYTEST_OPTIONS)
+
+test-long: setup
+	pytest $(TESTS) -m long $(PYTEST_OPTIONS)
+
+lint: setup
+	ruff check .
+	ruff format --check .
+	mypy
+	lint-imports
+	snakemake --lint
+	snakefmt --check Snakefile workflow
+
+format: setup
+	ruff check --fix .
+	ruff format .
+	snakefmt Snakefile workflow
