@@ -1,6 +1,6 @@
 """The sizes of the models: all that tells one from another is numbers here.
 
-`widths` are the base widths of the pixel decoder; a stage's output has four times as many channels.
+Further models are further entries of `SIZES`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class EncoderSize:
 
     timm_name: str
     activation: str
-    options: tuple[tuple[str, bool | float | str], ...] = ()
+    options: tuple[tuple[str, bool | float | str | tuple[int, ...]], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,10 @@ class AxialSize:
 
 @dataclass(frozen=True)
 class StageSize:
-    """A stage of the pixel decoder: blocks of axial attention, or bottlenecks where `axial` is None."""
+    """A stage of the pixel decoder; its output has four times `width` channels.
+
+    Its blocks are axial attention, or bottlenecks where `axial` is None.
+    """
 
     width: int
     blocks: int
@@ -96,7 +99,12 @@ class ModelSize:
 SIZES = {
     # For CPU demos and tests: learns the generated shapes in minutes.
     "kmax_tiny": ModelSize(
-        encoder=EncoderSize("resnet10t", activation="none", options=(("zero_init_last", False),)),
+        # ResNet-10-T at half its widths: on two cores the encoder is most of a step.
+        encoder=EncoderSize(
+            "resnet10t",
+            activation="none",
+            options=(("channels", (32, 64, 128, 256)), ("stem_width", 16), ("zero_init_last", False)),
+        ),
         pixel_decoder=PixelDecoderSize(
             stages=(
                 StageSize(width=64, blocks=1, axial=AxialSize(heads=4, span=65)),
@@ -109,6 +117,7 @@ SIZES = {
         transformer=TransformerSize(
             channels=96, key_channels=48, heads=4, ffn_channels=256, embedding_channels=64, layers=(2, 2, 2)
         ),
-        semantic=SemanticSize(channels=48, low_level_channels=(16, 8), rates=(6, 12, 18)),
+        # Maps of stride 32 are 5x5 at 129 px, where the originals' dilations of 6, 12, 18 would see only padding.
+        semantic=SemanticSize(channels=32, low_level_channels=(16, 16), rates=(1, 2, 3)),
     ),
 }
