@@ -56,8 +56,8 @@ def benchmark_model(model: KMaX, isthing: torch.Tensor, predict: config.Predict)
         predict: thresholds of the post-processing.
 
     Returns:
-        Parameters, flops and multiply_adds of one forward pass, times in seconds, memory in bytes at rest and at
-        the peak of a forward pass (of the process on CPU, of torch's allocator on GPU), and the machine.
+        Parameters, flops and multiply_adds of one forward pass, times in seconds, memory in bytes at rest and
+        at the peak of a forward pass (CPU: of the process; GPU: of torch's allocator), and the machine.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = model.to(device).eval().requires_grad_(False)  # the FLOP counter follows what requires grad

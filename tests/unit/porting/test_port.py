@@ -39,7 +39,7 @@ def ported_run(project: Path, source: str = "torch") -> Run:
 def test_port_file_gives_the_same_model_and_an_account(project, model, tmp_path) -> None:
     out = port_file("torch", state(model, tmp_path), Path("out/m.safetensors"), "kmax_tiny", **PORT_FILE)
     ported, metadata = load_model(out)
-    assert [category.name for category in metadata.categories][:2] == ["circle", "square"]
+    assert [category.name for category in metadata.categories][:2] == ["circle", "ring"]
     assert {"source", "sha256", "flavour", "commit"} <= metadata.extra.keys()
     images = torch.rand(1, 3, 65, 65) * 2 - 1
     with torch.no_grad():
