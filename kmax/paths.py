@@ -80,6 +80,11 @@ def metrics(run: str) -> Path:
     return metrics_folder(run) / "metrics.json"
 
 
+def scores(run: str) -> Path:
+    """The few numbers of `metrics` that one compares first."""
+    return metrics_folder(run) / "scores.json"
+
+
 def per_class(run: str) -> Path:
     """Scores per category."""
     return metrics_folder(run) / "per_class.csv"

@@ -90,12 +90,25 @@ def evaluate_run(run: Run, provenance: Mapping[str, Any]) -> Path:
     }
     _write_per_class(paths.per_class(run.run), quality, semantic)
     _write_per_image(paths.per_image(run.run), quality, semantic)
+    write_json(paths.scores(run.run), _scores(metrics))
     write_json(paths.metrics(run.run), metrics)
     return paths.metrics(run.run)
 
 
 def _count(image: Matchable, num_categories: int) -> tuple[pq.Counts, miou.PixelCounts]:
     return pq.match(image, num_categories), miou.count_pixels(image, num_categories)
+
+
+def _scores(metrics: Mapping[str, Any]) -> dict[str, float | None]:
+    """The numbers that `dvc metrics show` and `diff` put in one row per run (fractions)."""
+    scores: dict[str, float | None] = {}
+    if "pq" in metrics:
+        groups = {"": "all", "_things": "things", "_stuff": "stuff"}
+        scores |= {f"pq{suffix}": metrics["pq"][group]["pq"] for suffix, group in groups.items()}
+        scores |= {name: metrics["pq"]["all"][name] for name in ("sq", "rq")}
+    if "miou" in metrics:
+        scores["miou"] = metrics["miou"]["miou"]
+    return scores
 
 
 def files_digest(json_path: Path, maps: list[Path]) -> str:

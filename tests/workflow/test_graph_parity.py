@@ -115,7 +115,7 @@ def expected(family: str) -> dict[str, Facts]:
             stage(f"kmax train {name}", made, parameters=sections("data", "model", "train"))
         made = [paths.predictions(name)]
         stage(f"kmax predict {name}", made, parameters=sections("data", "model", "predict"))
-        made = [paths.metrics(name), paths.per_class(name), paths.per_image(name)]
+        made = [paths.metrics(name), paths.scores(name), paths.per_class(name), paths.per_image(name)]
         stage(f"kmax evaluate {name}", made, parameters=sections("evaluate") | {"evaluator": VERSION})
         stage(f"kmax benchmark {name}", [paths.speed(name)], parameters=sections("model"))
     given = [paths.TABLES_FILE, paths.REFERENCE_FILE]

@@ -199,6 +199,7 @@ def test_dvc_has_nothing_to_do_after_record(recorded):
     told = run(recorded, "dvc", "repro", SMOKE)
     assert "Running stage" not in told
     assert "Data and pipelines are up to date" in told
+    assert left_to_snakemake(recorded) == set()
 
 
 def test_dvc_sees_changes_of_the_same_stages_as_snakemake(recorded, parameters):
@@ -210,8 +211,8 @@ def test_dvc_sees_changes_of_the_same_stages_as_snakemake(recorded, parameters):
 
 
 def test_dvc_shows_metrics_and_plots(recorded):
-    shown = json.loads(run(recorded, "dvc", "metrics", "show", "--json", str(paths.metrics(RUN))))
-    assert "pq" in shown[""]["data"][str(paths.metrics(RUN))]["data"]
+    shown = json.loads(run(recorded, "dvc", "metrics", "show", "--json", str(paths.scores(RUN))))
+    assert {"pq", "pq_things", "pq_stuff", "miou"} <= set(shown[""]["data"][str(paths.scores(RUN))]["data"])
     run(recorded, "dvc", "metrics", "diff", "HEAD")
     run(recorded, "dvc", "plots", "show", str(paths.history(RUN)), "--out", "plots")
     assert (recorded / "plots/index.html").is_file()

@@ -9,6 +9,7 @@ rule evaluate:
             category="Scores",
             labels={"run": "{run}", "file": "metrics.json"},
         ),
+        scores="reports/metrics/{run}/scores.json",
         per_class=report(
             "reports/metrics/{run}/per_class.csv",
             caption="../report/per_class.rst",
