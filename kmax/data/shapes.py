@@ -1,6 +1,6 @@
 """The generated `shapes` dataset: things that differ by shape alone, on textured regions.
 
-Things (circle, square, triangle, star) have any colour, size, rotation and fill; they cover each other and
+Things (circle, ring, bar, star) have any colour, size, rotation and fill; they cover each other and
 are cut by the border. Stuff (stripes, checks, dots, noise) fills regions with curved borders. Some regions
 are plain and unlabelled (void), and some images hold a crowd: a group of small shapes of one class that is
 one segment.
@@ -40,7 +40,10 @@ STUFF: dict[str, Texture] = {
     "dots": textures.dots,
     "noise": textures.noise,
 }
-THINGS = ("circle", "square", "triangle", "star")
+# Stuff tends to a colour, as grass and sky do (hue in turns); things have any.
+STUFF_HUE = {"stripes": 0.37, "checks": 0.14, "dots": 0.72, "noise": 0.95}
+TEXTURED_THINGS = 0.2  # share of things whose fill is a texture of the stuff
+THINGS = ("circle", "ring", "bar", "star")
 
 
 @dataclass(frozen=True)
@@ -91,8 +94,8 @@ def draw_scene(seed: int, split: str, index: int, size: tuple[int, int], categor
         scale=min(size) / REFERENCE_SIZE,
     )
     ground_lightness = _paint_ground(rng, canvas)
-    for _ in range(int(rng.integers(3, 9))):
-        radius = canvas.scale * min(8.0 + rng.gamma(3.2, 3.6), 32.0)
+    for _ in range(int(rng.integers(2, 8))):
+        radius = canvas.scale * min(9.0 + rng.gamma(3.2, 3.8), 34.0)
         center = _place(rng, canvas, radius)
         name = str(rng.choice(THINGS))
         _paint_thing(rng, canvas, name, canvas.new_label(name), center, radius, ground_lightness)
@@ -113,13 +116,12 @@ def _paint_ground(rng: Generator, canvas: _Canvas) -> float:
     names = [str(name) for name in rng.permutation(list(STUFF))[:count]]
     void = int(rng.integers(count)) if count > 1 and rng.random() < VOID_PROBABILITY else -1
     mean_lightness = float(rng.choice([rng.uniform(0.32, 0.48), rng.uniform(0.72, 0.86)]))
-    hue = rng.random()
     for region, name in enumerate(names):
         inside = regions == region
         lightness = mean_lightness + rng.uniform(-0.06, 0.06)
-        region_hue = hue + rng.choice([0.0, 0.08, 0.33, 0.5]) + rng.uniform(-0.05, 0.05)
-        contrast = rng.uniform(0.11, 0.17) * (0.5 if region == void else 1.0)
-        chroma = rng.uniform(0.02, 0.075)
+        region_hue = rng.random() if region == void else STUFF_HUE[name] + rng.uniform(-0.06, 0.06)
+        contrast = rng.uniform(0.12, 0.18) * (0.5 if region == void else 1.0)
+        chroma = rng.uniform(0.0, 0.03) if region == void else rng.uniform(0.045, 0.09)
         dark = textures.oklch(lightness - contrast / 2, chroma, region_hue)
         light = textures.oklch(lightness + contrast / 2, chroma, region_hue + rng.uniform(-0.06, 0.06))
         texture = textures.plain if region == void else STUFF[name]
@@ -192,7 +194,7 @@ def _paint_thing(
     second = textures.oklch(
         lightness + rng.choice([-0.1, 0.1]), rng.uniform(0.1, 0.18), hue + rng.uniform(-0.1, 0.1)
     )
-    fill = textures.plain if rng.random() < 0.6 else STUFF[str(rng.choice(list(STUFF)))]
+    fill = STUFF[str(rng.choice(list(STUFF)))] if rng.random() < TEXTURED_THINGS else textures.plain
     blend = fill(rng, x, y, canvas.scale * rng.uniform(0.7, 1.0))[..., None]
     color = base + blend * (second - base)
     light = 1.0 - 0.12 * (x + y)[..., None] / radius
@@ -213,10 +215,10 @@ def _silhouette(rng: Generator, name: str, radius: float) -> Callable[[Field, Fi
     cosine, sine = math.cos(angle), math.sin(angle)
     if name == "circle":
         return lambda x, y: textures.circle(x, y, 0.92 * radius)
-    if name == "square":
-        corners = textures.regular_corners(4, 1.12 * radius)
-    elif name == "triangle":
-        corners = textures.regular_corners(3, 1.2 * radius)
+    if name == "ring":
+        return lambda x, y: textures.ring(x, y, 0.85 * radius, 0.56 * radius)
+    if name == "bar":
+        corners = np.array([[-1.3, -0.36], [1.3, -0.36], [1.3, 0.36], [-1.3, 0.36]]) * radius
     else:
         corners = textures.star_corners(5, 1.2 * radius, rng.uniform(0.42, 0.5))
     corners = corners @ np.array([[cosine, sine], [-sine, cosine]])

@@ -106,6 +106,11 @@ def circle(x: Field, y: Field, radius: float) -> Field:
     return np.hypot(x, y) - np.float32(radius)
 
 
+def ring(x: Field, y: Field, radius: float, width: float) -> Field:
+    """Signed distance to a ring around the origin; `radius` is that of the middle of its band."""
+    return np.abs(np.hypot(x, y) - np.float32(radius)) - np.float32(width / 2)
+
+
 def polygon(corners: NDArray[np.float64], x: Field, y: Field) -> Field:
     """Signed distance to a simple polygon [corners, 2] of (x, y)."""
     squared = np.full_like(x, np.inf)
