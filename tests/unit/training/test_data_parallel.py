@@ -54,7 +54,7 @@ def test_two_ranks_of_four_agree_with_one_of_eight(whole_batch, monkeypatch) -> 
     assert differences.max() < 3 * RATE
     assert differences.mean() < 0.005 * RATE
     for name in one:
-        if "running" in name:
+        if "running" in name and not name.startswith("semantic_head."):
             torch.testing.assert_close(two[name], one[name], rtol=1e-3, atol=1e-4)
 
 
@@ -92,11 +92,16 @@ def wait_for_a_step(process: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGTERM, 75), (signal.SIGUSR1, 75), (signal.SIGINT, 130)]
+    ("ranks", "number", "code"),
+    [
+        ("1", signal.SIGINT, 130),
+        ("2", signal.SIGINT, 130),
+        ("2", signal.SIGTERM, 75),
+        ("2", signal.SIGUSR1, 75),
+    ],
 )
-@pytest.mark.parametrize("ranks", ["1", "2"])
 def test_a_signal_to_the_launcher_saves_and_ends_all_ranks(
-    project, monkeypatch, number: int, code: int, ranks: str
+    project, monkeypatch, ranks: str, number: int, code: int
 ) -> None:
     monkeypatch.setenv("KMAX_RANKS", ranks)
     project.change("train", steps=10_000, checkpoint_every=10_000)
