@@ -84,8 +84,7 @@ class KMaX(nn.Module):
         )
         self.predictor = Predictor(
             pixel_channels[-1],
-            transformer.channels,
-            transformer.embedding_channels,
+            transformer,
             num_classes,
             flavour.clamp_squared_norm,
         )

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from kmax.model.layers import ConvBN, LinearBN, init_truncated, l2_normalize
 from kmax.model.norm import BatchNorm
+from kmax.model.sizes import TransformerSize
 
 HEAD_STD = 0.01
-MASK_NORM_SCALE = 0.1
 VOID_PRIOR = 0.9
 
 
@@ -39,8 +39,7 @@ class Predictor(nn.Module):
 
     Args:
         pixel_channels: of the pixel features.
-        channels: of the cluster centres, and inside the pixel head.
-        embedding_channels: D.
+        size: widths of the cluster centres (and inside the pixel head) and of D; first mask scale.
         num_classes: K, without void.
         clamp_squared_norm: see `Flavour`.
     """
@@ -48,12 +47,12 @@ class Predictor(nn.Module):
     def __init__(
         self,
         pixel_channels: int,
-        channels: int,
-        embedding_channels: int,
+        size: TransformerSize,
         num_classes: int,
         clamp_squared_norm: bool,
     ) -> None:
         super().__init__()
+        channels, embedding_channels = size.channels, size.embedding_channels
         self.clamp_squared_norm = clamp_squared_norm
         self.pixel_head = nn.Sequential(
             ConvBN(pixel_channels, pixel_channels, 5, depthwise=True, act=True),
@@ -65,7 +64,7 @@ class Predictor(nn.Module):
         init_truncated(self.class_head.weight, HEAD_STD)
         nn.init.zeros_(self.class_head.bias)
         self.mask_norm = BatchNorm(1)  # one channel, shared by the clusters
-        nn.init.constant_(self.mask_norm.weight, MASK_NORM_SCALE)
+        nn.init.constant_(self.mask_norm.weight, size.mask_norm_scale)
         # Most clusters are void, so void starts with probability 0.9; checkpoints do not hold this constant.
         self.void_logit = math.log(num_classes * VOID_PRIOR / (1.0 - VOID_PRIOR))
 

@@ -61,6 +61,8 @@ class TransformerSize:
         ffn_channels: hidden channels of the feed-forward network.
         embedding_channels: of the space where pixels and cluster centres are compared.
         layers: number of layers at strides 32, 16 and 8.
+        mask_norm_scale: first scale of the batch norm on mask logits. The originals start from 0.1, and take
+            thousands of steps to masks that pass the thresholds.
     """
 
     channels: int
@@ -69,6 +71,7 @@ class TransformerSize:
     ffn_channels: int
     embedding_channels: int
     layers: tuple[int, int, int]
+    mask_norm_scale: float
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,13 @@ SIZES = {
             )
         ),
         transformer=TransformerSize(
-            channels=96, key_channels=48, heads=4, ffn_channels=256, embedding_channels=64, layers=(2, 2, 2)
+            channels=96,
+            key_channels=48,
+            heads=4,
+            ffn_channels=256,
+            embedding_channels=64,
+            layers=(2, 2, 2),
+            mask_norm_scale=2.0,
         ),
         # Maps of stride 32 are 5x5 at 129 px, where the originals' dilations of 6, 12, 18 would see only padding.
         semantic=SemanticSize(channels=32, low_level_channels=(16, 16), rates=(1, 2, 3)),

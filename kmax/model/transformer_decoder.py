@@ -84,9 +84,7 @@ class KMeansLayer(nn.Module):
         channels = size.channels
         self.project_pixels = ConvBN(pixel_channels, channels, act=True)
         self.project_centers = LinearBN(channels, channels, act=True)
-        self.predictor = Predictor(
-            channels, channels, size.embedding_channels, num_classes, clamp_squared_norm
-        )
+        self.predictor = Predictor(channels, size, num_classes, clamp_squared_norm)
         self.cluster_update = ClusterUpdate(channels, form)
         self.self_attention = SelfAttention(size)
         self.ffn = nn.Sequential(

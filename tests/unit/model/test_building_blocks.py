@@ -11,7 +11,7 @@ from kmax.errors import InputError
 from kmax.model.axial import AxialAttention, AxisAttention, RelativePositions
 from kmax.model.layers import ConvBN, l2_normalize, resize
 from kmax.model.pixel_decoder import ResidualBlock, ResizedFuse
-from kmax.model.sizes import AxialSize, StageSize
+from kmax.model.sizes import SIZES, AxialSize, StageSize
 
 TRUNCATED = 0.8796  # standard deviation of a unit normal cut at two
 
@@ -141,7 +141,7 @@ def test_initial_values_follow_the_rules_of_the_originals():
         prefix = f"transformer_decoder.layers.{layer}."
         for name in ("self_attention.project", "cluster_update.project", "ffn.1"):
             assert not state[f"{prefix}{name}.norm.weight"].any()
-        assert state[f"{prefix}predictor.mask_norm.weight"].item() == pytest.approx(0.1)
+        assert state[f"{prefix}predictor.mask_norm.weight"].item() == SIZES["kmax_tiny"].transformer.mask_norm_scale
     for stage in range(4):
         assert not state[f"pixel_decoder.stages.{stage}.0.conv3.norm.weight"].any()
 
