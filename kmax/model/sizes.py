@@ -126,7 +126,7 @@ SIZES = {
             layers=(2, 2, 2),
             mask_norm_scale=2.0,
         ),
-        # Maps of stride 32 are 5x5 at 129 px, where the originals' dilations of 6, 12, 18 would see only padding.
+        # Maps of stride 32 are 5x5 at 129 px: the originals' dilations of 6, 12, 18 would see only padding.
         semantic=SemanticSize(channels=32, low_level_channels=(16, 16), rates=(1, 2, 3)),
     ),
 }
