@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "scancel")
@@ -51,8 +51,8 @@ ReturnToService=2
 GresTypes=gpu
 MinJobAge=3600
 SlurmdParameters=config_overrides
-NodeName=DEFAULT NodeHostname={host} NodeAddr=127.0.0.1 CPUs=2 RealMemory=10000 Gres=gpu:2
-NodeName=node[1-2] Port=[{ports[1]}-{ports[2]}]
+NodeName=DEFAULT CPUs=2 RealMemory=10000 Gres=gpu:2
+NodeName=node[1-2] NodeHostname={host} NodeAddr=127.0.0.1 Port=[{ports[1]}-{ports[2]}]
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
 
@@ -64,10 +64,12 @@ class Cluster:
     Attributes:
         folder: its configuration, state and logs.
         environment: what a process needs to talk to it.
+        daemons: its processes.
     """
 
     folder: Path
     environment: dict[str, str]
+    daemons: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def run(self, *command: str) -> str:
         """Standard output of a command that talks to the cluster."""
@@ -179,6 +181,7 @@ def _daemon(
             group=user,
             start_new_session=True,
         )
+    running.daemons.append(process)
     stack.callback(_stop, process)
 
 
@@ -211,10 +214,10 @@ def _cancel_all(running: Cluster) -> None:
 
 
 def _wait(running: Cluster, condition: Callable[[], bool], failure: str) -> None:
-    """Poll until `condition` holds; with the ends of all logs in the error if it never does."""
+    """Poll until `condition` holds; with the ends of all logs in the error if it never will."""
     deadline = time.monotonic() + START_SECONDS
     while not condition():
-        if time.monotonic() > deadline:
+        if time.monotonic() > deadline or any(daemon.poll() is not None for daemon in running.daemons):
             logs = [
                 path for pattern in ("*.log", "*.out", "munge/log") for path in running.folder.glob(pattern)
             ]
