@@ -170,7 +170,7 @@ def _daemon(
     stack: contextlib.ExitStack, running: Cluster, command: list[str], user: str | None = None
 ) -> None:
     """Start a daemon in a session of its own; the stack ends it."""
-    with open(running.folder / f"{command[0]}{'-'.join(command[2:4])[:8]}.out".replace("/", ""), "wb") as out:
+    with open(running.folder / f"{len(running.daemons)}-{command[0]}.out", "wb") as out:
         process = subprocess.Popen(
             command,
             env=running.environment,
