@@ -1,5 +1,5 @@
-# The image that the Snakefile names: `docker build --tag kmax:0.1.0 .`, then `snakemake --software-deployment-method
-# apptainer ...` runs every rule in it, or `docker run --rm -v "$PWD:/work" kmax:0.1.0 make reproduce VENV=/opt/kmax`.
+# The image that the Snakefile names: `docker build --tag kmax:0.1.0 .` in this folder. Pushed to where the cluster's
+# apptainer looks, `snakemake --software-deployment-method apptainer ...` runs every rule in it.
 FROM python:3.12-slim-bookworm
 
 RUN apt-get update \
