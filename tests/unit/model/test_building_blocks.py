@@ -137,11 +137,12 @@ def test_initial_values_follow_the_rules_of_the_originals():
     for name, std in spread.items():
         tolerance = 3 / math.sqrt(2 * state[name].numel())
         assert state[name].std().item() == pytest.approx(TRUNCATED * std, rel=tolerance), name
+    scale = SIZES["kmax_tiny"].transformer.mask_norm_scale
     for layer in range(6):
         prefix = f"transformer_decoder.layers.{layer}."
         for name in ("self_attention.project", "cluster_update.project", "ffn.1"):
             assert not state[f"{prefix}{name}.norm.weight"].any()
-        assert state[f"{prefix}predictor.mask_norm.weight"].item() == SIZES["kmax_tiny"].transformer.mask_norm_scale
+        assert state[f"{prefix}predictor.mask_norm.weight"].item() == scale
     for stage in range(4):
         assert not state[f"pixel_decoder.stages.{stage}.0.conv3.norm.weight"].any()
 
