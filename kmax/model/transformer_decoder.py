@@ -151,7 +151,7 @@ class TransformerDecoder(nn.Module):
         Args:
             pixels: outputs of the pixel decoder [B, C, h, w] at strides 32, 16 and 8.
         """
-        centers = self.cluster_centers.expand(pixels[0].shape[0], -1, -1)
+        centers = self.cluster_centers.repeat(pixels[0].shape[0], 1, 1)
         auxiliary = []
         for level, layer in zip(self.level_of_layer, self.layers, strict=True):
             centers, prediction = layer(pixels[level], centers)
