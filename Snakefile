@@ -8,6 +8,9 @@ min_version("9.27")
 configfile: "params/runs.yaml"
 
 
+report: "workflow/report/workflow.rst"
+
+
 container: "docker://kmax:0.1.0"
 
 

@@ -5,14 +5,21 @@ rule report:
         reference="params/reference.csv",
         measured=measured(RUNS_FILE.default),
     output:
-        tables=directory("reports/tables"),
-        figures=directory("reports/figures"),
-        site=report(
-            directory("reports/site"),
-            htmlindex="index.html",
-            caption="../report/site.rst",
-            category="Report",
+        tables=report(
+            directory("reports/tables"),
+            patterns=["{table}.html"],
+            caption="../report/tables.rst",
+            category="Tables",
+            labels={"table": "{table}"},
         ),
+        figures=report(
+            directory("reports/figures"),
+            patterns=["{figure}.svg"],
+            caption="../report/figures.rst",
+            category="Figures",
+            labels={"figure": "{figure}"},
+        ),
+        site=directory("reports/site"),
     log:
         "logs/report/default.log",
     benchmark:
@@ -31,15 +38,21 @@ rule report_family:
         reference="params/reference.csv",
         measured=lambda wildcards: measured(wildcards.family),
     output:
-        tables=directory("reports/families/{family}/tables"),
-        figures=directory("reports/families/{family}/figures"),
-        site=report(
-            directory("reports/families/{family}/site"),
-            htmlindex="index.html",
-            caption="../report/site.rst",
-            category="Report",
-            labels={"family": "{family}"},
+        tables=report(
+            directory("reports/families/{family}/tables"),
+            patterns=["{table}.html"],
+            caption="../report/tables.rst",
+            category="Tables",
+            labels={"family": "{family}", "table": "{table}"},
         ),
+        figures=report(
+            directory("reports/families/{family}/figures"),
+            patterns=["{figure}.svg"],
+            caption="../report/figures.rst",
+            category="Figures",
+            labels={"family": "{family}", "figure": "{figure}"},
+        ),
+        site=directory("reports/families/{family}/site"),
     log:
         "logs/report/{family}.log",
     benchmark:
