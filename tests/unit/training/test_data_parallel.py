@@ -58,14 +58,15 @@ def test_two_ranks_of_four_agree_with_one_of_eight(whole_batch, monkeypatch) -> 
             torch.testing.assert_close(two[name], one[name], rtol=1e-3, atol=1e-4)
 
 
-def test_two_ranks_resume_to_the_same_bits(project, monkeypatch) -> None:
-    monkeypatch.setenv("KMAX_RANKS", "2")
-    project.change("train", checkpoint_every=1)
+def test_three_ranks_resume_to_the_same_bits(project, monkeypatch) -> None:
+    # A sum over two ranks has one order only; over three, its rounding depends on how gradients are grouped.
+    monkeypatch.setenv("KMAX_RANKS", "3")
+    project.change("train", checkpoint_every=1, steps=4, global_batch_size=3)
     project.train()
     straight = project.result()
     newest, before = project.checkpoints()
     newest.unlink()
-    assert checkpoint.step_of(before) == 5
+    assert checkpoint.step_of(before) == 3
     paths.model("little").unlink()
     project.train()
     assert project.result() == straight
