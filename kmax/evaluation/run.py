@@ -19,6 +19,7 @@ from kmax.data.panoptic import read_panoptic_json, select_images
 from kmax.errors import InputError
 from kmax.evaluation import miou, pq
 from kmax.evaluation.bootstrap import intervals
+from kmax.evaluation.ceiling import stride4_ceiling
 from kmax.evaluation.files import open_files
 from kmax.evaluation.matchable import Matchable
 from kmax.evaluation.stream import read_all
@@ -68,6 +69,10 @@ def evaluate_run(run: Run, provenance: Mapping[str, Any]) -> Path:
         metrics["pq"] = quality.to_json()
     if "miou" in wanted:
         metrics["miou"] = semantic.to_json()
+    if "ceiling" in wanted:
+        ceiling = stride4_ceiling(prepared, run.data)
+        metrics["ceiling"] = ceiling.to_json()
+        logger.warning("%s: %s", run.run, _ceiling_line(quality, ceiling))
     metrics["intervals"] = intervals(
         quality if "pq" in wanted else None,
         semantic if "miou" in wanted else None,
@@ -108,7 +113,16 @@ def _scores(metrics: Mapping[str, Any]) -> dict[str, float | None]:
         scores |= {name: metrics["pq"]["all"][name] for name in ("sq", "rq")}
     if "miou" in metrics:
         scores["miou"] = metrics["miou"]["miou"]
+    if "ceiling" in metrics:
+        scores["pq_ceiling"] = metrics["ceiling"]["all"]["pq"]
     return scores
+
+
+def _ceiling_line(quality: pq.PQResult, ceiling: pq.PQResult) -> str:
+    """What was reached, and what labels decided on the stride-4 grid could reach."""
+    reached, allowed = (result.group("all")["pq"] or 0.0 for result in (quality, ceiling))
+    share = f", {reached / allowed:.0%} of it" if allowed else ""
+    return f"the stride-4 grid allows PQ {100 * allowed:.1f}; reached {100 * reached:.1f}{share}"
 
 
 def files_digest(json_path: Path, maps: list[Path]) -> str:
