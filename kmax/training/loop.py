@@ -30,9 +30,10 @@ from kmax.tracking.tracker import track
 from kmax.training.budget import Budget, Stop, read_budget
 from kmax.training.determinism import deterministic_algorithms, seed_generators
 from kmax.training.optimizer import set_learning_rate
+from kmax.training.plan import plan_ranks
 from kmax.training.progress import TrainingProgress, say
 from kmax.training.publish import publish
-from kmax.training.ranks import Ranks, plan_ranks, run_ranks
+from kmax.training.ranks import Ranks, run_ranks
 from kmax.training.schedule import learning_rate
 from kmax.training.state import find_checkpoint, initial_state, only_copy
 

@@ -58,6 +58,7 @@ def test_two_ranks_of_four_agree_with_one_of_eight(whole_batch, monkeypatch) -> 
             torch.testing.assert_close(two[name], one[name], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.long
 def test_three_ranks_resume_to_the_same_bits(project, monkeypatch) -> None:
     # A sum over two ranks has one order only; over three, its rounding depends on how gradients are grouped.
     monkeypatch.setenv("KMAX_RANKS", "3")

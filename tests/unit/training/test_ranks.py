@@ -7,7 +7,8 @@ import torch.distributed as dist
 
 from kmax.errors import InputError, OutOfTimeError
 from kmax.training.budget import Stop
-from kmax.training.ranks import Plan, Ranks, first_node, plan_ranks, run_ranks
+from kmax.training.plan import Plan, first_node, plan_ranks
+from kmax.training.ranks import Ranks, run_ranks
 
 
 @pytest.fixture(autouse=True)
