@@ -1,4 +1,7 @@
-"""Where the recorded numbers and sample data are; tests that need them skip where they are absent, unless CI requires all."""
+"""Where the recorded numbers and sample data are.
+
+Tests that need them skip where they are absent, unless CI requires all.
+"""
 
 import os
 from pathlib import Path
