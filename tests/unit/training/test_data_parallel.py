@@ -97,9 +97,9 @@ def wait_for_a_step(process: subprocess.Popen[str]) -> None:
     ("ranks", "number", "code"),
     [
         ("1", signal.SIGINT, 130),
-        ("2", signal.SIGINT, 130),
         ("2", signal.SIGTERM, 75),
-        ("2", signal.SIGUSR1, 75),
+        pytest.param("2", signal.SIGINT, 130, marks=pytest.mark.long),
+        pytest.param("2", signal.SIGUSR1, 75, marks=pytest.mark.long),
     ],
 )
 def test_a_signal_to_the_launcher_saves_and_ends_all_ranks(
