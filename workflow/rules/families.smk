@@ -7,4 +7,5 @@ for family in FAMILIES:
             family
         input:
             expand("{folder}/{part}", folder=folder, part=["tables", "figures", "site"]),
+            measured(family),
         localrule: True
