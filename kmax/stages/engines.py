@@ -8,7 +8,12 @@ def record(names: list[str]) -> str:
     from kmax.versioning import record
 
     stages = record(names)
-    return "\n".join([*stages, "dvc.lock"]) if stages else "nothing was there to record"
+    if not stages:
+        return "nothing was there to record"
+    # A stage of another pipeline than the root's is addressed as "<its dvc.yaml>:<stage>".
+    pipelines = [stage.rpartition(":")[0] or "dvc.yaml" for stage in stages]
+    locks = dict.fromkeys(pipeline.removesuffix("yaml") + "lock" for pipeline in pipelines)
+    return "\n".join([*stages, *locks])
 
 
 def restore() -> str:
