@@ -8,6 +8,7 @@ partial.
 from __future__ import annotations
 
 import functools
+import signal
 from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -271,6 +272,12 @@ class _Collate(Generic[Sample, Collated]):
         return InputError(faults) if faults else self.collate(sound)
 
 
+def _leave_signals_to_the_parent(worker: int) -> None:
+    """SLURM signals all processes of a job; a worker that dies of it takes the trainer along, unsaved."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _read(
     samples: Dataset[Sample],
     keys: Iterable[list[Key]],
@@ -287,6 +294,7 @@ def _read(
         batch_sampler=keys,
         collate_fn=_Collate(collate),
         num_workers=workers,
+        worker_init_fn=_leave_signals_to_the_parent,
         generator=torch.Generator(),  # else it draws from the default generator, which drop path uses
     )
     for item in loader:

@@ -1,5 +1,8 @@
 import itertools
+import multiprocessing
+import os
 import shutil
+import signal
 from dataclasses import fields
 from pathlib import Path
 
@@ -167,3 +170,14 @@ def test_network_input_keeps_grey_levels() -> None:
     assert content_size == (32, 65)
     torch.testing.assert_close(tensor[:, :32], torch.ones(3, 32, 65))
     assert (tensor[:, 32:] == 0).all()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_workers_outlive_a_signal_to_the_whole_job(shapes: Prepared, number: int) -> None:
+    arguments = {"seed": 0, "global_batch_size": 4, "start_step": 0, "rank": 0, "world_size": 1}
+    batches = train_batches(shapes, data_of("few"), workers=1, **arguments)
+    found = [samples(next(batches))]
+    (worker,) = multiprocessing.active_children()
+    os.kill(worker.pid, number)
+    found += [samples(next(batches)) for _ in range(4)]
+    assert found == [samples(step) for step in steps(shapes, 5)]
