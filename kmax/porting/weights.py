@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import importlib.metadata
+import json
 import tempfile
 import urllib.error
 import urllib.parse
@@ -69,11 +70,21 @@ def fetch_weights(name: str) -> Path:
         "source": _where(entry),
         "sha256": entry.sha256,
         "format": entry.format,
-        "kmax": importlib.metadata.version("kmax"),
+        "kmax_version": importlib.metadata.version("kmax"),  # `kmax` holds what a model says about itself
     }
     contiguous = {key: tensor.contiguous().clone() for key, tensor in tensors.items()}
-    files.write_bytes(out, save(contiguous, metadata=metadata))
+    files.write_bytes(out, _ordered(save(contiguous, metadata=metadata)))
     return out
+
+
+def _ordered(content: bytes) -> bytes:
+    """A safetensors file with its metadata sorted: the library's order is random, DVC wants equal bytes."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[end:]
 
 
 def _where(entry: Weights) -> str:

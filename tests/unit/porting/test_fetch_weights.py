@@ -82,9 +82,19 @@ def test_a_torch_file_becomes_safetensors_with_its_origin(project, register, che
 
 
 def test_a_safetensors_file_keeps_its_metadata(project, register, tmp_path) -> None:
-    save_file(TENSORS, tmp_path / "w.safetensors", metadata={"arguments": "{}"})
+    save_file(TENSORS, tmp_path / "w.safetensors", metadata={"kmax": "{}"})
     register("tiny", tmp_path / "w.safetensors", "safetensors")
-    assert read_metadata(fetch_weights("tiny"))["arguments"] == "{}"
+    assert read_metadata(fetch_weights("tiny"))["kmax"] == "{}"
+
+
+def test_fetched_anew_the_bytes_are_the_same(project, register, checkpoint) -> None:
+    register("tiny", checkpoint, "torch")
+    contents = set()
+    for _ in range(8):
+        path = fetch_weights("tiny")
+        contents.add(path.read_bytes())
+        path.unlink()
+    assert len(contents) == 1
 
 
 def test_what_is_there_is_not_fetched_again_but_a_changed_entry_is(project, register, checkpoint) -> None:
