@@ -78,7 +78,8 @@ def _generated(source: Generated) -> dict[str, Any]:
 def _found(dataset: Dataset, source: CocoPanoptic, manifest: Path) -> dict[str, Any]:
     """Fetch what is listed by URL, then measure every file of every split."""
     root = raw_root(dataset)
-    known = read_json(manifest, "raw manifest").get("files", {}) if manifest.exists() else {}
+    record = read_json(manifest, "raw manifest") if manifest.exists() else {}
+    known = record.get("files", {}) if isinstance(record, dict) else {}
     for remote in source.files:
         if Path(remote.path).is_absolute() or ".." in Path(remote.path).parts:
             raise InputError(f"{paths.dataset_file(dataset.dataset)}: path {remote.path!r} leaves the folder")

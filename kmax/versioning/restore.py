@@ -56,7 +56,9 @@ def _recorded() -> list[str]:
     """Addresses of the stages that the lock files of all pipelines hold and that still exist."""
     pipelines = [Path("dvc.yaml"), *sorted(PIPELINES.glob("*/dvc.yaml"))]
     locks = [(path, path.with_suffix(".lock")) for path in pipelines if path.with_suffix(".lock").is_file()]
-    return [f"{path}:{stage}" for path, lock in locks for stage in read_yaml(lock)["stages"]]
+    return [
+        f"{path}:{stage}" for path, lock in locks for stage in (read_yaml(lock) or {}).get("stages") or ()
+    ]
 
 
 def _stale(stages: list[Any]) -> set[str]:
