@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kmax import config, files
-from kmax.errors import OutOfTimeError
+from kmax.errors import InputError, OutOfTimeError
 from kmax.tracking import events
 from kmax.tracking.identity import Identity, identify
 
@@ -139,8 +139,15 @@ def track(run: config.Run, stage: Stage, *, identity: Identity | None = None) ->
         status = "KILLED"
         raise
     finally:
-        tracker._append("end", status=status)
-        _close_mirror(mirror, identity.state)
+        try:
+            tracker._append("end", status=status)
+        except InputError as error:
+            if status == "FINISHED":
+                raise
+            # How the stage ended decides its exit code; a full disk must not hide it.
+            print(f"warning: the end of this stage is not recorded: {error}", file=sys.stderr)
+        finally:
+            _close_mirror(mirror, identity.state)
 
 
 def rank() -> int:

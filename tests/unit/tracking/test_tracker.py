@@ -64,6 +64,26 @@ def test_how_a_stage_ended_is_told(run, offline, error, status):
     assert told(run)[-1]["status"] == status
 
 
+@pytest.mark.parametrize("error", [OutOfTimeError, KeyboardInterrupt, ValueError])
+def test_a_log_that_cannot_be_written_does_not_hide_how_a_stage_ended(run, offline, capsys, error):
+    log = identify(run).state / events.FILE_NAME
+    with pytest.raises(error), track(run, "train"):
+        log.unlink()
+        log.mkdir()
+        raise error
+    assert f"not recorded: {log}" in capsys.readouterr().err
+
+
+def test_a_finished_stage_whose_end_cannot_be_recorded_says_so_and_ends_its_mirror(run, monkeypatch):
+    log = identify(run).state / events.FILE_NAME
+    mirror = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
+    monkeypatch.setattr("kmax.tracking.tracker._start_mirror", lambda *_: mirror)
+    with pytest.raises(InputError, match=r"events\.jsonl: cannot be written"), track(run, "train"):
+        log.unlink()
+        log.mkdir()
+    assert mirror.poll() == 0
+
+
 def test_only_rank_0_tells(run, offline, monkeypatch):
     monkeypatch.setenv("RANK", "1")
     with track(run, "train") as tracker:
