@@ -15,6 +15,9 @@ def publish(
 ) -> None:
     """Write `reports/metrics/R/history.csv` and `results/R/model.safetensors`.
 
+    The model keeps the thresholds that the run has now, for pictures of one's own: the predict stage reads the
+    run file, and a change of the thresholds alone makes no other model.
+
     Raises:
         InputError: they cannot be written; the training's state stays, and the next call publishes it.
     """
@@ -30,4 +33,5 @@ def publish(
         data_digest=identity.data_digest,
         weights_digest=identity.weights_digest,
         commit=identity.commit,
+        predict=run.predict.model_dump(),
     )
