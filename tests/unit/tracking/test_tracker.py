@@ -124,9 +124,9 @@ def test_a_run_carries_parameters_data_and_provenance(run, offline, store, proje
     identity, runs = identify(run), tracked_runs()
     parent, child = runs["shapes-smoke"], runs["shapes-smoke/predict"]
     assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
-    assert parent.data.params["model.num_clusters"] == "16"
-    assert parent.data.params["train.learning_rate"] == "0.001"
-    assert child.data.params["predict.overlap_threshold"] == "0.8"
+    assert parent.data.params["model.num_clusters"] == str(run.model.num_clusters)
+    assert parent.data.params["train.learning_rate"] == str(run.train.learning_rate)
+    assert child.data.params["predict.overlap_threshold"] == str(run.predict.overlap_threshold)
     assert parent.data.tags["kmax.parameters_digest"] == identity.parameters_digest
     assert parent.data.tags["kmax.data_digest"] == identity.data_digest
     assert parent.data.tags["kmax.commit"] == identity.commit
