@@ -14,7 +14,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from commandline import Command, change, environment, heed_interrupts, is_one_line, run_kmax, run_python, tree
+from commandline import (
+    ROOT,
+    Command,
+    change,
+    environment,
+    heed_interrupts,
+    is_one_line,
+    run_kmax,
+    run_python,
+    tree,
+)
 from PIL import Image
 
 CAPABILITY_VERSION_3 = 0x20080522
@@ -249,7 +259,7 @@ def test_record_without_snakemake_says_how_to_get_it(copy: Path) -> None:
     """The interpreter stands in a folder of its own, with no snakemake beside it nor on PATH."""
     (copy / "bin").mkdir()
     (copy / "bin/python").symlink_to(sys.executable)
-    path = os.pathsep.join(part for part in sys.path if part)
+    path = os.pathsep.join([str(Path(kmax.__file__).parents[1]), *filter(None, sys.path)])
     answer = subprocess.run(
         [str(copy / "bin/python"), "-m", "kmax.cli.main", "record"],
         cwd=copy,

@@ -121,7 +121,11 @@ def test_two_processes_do_not_prepare_the_same_dataset(own: Own) -> None:
 def test_an_interrupted_preparation_leaves_nothing_half_made(project: Path, number: signal.Signals) -> None:
     few_shapes(train=4000, val=1)
     download("few")
-    command = "from kmax.data.prepare import prepare; prepare('few', workers=2)"
+    # A shell's background jobs ignore Ctrl-C, and so would their children.
+    command = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from kmax.data.prepare import prepare; prepare('few', workers=2)"
+    )
     process = subprocess.Popen(
         [sys.executable, "-c", command], stderr=subprocess.DEVNULL, start_new_session=True
     )

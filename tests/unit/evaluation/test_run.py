@@ -56,7 +56,7 @@ def test_equal_input_gives_equal_bytes(run: Run) -> None:
     folder = paths.metrics_folder("small")
     evaluate_run(run, {})
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    assert set(before) == {"metrics.json", "per_class.csv", "per_image.npz"}
+    assert set(before) == {"metrics.json", "scores.json", "per_class.csv", "per_image.npz"}
     evaluate_run(run, {})
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
