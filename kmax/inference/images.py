@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from kmax.config import Predict
+from kmax.config import Predict, parse
 from kmax.data.loader import network_input
 from kmax.data.panoptic import write_map
 from kmax.data.parallel import track
@@ -44,7 +44,8 @@ def predict_images(paths: Sequence[Path], weights: Path, out: Path, predict: Pre
         paths: JPEG or PNG files with distinct stems; photographs are turned as their EXIF tag says.
         weights: a file of `kmax.model.io.save_model`.
         out: folder to write to.
-        predict: thresholds; None: those that the weights were published with, else the original's on COCO.
+        predict: thresholds; None: those of the run that made the weights, which are kept in their file, else
+            (a ported file without a run) the original's on COCO.
 
     Raises:
         InputError: missing or damaged images or weights; all bad images, one line each, before any work.
@@ -62,7 +63,7 @@ def predict_images(paths: Sequence[Path], weights: Path, out: Path, predict: Pre
         raise InputError(faults)
     if predict is None:
         published = metadata.extra.get("predict")
-        predict = Predict.model_validate(published) if published else DEFAULTS
+        predict = DEFAULTS if published is None else parse(Predict, published, Path(weights))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device)
     categories = metadata.categories

@@ -25,6 +25,8 @@ from kmax.tracking.identity import commit
 def port_run(run: Run) -> Path:
     """Port stage: fetched weights into `results/<run>/model.safetensors`, with `port.json` beside it.
 
+    The model keeps the run's thresholds, for pictures of one's own.
+
     Raises:
         InputError: the run trains, the weights are not fetched, or a tensor does not fit.
     """
@@ -55,6 +57,7 @@ def port_run(run: Run) -> Path:
         arguments=arguments,
         source=str(entry.url or entry.path),
         sha256=entry.sha256,
+        predict=run.predict.model_dump(),
     )
 
 
@@ -116,6 +119,7 @@ def _port(
     arguments: dict[str, Any],
     source: str,
     sha256: str,
+    predict: dict[str, Any] | None = None,
 ) -> Path:
     tensors = read_tensors(checkpoint, form)
     model = create_model(name, num_classes=len(categories), image_size=image_size, **arguments)
@@ -126,7 +130,8 @@ def _port(
     provenance |= {"commit": commit() or "", "kmax": importlib.metadata.version("kmax")}
     # The report goes first: a model without its account must not exist.
     files.write_json(report, _report(account, name, provenance))
-    save_model(model, out, categories, **provenance)
+    extra: dict[str, Any] = {} if predict is None else {"predict": predict}
+    save_model(model, out, categories, **provenance, **extra)
     return out
 
 

@@ -2,17 +2,20 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from kmax import paths
+from kmax.config import Predict
 from kmax.data.panoptic import read_map
 from kmax.errors import InputError
 from kmax.inference import predictor
 from kmax.inference.images import predict_images
 from kmax.inference.predictor import launcher, predict_run
+from kmax.model.io import load_model, save_model
 from kmax.runs import load_run
 
 STATE = Path("runs/small/0123")
@@ -147,6 +150,38 @@ def test_images_of_ones_own_need_the_weights_alone(project: Path, tmp_path: Path
     assert read_map(out / "b.png").shape == (40, 21)
     assert Image.open(out / "a_overlay.png").size == (500, 300)
     assert content["annotations"][0]["segments_info"]
+
+
+def test_images_of_ones_own_are_segmented_with_the_thresholds_in_the_file(
+    project: Path, tmp_path: Path
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 50, 3), dtype=np.uint8)
+    image = tmp_path / "a.png"
+    Image.fromarray(pixels).save(image)
+    model, metadata = load_model(paths.model("small"))
+    sure_of_anything = load_run("small").predict
+    sure_of_nothing = sure_of_anything.model_copy(
+        update={"class_threshold_thing": 1.0, "class_threshold_stuff": 1.0}
+    )
+
+    def segments(name: str, predict: Predict) -> list[dict[str, Any]]:
+        weights = tmp_path / f"{name}.safetensors"
+        save_model(model, weights, metadata.categories, predict=predict.model_dump())
+        out = predict_images([image], weights, tmp_path / name)
+        given = predict_images([image], paths.model("small"), tmp_path / f"{name}-given", predict)
+        assert contents(out) == contents(given)
+        return json.loads((out / "panoptic.json").read_text())["annotations"][0]["segments_info"]
+
+    assert segments("anything", sure_of_anything)
+    assert not segments("nothing", sure_of_nothing)
+
+
+def test_damaged_thresholds_in_the_file_are_told(project: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (50, 30)).save(tmp_path / "a.png")
+    model, metadata = load_model(paths.model("small"))
+    save_model(model, tmp_path / "w.safetensors", metadata.categories, predict={"pixel_threshold": 0.4})
+    with pytest.raises(InputError, match=r"w\.safetensors: mode: missing key"):
+        predict_images([tmp_path / "a.png"], tmp_path / "w.safetensors", tmp_path / "out")
 
 
 def test_all_bad_images_are_told_before_any_work(project: Path, tmp_path: Path) -> None:

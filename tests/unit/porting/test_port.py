@@ -87,6 +87,7 @@ def test_port_run_writes_model_and_report(project, register, model, tmp_path) ->
     assert path == Path("results/shapes-ported/model.safetensors")
     _, metadata = load_model(path)
     assert metadata.extra["source"] == str(tmp_path / "w.pth")
+    assert metadata.extra["predict"] == run.predict.model_dump()
     report = json.loads(Path("results/shapes-ported/port.json").read_text())
     assert report["counts"].keys() == {"mapped"}
 
