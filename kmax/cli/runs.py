@@ -26,7 +26,7 @@ def fetch(
     The source is a path or a URL; writes data/weights/NAME.safetensors.
 
     \b
-    Example: kmax weights fetch resnet50_imagenet
+    Example: kmax weights fetch NAME
     """
     from kmax.porting import fetch_weights
 
