@@ -64,13 +64,19 @@ def test_how_a_stage_ended_is_told(run, offline, error, status):
     assert told(run)[-1]["status"] == status
 
 
+def fail(log: Path, error: type[BaseException] | None = None) -> None:
+    """From here on no event can be written to `log`."""
+    log.unlink()
+    log.mkdir()
+    if error:
+        raise error
+
+
 @pytest.mark.parametrize("error", [OutOfTimeError, KeyboardInterrupt, ValueError])
 def test_a_log_that_cannot_be_written_does_not_hide_how_a_stage_ended(run, offline, capsys, error):
     log = identify(run).state / events.FILE_NAME
     with pytest.raises(error), track(run, "train"):
-        log.unlink()
-        log.mkdir()
-        raise error
+        fail(log, error)
     assert f"not recorded: {log}" in capsys.readouterr().err
 
 
@@ -79,8 +85,7 @@ def test_a_finished_stage_whose_end_cannot_be_recorded_says_so_and_ends_its_mirr
     mirror = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
     monkeypatch.setattr("kmax.tracking.tracker._start_mirror", lambda *_: mirror)
     with pytest.raises(InputError, match=r"events\.jsonl: cannot be written"), track(run, "train"):
-        log.unlink()
-        log.mkdir()
+        fail(log)
     assert mirror.poll() == 0
 
 
