@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 import yaml
 from commandline import (
-    ROOT,
     Command,
     change,
     environment,
@@ -26,6 +25,8 @@ from commandline import (
     tree,
 )
 from PIL import Image
+
+import kmax
 
 CAPABILITY_VERSION_3 = 0x20080522
 RUN = "params/runs/shapes-mini.yaml"
