@@ -106,7 +106,7 @@ def speed(run: str) -> Path:
 
 
 def family_report(family: str) -> Path:
-    """Tables, figures and site of a family other than the default one, which has `REPORTS` itself."""
+    """Report on a family or selection of runs other than the default family, which has `REPORTS` itself."""
     return REPORTS / "families" / family
 
 

@@ -24,14 +24,22 @@ def report(
             metavar="DIR", help="Compare the tables with a published set; exit code 2 if they differ."
         ),
     ] = None,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write to.")] = Path("reports"),
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder to write to; without it reports/ for the default family, "
+            "reports/families/NAME for others.",
+        ),
+    ] = None,
     from_mlflow: Annotated[
         bool, typer.Option("--from-mlflow", help="Read the measured figures from MLflow, not from files.")
     ] = False,
 ) -> None:
     """Build tables, figures and the site.
 
-    Reads what was measured; writes tables/, figures/ and site/ below the folder.
+    Reads what was measured; writes tables/, figures/ and site/ below the folder. The report on the default
+    family lies in reports/, that on other runs or families in reports/families/NAME (NAME+NAME for several).
 
     \b
     Examples:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 
-def report(names: list[str], *, out: Path, check: Path | None = None, from_mlflow: bool = False) -> Path:
+def report(
+    names: list[str], *, out: Path | None = None, check: Path | None = None, from_mlflow: bool = False
+) -> Path:
     """Build the report for runs or families into `out`; without any, for the default family.
 
     Args:
         names: of runs or families.
-        out: folder of the report.
+        out: folder of the report; None: reports/ for the default family, as both engines declare it, and
+            a folder below reports/families/ for any other selection.
         check: a published set of tables; they must say the same as those made here.
         from_mlflow: read what was measured from MLflow, not from files.
 
@@ -24,8 +27,11 @@ def report(names: list[str], *, out: Path, check: Path | None = None, from_mlflo
     from kmax.families import select
 
     runs = select(names)
-    from kmax import reporting
+    from kmax import paths, reporting
 
+    if out is None:
+        # A list of names is told from the name of a family by "+", which no name contains.
+        out = paths.REPORTS if runs == select() else paths.family_report("+".join(dict.fromkeys(names)))
     measured = reporting.measured_from_mlflow(runs) if from_mlflow else None
     page = reporting.report(runs, out=out, measured=measured)
     if check is not None and (differences := reporting.compare_reports(check, out / "tables")):

@@ -7,6 +7,8 @@ import pytest
 import yaml
 from commandline import ROOT, run_kmax
 
+from kmax import reporting, stages
+
 
 @pytest.fixture
 def with_tables(copy: Path) -> Path:
@@ -40,6 +42,24 @@ def test_report_and_its_comparison_with_a_published_set(with_tables: Path) -> No
     assert answer.returncode == 2
     assert "here measured, there reproduced" in answer.stderr
     assert "Traceback" not in answer.stderr
+
+
+def test_other_runs_than_the_default_family_have_a_report_of_their_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shutil.copytree(ROOT / "params", tmp_path / "params")
+    monkeypatch.chdir(tmp_path)
+    reported: list[Path] = []
+    monkeypatch.setattr(reporting, "report", lambda runs, out, measured: reported.append(out))
+    for names in ([], ["shapes"], ["shapes-tiny"], ["smoke"], ["shapes", "smoke", "smoke"]):
+        stages.report(names)
+    stages.report(["smoke"], out=Path("elsewhere"))
+    assert reported == [
+        *[Path("reports")] * 3,
+        Path("reports/families/smoke"),
+        Path("reports/families/shapes+smoke"),
+        Path("elsewhere"),
+    ]
 
 
 def test_unknown_names_are_refused_before_anything_is_written(with_tables: Path) -> None:
