@@ -93,14 +93,17 @@ def predict_images(paths: Sequence[Path], weights: Path, out: Path, predict: Pre
 
 
 def _fault(path: Path) -> str | None:
-    """What is wrong with an image file, from its header."""
+    """What is wrong with an image file; all its pixels are decoded, for a truncated one has a good header."""
     try:
-        with Image.open(path):
+        with Image.open(path) as image:
+            image.load()
             return None
     except FileNotFoundError:
         return f"{path}: image not found"
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
+    except (UnidentifiedImageError, Image.DecompressionBombError):
         return f"{path}: not an image file that can be read (JPEG or PNG)"
+    except (OSError, SyntaxError, ValueError) as error:
+        return f"{path}: image cannot be read: {error}"
 
 
 def _read(path: Path) -> NDArray[np.uint8]:

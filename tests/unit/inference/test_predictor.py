@@ -186,9 +186,19 @@ def test_damaged_thresholds_in_the_file_are_told(project: Path, tmp_path: Path) 
 
 def test_all_bad_images_are_told_before_any_work(project: Path, tmp_path: Path) -> None:
     (tmp_path / "text.jpg").write_text("no image")
-    images = [tmp_path / "none.png", tmp_path / "text.jpg", tmp_path / "other" / "none.png"]
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    bad = ["none.png", "text.jpg", "other/none.png"]
+    for name in ("good.png", "half.jpg", "part.png"):
+        Image.fromarray(pixels).save(tmp_path / name)
+    for name in ("half.jpg", "part.png"):
+        content = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(content[: len(content) // 2])
+        bad.append(name)
+    images = [tmp_path / name for name in ("good.png", *bad)]
     with pytest.raises(InputError) as caught:
         predict_images(images, paths.model("small"), tmp_path / "out")
     told = "\n".join(caught.value.faults)
     assert all(part in told for part in ("not found", "not an image", "another image is called 'none'"))
+    assert all(f"{name}: image cannot be read" in told for name in ("half.jpg", "part.png"))
+    assert "good.png" not in told
     assert not (tmp_path / "out").exists()
