@@ -1,4 +1,5 @@
 # What the rules share: the lists of params/runs.yaml, and what a run's file says.
+import sys
 from contextlib import ExitStack
 from functools import cache
 
@@ -22,7 +23,15 @@ def checked(function, *arguments):
         raise WorkflowError(str(fault)) from None
 
 
-RUNS_FILE = checked(parameters.parse, RunsFile, config, paths.RUNS_FILE)
+def read(function, *arguments):
+    """The same while the rules are read, where Snakemake would tell places in these files too."""
+    try:
+        return function(*arguments)
+    except InputError as fault:
+        sys.exit(str(fault))
+
+
+RUNS_FILE = read(parameters.parse, RunsFile, config, paths.RUNS_FILE)
 FAMILIES = RUNS_FILE.families
 TRAINED = [run for family in FAMILIES.values() for run in family.trained]
 PORTED = [run for family in FAMILIES.values() for run in family.ported]
@@ -43,9 +52,25 @@ onstart:
 @cache
 def run_sections(run):
     """A run's file, checked, as plain values by section."""
-    loaded = checked(load_run, run)
-    checked(check, loaded)
+    loaded = load_run(run)
+    check(loaded)
     return loaded.model_dump(mode="json")
+
+
+def all_sections():
+    """Read every listed run, to tell all faults of all of them."""
+    faults = []
+    for run in dict.fromkeys([*TRAINED, *PORTED]):
+        try:
+            run_sections(run)
+        except InputError as fault:
+            faults += fault.faults
+    if faults:
+        raise InputError(faults)
+
+
+# Here, and not in the input functions, whose faults Snakemake tells with wildcards and a traceback.
+read(all_sections)
 
 
 def section(name):
