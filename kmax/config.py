@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from kmax.errors import InputError
 
@@ -26,6 +26,12 @@ class Parameters(BaseModel):
     """Base of all parameter models: strict types, no unknown keys, immutable."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+def _odd(size: list[int]) -> list[int]:
+    if any(side % 2 == 0 for side in size):
+        raise ValueError("both sides must be odd, such as 129 or 641")
+    return size
 
 
 # ------------------------------------------------------------------------------------------------- run files
@@ -46,6 +52,13 @@ class Augmentation(Parameters):
     color_jitter: Fraction = Field(description="strength of brightness/contrast/saturation jitter; 0: off")
     copy_paste: CopyPaste | None
 
+    @model_validator(mode="after")
+    def _ascending_scale(self) -> Self:
+        low, high = self.scale
+        if not 0 < low <= high:
+            raise ValueError(f"scale: the range {self.scale} must be above 0 and ascend")
+        return self
+
 
 class Data(Parameters):
     """Which images a run reads, and how they become network input."""
@@ -53,7 +66,9 @@ class Data(Parameters):
     dataset: Name
     train_split: str
     val_split: str
-    image_size: Size = Field(description="network input (height, width); both odd")
+    image_size: Annotated[Size, AfterValidator(_odd)] = Field(
+        description="network input (height, width); both odd"
+    )
     train_images: list[str] | None = Field(description="the only images to train on; null: all")
     val_images: list[str] | None = Field(description="the only images to evaluate on; null: all")
     augmentation: Augmentation | None = Field(description="null: resize and pad only")
@@ -118,7 +133,7 @@ class Train(Parameters):
     poly_power: float
     backbone_lr_multiplier: float
     weight_decay: Annotated[float, Field(ge=0)]
-    adam_betas: Annotated[list[float], Field(min_length=2, max_length=2)]
+    adam_betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)]
     adam_epsilon: float
     clip_grad_norm: Annotated[float, Field(gt=0)] | None
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = Field(
@@ -128,6 +143,12 @@ class Train(Parameters):
     losses: Losses
     checkpoint_every: PositiveInt = Field(description="steps between checkpoints")
     log_every: PositiveInt = Field(description="steps between rows of history.csv")
+
+    @model_validator(mode="after")
+    def _warm_before_the_end(self) -> Self:
+        if self.warmup_steps > self.steps:
+            raise ValueError(f"warmup_steps: {self.warmup_steps} are more than the {self.steps} steps")
+        return self
 
 
 class Port(Parameters):
