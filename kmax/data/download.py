@@ -6,7 +6,6 @@ import os
 import shutil
 import tarfile
 import urllib.error
-import urllib.request
 import zipfile
 from collections.abc import Iterator
 from functools import partial
@@ -20,10 +19,10 @@ from kmax.data.datasets import load_dataset, raw_root
 from kmax.data.panoptic import parse_panoptic_json
 from kmax.data.parallel import map_items, track
 from kmax.errors import InputError
+from kmax.fetch import open_url
 from kmax.files import atomic_path, exclusive_lock, read_json, sha256, write_json, write_text
 
 CHUNK = 2**20
-TIMEOUT_SECONDS = 60
 
 
 def download(name: str) -> Path:
@@ -133,7 +132,7 @@ def _fetch(remote: RemoteFile, root: Path, known: dict[str, Any] | None) -> None
 def _transfer(remote: RemoteFile, path: Path, wanted: str | None) -> None:
     try:
         with (
-            urllib.request.urlopen(remote.url, timeout=TIMEOUT_SECONDS) as response,
+            open_url(remote.url) as response,
             atomic_path(path) as temporary,
         ):
             length = int(response.headers.get("Content-Length") or 0)

@@ -11,8 +11,6 @@ import importlib.metadata
 import json
 import tempfile
 import urllib.error
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -23,10 +21,10 @@ from safetensors.torch import save
 from kmax import files, paths
 from kmax.config import Weights, WeightsFile, load
 from kmax.errors import InputError, unknown_name
+from kmax.fetch import open_url
 from kmax.porting.checkpoint import TENSORFLOW_LINE, read_metadata, read_tensors, refuse_tensorflow
 
 MAX_BYTES = 16 * 2**30
-TIMEOUT_SECONDS = 60
 BLOCK = 2**20
 
 
@@ -111,29 +109,14 @@ def _source_file(entry: Weights, out: Path) -> Iterator[Path]:
         yield downloaded
 
 
-class _HttpOnly(urllib.request.HTTPRedirectHandler):
-    """Redirects lead to http and https only."""
-
-    def redirect_request(self, req, fp, code, msg, headers, newurl):  # type: ignore[no-untyped-def]
-        _require_http(newurl)
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def _require_http(url: str) -> None:
-    if urllib.parse.urlsplit(url).scheme not in {"http", "https"}:
-        raise InputError(f"{url}: only http and https are fetched; name a local file by 'path'")
-
-
 def _download(url: str, path: Path) -> None:
     """Fetch `url` into `path`, with progress on stderr.
 
     Raises:
         InputError: not http(s), not reachable, cut short, or more than 16 GiB.
     """
-    _require_http(url)
-    opener = urllib.request.build_opener(_HttpOnly)
     try:
-        with opener.open(url, timeout=TIMEOUT_SECONDS) as response, open(path, "wb") as target:
+        with open_url(url) as response, open(path, "wb") as target:
             length = response.headers.get("Content-Length")
             _copy(response, target, int(length) if length else None, url)
     except urllib.error.HTTPError as error:

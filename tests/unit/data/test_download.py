@@ -142,6 +142,13 @@ def test_a_server_that_is_down_is_one_clear_error(own: Own) -> None:
         download("own")
 
 
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://127.0.0.1/x", "x", "data:,x"])
+def test_other_schemes_are_refused(own: Own, url: str) -> None:
+    set_files({"url": url, "path": "x"})
+    with pytest.raises(InputError, match="only http and https are fetched"):
+        download("own")
+
+
 @pytest.mark.parametrize("kind", ["zip", "tar", "broken"])
 def test_an_archive_that_escapes_or_is_broken_is_refused(
     own: Own, server: tuple[str, Path], kind: str
