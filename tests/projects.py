@@ -97,7 +97,10 @@ def add_runs_from_weights(project: Path) -> None:
     weights = {"weights": {WEIGHTS: entry | {"format": "safetensors"}}}
     (project / "params/weights.yaml").write_text(yaml.safe_dump(weights))
 
-    finetuned = smoke | {"run": FINETUNED, "train": smoke["train"] | {"weights": WEIGHTS, "steps": 2}}
+    finetuned = smoke | {
+        "run": FINETUNED,
+        "train": smoke["train"] | {"weights": WEIGHTS, "steps": 2, "warmup_steps": 1},
+    }
     ported = {name: value for name, value in smoke.items() if name != "train"}
     ported |= {"run": PORTED, "port": {"weights": WEIGHTS, "source": "safetensors"}}
     for parameters in (finetuned, ported):
