@@ -1,19 +1,15 @@
 """The parameters of every run, dataset and weight file, as typed models of the YAML files in `params/`.
 
 Everything that affects a result is written in those files: fields have no defaults (where a field may be
-left out, leaving it out means "not used"). Unknown, missing and mistyped keys are refused with file, key and
-the allowed keys. YAML reads `1e-5` as a string, so strings are never taken for numbers: write `1.0e-5`.
+left out, leaving it out means "not used"). YAML reads `1e-5` as a string, so strings are never taken for
+numbers: write `1.0e-5`. `kmax.parameter_files` reads them.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Literal, Self
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
-
-from kmax.errors import InputError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 PositiveInt = Annotated[int, Field(gt=0)]
@@ -286,97 +282,3 @@ class WeightsFile(Parameters):
     """`params/weights.yaml`."""
 
     weights: dict[Name, Weights]
-
-
-# --------------------------------------------------------------------------------------------------- reading
-
-M = TypeVar("M", bound=Parameters)
-MAX_YAML_BYTES = 4 * 2**20
-
-
-class _Loader(yaml.SafeLoader):  # type: ignore[misc]
-    """Safe YAML without duplicate keys."""
-
-
-def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    loader.flatten_mapping(node)
-    result: dict[Any, Any] = {}
-    for key_node, value_node in node.value:
-        key = loader.construct_object(key_node, deep=True)
-        if key in result:
-            raise yaml.constructor.ConstructorError(None, None, f"duplicate key '{key}'", key_node.start_mark)
-        result[key] = loader.construct_object(value_node, deep=True)
-    return result
-
-
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
-
-
-def read_yaml(path: Path) -> Any:
-    """Parse a YAML file safely.
-
-    Raises:
-        InputError: missing, too large (4 MiB), or not YAML.
-    """
-    try:
-        if path.stat().st_size > MAX_YAML_BYTES:
-            raise InputError(f"{path}: larger than {MAX_YAML_BYTES} bytes, which no parameter file is")
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a SafeLoader
-    except FileNotFoundError:
-        raise InputError(f"{path}: parameter file not found") from None
-    except (OSError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
-
-
-def load(model: type[M], path: Path) -> M:
-    """Read `path` into `model`.
-
-    Raises:
-        InputError: one fault per wrong key: file, key, what is wrong; allowed keys where one is unknown.
-    """
-    return parse(model, read_yaml(path), path)
-
-
-def parse(model: type[M], value: Any, where: Path) -> M:
-    """Validate a parsed YAML value; `where` names the file in faults."""
-    try:
-        return model.model_validate(value)
-    except ValidationError as error:
-        raise InputError([_fault(model, item, where) for item in error.errors()]) from error
-
-
-def _fault(model: type[BaseModel], item: Any, where: Path) -> str:
-    location = [str(part) for part in item["loc"]]
-    key = ".".join(location) or "(file)"
-    match item["type"]:
-        case "extra_forbidden":
-            allowed = _allowed_keys(model, location[:-1])
-            return f"{where}: {key}: unknown key; allowed: {', '.join(allowed)}"
-        case "missing":
-            return f"{where}: {key}: missing key"
-        case "float_type" | "int_type" if isinstance(item["input"], str):
-            advice = "write 1.0e-5, not 1e-5"
-            return f"{where}: {key}: a number is wanted, not the string '{item['input']}' ({advice})"
-        case _:
-            message = item["msg"].removeprefix("Value error, ")
-            return f"{where}: {key}: {message[0].lower()}{message[1:]} (got {item['input']!r:.80})"
-
-
-def _allowed_keys(model: type[BaseModel], location: list[str]) -> list[str]:
-    """The keys of the (nested) model at `location`, for the advice on an unknown key."""
-    models: list[type[BaseModel]] = [model]
-    for part in location:
-        inner: list[type[BaseModel]] = []
-        for candidate in models:
-            field = candidate.model_fields.get(part)
-            inner += _models_in(field.annotation) if field else [candidate]
-        models = inner or models
-    return sorted({name for candidate in models for name in candidate.model_fields})
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type):
-        return [annotation] if issubclass(annotation, BaseModel) else []
-    return [found for part in getattr(annotation, "__args__", ()) for found in _models_in(part)]

@@ -8,8 +8,9 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from kmax import paths
-from kmax.config import Name, Parameters, Run, load
+from kmax.config import Name, Parameters, Run
 from kmax.errors import InputError, unknown_name
+from kmax.parameter_files import load
 
 
 class Scratch(Parameters):

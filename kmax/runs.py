@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from kmax import paths
-from kmax.config import Run, load
+from kmax.config import Run
 from kmax.errors import InputError, unknown_name
+from kmax.parameter_files import load
 
 
 def run_names() -> list[str]:

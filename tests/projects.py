@@ -11,9 +11,9 @@ from pathlib import Path
 import yaml
 
 from kmax import create_model, files
-from kmax.config import read_yaml
 from kmax.data.datasets import load_dataset
 from kmax.model.io import save_model
+from kmax.parameter_files import read_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = [

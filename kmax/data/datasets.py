@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kmax import paths
-from kmax.config import Category, CocoPanoptic, Dataset, Name, Parameters, PositiveInt, Sha256, load, parse
+from kmax.config import Category, CocoPanoptic, Dataset, Name, Parameters, PositiveInt, Sha256
 from kmax.data.panoptic import JsonCategory
 from kmax.errors import InputError, unknown_name
 from kmax.files import read_json
+from kmax.parameter_files import load, parse
 
 MANIFEST_VERSION = 1
 

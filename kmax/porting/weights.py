@@ -19,9 +19,10 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColu
 from safetensors.torch import save
 
 from kmax import files, paths
-from kmax.config import Weights, WeightsFile, load
+from kmax.config import Weights, WeightsFile
 from kmax.errors import InputError, unknown_name
 from kmax.fetch import open_url
+from kmax.parameter_files import load
 from kmax.porting.checkpoint import TENSORFLOW_LINE, read_metadata, read_tensors, refuse_tensorflow
 
 MAX_BYTES = 16 * 2**30

@@ -8,8 +8,9 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from kmax import paths
-from kmax.config import Name, Parameters, load
+from kmax.config import Name, Parameters
 from kmax.errors import InputError
+from kmax.parameter_files import load
 
 ReportedColumn = Literal["pq", "sq", "rq", "pq_thing", "pq_stuff", "ap_mask", "miou", "pq_own_pipeline"]
 Reference = dict[str, dict[str, str]]

@@ -136,7 +136,7 @@ def _run_page(folder: Path, measured: Measured, figures: list[str], figures_fold
 
 def _description(parameters: Path) -> str:
     """The run file's own description."""
-    from kmax.config import read_yaml
+    from kmax.parameter_files import read_yaml
 
     value = read_yaml(parameters) if parameters.exists() else {}
     return str(value.get("description", "")) if isinstance(value, dict) else ""

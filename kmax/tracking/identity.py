@@ -8,6 +8,7 @@ from pathlib import Path
 
 from kmax import config, files, paths
 from kmax.errors import InputError, unknown_name
+from kmax.parameter_files import load
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def _data_digest(dataset: str, required: bool) -> str:
 
 
 def _weights_digest(name: str) -> str:
-    registry = config.load(config.WeightsFile, paths.WEIGHTS_FILE).weights
+    registry = load(config.WeightsFile, paths.WEIGHTS_FILE).weights
     if name not in registry:
         raise unknown_name("weights", name, registry, str(paths.WEIGHTS_FILE))
     return registry[name].sha256

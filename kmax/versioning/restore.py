@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kmax.config import read_yaml
 from kmax.errors import InputError
+from kmax.parameter_files import read_yaml
 from kmax.versioning.engines import PIPELINES, dvc_repository, outputs, snakemake
 
 

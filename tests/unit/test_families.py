@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from kmax import families, paths
-from kmax.config import read_yaml
 from kmax.errors import InputError
+from kmax.parameter_files import read_yaml
 from kmax.runs import load_run
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,7 +8,8 @@ import yaml
 from commandline import ROOT, change
 
 from kmax.cli.main import call
-from kmax.config import Run, parse
+from kmax.config import Run
+from kmax.parameter_files import parse
 from kmax.stages import parameters
 
 

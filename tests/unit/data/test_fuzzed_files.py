@@ -16,9 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from kmax.config import Run, load
+from kmax.config import Run
 from kmax.data.panoptic import read_map, read_panoptic_json
 from kmax.errors import InputError
+from kmax.parameter_files import load
 
 ROOT = Path(__file__).resolve().parents[3]
 MANY = settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from small_datasets import ROOT, few_shapes
 
 from kmax import paths
-from kmax.config import Category, load
+from kmax.config import Category
 from kmax.config import Dataset as DatasetFile
 from kmax.data.datasets import open_prepared
 from kmax.data.download import download
@@ -16,6 +16,7 @@ from kmax.data.prepare import prepare
 from kmax.data.shapes import MIN_VISIBLE_PIXELS, draw_scene
 from kmax.errors import InputError
 from kmax.files import sha256
+from kmax.parameter_files import load
 
 CATEGORIES = load(DatasetFile, ROOT / "params/datasets/shapes.yaml").categories or []
 

@@ -7,9 +7,10 @@ import pytest
 import torch
 import yaml
 
-from kmax.config import Run, load
+from kmax.config import Run
 from kmax.errors import InputError
 from kmax.model.io import load_model
+from kmax.parameter_files import load
 from kmax.porting import fetch_weights, port_file, port_run
 
 PORT_FILE = {"dataset": "shapes", "image_size": (65, 65), "num_clusters": 4}
