@@ -6,8 +6,8 @@ from functools import cache
 from snakemake.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.settings import ExecMode
 
-from kmax import config as parameters
-from kmax import paths
+from kmax import parameter_files, paths
+from kmax.config import WeightsFile
 from kmax.errors import InputError
 from kmax.evaluation.version import VERSION as EVALUATOR_VERSION
 from kmax.families import RunsFile, check
@@ -31,7 +31,7 @@ def read(function, *arguments):
         sys.exit(str(fault))
 
 
-RUNS_FILE = read(parameters.parse, RunsFile, config, paths.RUNS_FILE)
+RUNS_FILE = read(parameter_files.parse, RunsFile, config, paths.RUNS_FILE)
 FAMILIES = RUNS_FILE.families
 TRAINED = [run for family in FAMILIES.values() for run in family.trained]
 PORTED = [run for family in FAMILIES.values() for run in family.ported]
@@ -80,7 +80,7 @@ def section(name):
 
 def weights_entry(wildcards):
     """For `params:` the entry of params/weights.yaml."""
-    entries = checked(parameters.load, parameters.WeightsFile, paths.WEIGHTS_FILE).weights
+    entries = checked(parameter_files.load, WeightsFile, paths.WEIGHTS_FILE).weights
     if wildcards.name not in entries:
         raise WorkflowError(f"{paths.WEIGHTS_FILE}: no entry '{wildcards.name}'")
     return entries[wildcards.name].model_dump(mode="json")
