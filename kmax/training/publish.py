@@ -22,7 +22,7 @@ def publish(
     Raises:
         InputError: they cannot be written; the training's state stays, and the next call publishes it.
     """
-    lock = paths.STATE / run.run / "publish.lock"
+    lock = paths.STATE / f"{run.run}.lock"
     with files.exclusive_lock(lock, f"{lock}: another training of this run publishes", wait=True):
         for path in (paths.history(run.run), paths.model(run.run)):
             remove_leftovers(path.parent, path.name)
