@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from kmax.errors import InputError
+from kmax.errors import InputError, unknown_name
 
 M = TypeVar("M", bound=BaseModel)
 MAX_YAML_BYTES = 4 * 2**20
@@ -57,6 +57,26 @@ def load(model: type[M], path: Path) -> M:
         InputError: one fault per wrong key: file, key, what is wrong; allowed keys where one is unknown.
     """
     return parse(model, read_yaml(path), path)
+
+
+def names_in(folder: Path) -> list[str]:
+    """The names of all parameter files in a folder."""
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def load_named(model: type[M], path: Path, kind: str) -> M:
+    """Read the file of a run or a dataset (`kind`), which repeats its own name under the key `kind`.
+
+    Raises:
+        InputError: no such file (with the nearest name), wrong keys, or the file names another.
+    """
+    name, names = path.stem, names_in(path.parent)
+    if name not in names:
+        raise unknown_name(kind, name, names, str(path.parent))
+    loaded = load(model, path)
+    if (named := getattr(loaded, kind)) != name:
+        raise InputError(f"{path}: {kind}: '{named}' does not match the file's name")
+    return loaded
 
 
 def parse(model: type[M], value: Any, where: Path) -> M:

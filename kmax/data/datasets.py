@@ -12,7 +12,7 @@ from kmax.config import Category, CocoPanoptic, Dataset, Name, Parameters, Posit
 from kmax.data.panoptic import JsonCategory
 from kmax.errors import InputError, unknown_name
 from kmax.files import read_json
-from kmax.parameter_files import load, parse
+from kmax.parameter_files import load_named, names_in, parse
 
 MANIFEST_VERSION = 1
 
@@ -76,7 +76,7 @@ class Prepared:
 
 def dataset_names() -> list[str]:
     """Names of all dataset files."""
-    return sorted(path.stem for path in (paths.PARAMS / "datasets").glob("*.yaml"))
+    return names_in(paths.PARAMS / "datasets")
 
 
 def load_dataset(name: str) -> Dataset:
@@ -85,13 +85,7 @@ def load_dataset(name: str) -> Dataset:
     Raises:
         InputError: no such dataset (with the nearest name), or wrong keys, or the file names another dataset.
     """
-    path = paths.dataset_file(name)
-    if name not in dataset_names():
-        raise unknown_name("dataset", name, dataset_names(), str(path.parent))
-    dataset = load(Dataset, path)
-    if dataset.dataset != name:
-        raise InputError(f"{path}: dataset: '{dataset.dataset}' does not match the file's name")
-    return dataset
+    return load_named(Dataset, paths.dataset_file(name), "dataset")
 
 
 def raw_root(dataset: Dataset) -> Path:
