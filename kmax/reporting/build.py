@@ -15,19 +15,6 @@ from kmax.reporting.measured import Measured, read_measured
 from kmax.reporting.site import write_site
 from kmax.reporting.tables import FilledTable, fill_tables
 
-COMPARED = (
-    "reported",
-    "measured",
-    "difference",
-    "low",
-    "high",
-    "seeds",
-    "spread",
-    "verdict",
-    "runs",
-    "evaluator",
-)
-
 
 def report(
     runs: Sequence[str], *, out: Path = paths.REPORTS, measured: Mapping[str, Measured] | None = None
@@ -103,7 +90,7 @@ def compare_reports(folder: Path, ours: Path = paths.TABLES) -> list[Difference]
             continue
         differences += [
             Difference(*key, field, one[field], other[field])
-            for field in COMPARED
+            for field in writers.FIGURE_COLUMNS
             if one[field] != other[field]
         ]
     return differences
@@ -116,7 +103,7 @@ def _read_figures(folder: Path) -> dict[tuple[str, str, str], dict[str, str]]:
         raise InputError(f"{folder}: no tables (*.csv); make them with: kmax report")
     figures = {}
     for path in tables:
-        for row in read_rows(path, tuple(writers.CSV_COLUMNS)):
+        for row in read_rows(path, writers.CSV_COLUMNS):
             if not row["machine"]:
                 figures[row["table"], row["row"], row["column"]] = row
     return figures

@@ -11,10 +11,8 @@ from markupsafe import Markup, escape
 from kmax.reporting.config import Column
 from kmax.reporting.tables import MEASURED, NOT_RUN, REPRODUCED, WEIGHTS_ONLY, Cell, FilledTable
 
-CSV_COLUMNS = [
-    "table",
-    "row",
-    "column",
+# What a figure says, and what two sets of tables are compared by.
+FIGURE_COLUMNS = (
     "reported",
     "measured",
     "difference",
@@ -25,9 +23,8 @@ CSV_COLUMNS = [
     "verdict",
     "runs",
     "evaluator",
-    "source",
-    "machine",
-]
+)
+CSV_COLUMNS = ("table", "row", "column", *FIGURE_COLUMNS, "source", "machine")
 LEGEND = (
     "A cell gives the reported figure, then the measured one, their difference, and the 95% bootstrap "
     "interval over images; several seeds are given as mean ± standard deviation."
