@@ -110,18 +110,21 @@ class AxisAttention(nn.Module):
 class AxialAttention(nn.Module):
     """Attention along the height, then along the width.
 
-    Args: as of `AxisAttention`.
+    Args: as of `AxisAttention`, and
+        stride: only every so many rows go on to the attention along the width, and so many columns leave it.
     """
 
     def __init__(
-        self, in_channels: int, key_channels: int, value_channels: int, heads: int, span: int
+        self, in_channels: int, key_channels: int, value_channels: int, heads: int, span: int, stride: int = 1
     ) -> None:
         super().__init__()
+        self.stride = stride
         self.height = AxisAttention(in_channels, key_channels, value_channels, heads, span, along_height=True)
         self.width = AxisAttention(
             value_channels, key_channels, value_channels, heads, span, along_height=False
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] -> [B, value_channels, H, W], not activated."""
-        return self.width(self.height(x))  # type: ignore[no-any-return]
+        """[B, C, H, W] -> [B, value_channels, H / stride, W / stride] (rounded up), not activated."""
+        rows = self.height(x)[:, :, :: self.stride]
+        return self.width(rows)[:, :, :, :: self.stride]  # type: ignore[no-any-return]

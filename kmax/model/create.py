@@ -8,7 +8,7 @@ from kmax.errors import InputError
 from kmax.model.cross_attention import cross_attention as form_of
 from kmax.model.flavour import flavour_of
 from kmax.model.kmax import KMaX
-from kmax.model.sizes import SIZES
+from kmax.model.sizes import SIZES, AxialResNetSize
 
 
 def create_model(
@@ -27,7 +27,8 @@ def create_model(
     """Build a model.
 
     Args:
-        name: size of the model, such as "kmax_tiny".
+        name: size of the model: those of the paper ("kmax_resnet50", "kmax_max_s", "kmax_convnext_tiny",
+            _small, _base, _large), or "kmax_tiny" for tests and demos on CPU.
         num_classes: classes of the dataset, without void.
         image_size: (height, width) of the images, both odd.
         flavour: which original is computed, "tf" (deeplab2) or "torch" (bytedance/kmax-deeplab).
@@ -54,6 +55,8 @@ def create_model(
     if decoder_stages not in (4, 5):
         raise InputError(f"create_model: decoder_stages must be 4 or 5, not {decoder_stages}")
     form_of(cross_attention)
+    if isinstance(SIZES[name].encoder, AxialResNetSize) and not flavour_of(flavour).axial_resnet:
+        raise InputError(f"create_model: {name} does not exist in flavour '{flavour}'; take flavour 'tf'")
     arguments = {
         "name": name,
         "num_classes": num_classes,

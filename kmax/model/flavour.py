@@ -17,8 +17,18 @@ class Flavour:
     """Choices that tell the originals apart.
 
     Attributes:
+        resnet_max_pool: whether a ResNet activates and pools after its first convolution, so that its stem
+            and its first stage have stride 4; otherwise the stem has stride 2 and the first stage strides.
+        resnet_activated_features: whether a ResNet's features are the activated outputs of its stages;
+            otherwise they are the sums that the next block activates.
+        resnet_stem_first: with five decoder stages, whether the fourth reads a ResNet's stem and the fifth
+            its first stage; otherwise the other way round. The PyTorch original sorts by stride, and its
+            pooled stem is as coarse as the first stage.
+        axial_resnet: whether there is MaX-S.
         bottleneck_dilation: dilation of the 3x3 convolutions in the bottleneck stages of the pixel decoder.
             deeplab2 makes these stages for input stride 32 and output stride 16, so they get an atrous rate.
+        align_even_widths: whether bilinear resizing inside the network aligns the corners of maps of even
+            width too. It makes a difference only where sides are not 1 more than a multiple of 32.
         biased_moving_variance: whether the moving variance of batch norm takes the batch variance over n (as
             Keras does when it synchronises) or over n - 1 (as torch does).
         clamp_squared_norm: L2 normalisation keeps the squared length (True), or the length, above 1e-12.
@@ -26,7 +36,12 @@ class Flavour:
             features; otherwise they are read as the encoder's stages return them.
     """
 
+    resnet_max_pool: bool
+    resnet_activated_features: bool
+    resnet_stem_first: bool
+    axial_resnet: bool
     bottleneck_dilation: int
+    align_even_widths: bool
     biased_moving_variance: bool
     clamp_squared_norm: bool
     semantic_reads_activated: bool
@@ -34,13 +49,23 @@ class Flavour:
 
 FLAVOURS = {
     "tf": Flavour(
+        resnet_max_pool=False,
+        resnet_activated_features=False,
+        resnet_stem_first=False,
+        axial_resnet=True,
         bottleneck_dilation=2,
+        align_even_widths=True,
         biased_moving_variance=True,
         clamp_squared_norm=True,
         semantic_reads_activated=True,
     ),
     "torch": Flavour(
+        resnet_max_pool=True,
+        resnet_activated_features=True,
+        resnet_stem_first=True,
+        axial_resnet=False,
         bottleneck_dilation=1,
+        align_even_widths=False,
         biased_moving_variance=False,
         clamp_squared_norm=False,
         semantic_reads_activated=False,

@@ -16,10 +16,10 @@ from kmax.model.flavour import Flavour
 from kmax.model.norm import BatchNorm
 from kmax.model.output import Output
 from kmax.model.pixel_decoder import PixelDecoder
-from kmax.model.pixel_encoder import TimmEncoder
+from kmax.model.pixel_encoder import pixel_encoder
 from kmax.model.predictor import Predictor
 from kmax.model.semantic_head import DirectSemanticHead, PyramidSemanticHead
-from kmax.model.sizes import ModelSize, PixelDecoderSize
+from kmax.model.sizes import ModelSize, PixelDecoderSize, ResNetSize
 from kmax.model.transformer_decoder import TransformerDecoder
 
 STRIDES = (32, 16, 8, 4, 2)
@@ -64,12 +64,19 @@ class KMaX(nn.Module):
         self.image_size = image_size
         self.flavour = flavour
         self.decoder_size = PixelDecoderSize(size.pixel_decoder.stages[:decoder_stages])
-        self.decoder_stages = decoder_stages
+        stem_first = isinstance(size.encoder, ResNetSize) and flavour.resnet_stem_first
+        # Which feature of the encoder (0 is the stem, the finest) each stage of the decoder reads.
+        self.feature_of_stage = [4, 3, 2, 1]
+        if decoder_stages == 5:
+            self.feature_of_stage = [4, 3, 2, 0, 1] if stem_first else [4, 3, 2, 1, 0]
 
-        self.pixel_encoder = TimmEncoder(size.encoder, backbone_drop_path)
-        coarsest_first = list(self.pixel_encoder.channels[::-1])
+        self.pixel_encoder = pixel_encoder(size.encoder, flavour, backbone_drop_path)
+        channels = self.pixel_encoder.channels
         self.pixel_decoder = PixelDecoder(
-            coarsest_first[:decoder_stages], self.decoder_size, flavour.bottleneck_dilation
+            [channels[index] for index in self.feature_of_stage],
+            self.decoder_size,
+            flavour.bottleneck_dilation,
+            flavour.align_even_widths,
         )
         pixel_channels = self.pixel_decoder.out_channels
         transformer = size.transformer
@@ -88,9 +95,14 @@ class KMaX(nn.Module):
             num_classes,
             flavour.clamp_squared_norm,
         )
-        semantic_head = DirectSemanticHead if decoder_stages == 5 else PyramidSemanticHead
-        os32, _, os8, os4 = coarsest_first[:4]
-        self.semantic_head = semantic_head((os32, os8, os4), size.semantic, num_classes)
+        _, os4, os8, _, os32 = channels
+        self.semantic_head: nn.Module
+        if decoder_stages == 5:
+            self.semantic_head = DirectSemanticHead(os32, size.semantic, num_classes)
+        else:
+            self.semantic_head = PyramidSemanticHead(
+                (os32, os8, os4), size.semantic, num_classes, flavour.align_even_widths
+            )
         for module in self.modules():
             if isinstance(module, BatchNorm):
                 module.biased_moving_variance = flavour.biased_moving_variance
@@ -110,15 +122,15 @@ class KMaX(nn.Module):
         """
         self._check_images(images)
         images = images.contiguous(memory_format=torch.channels_last)
-        features = self.pixel_encoder(images)[::-1]  # coarsest first
-        pixels = self.pixel_decoder(features[: self.decoder_stages])
+        features = self.pixel_encoder(images)
+        pixels = self.pixel_decoder([features[index] for index in self.feature_of_stage])
         mask_centers, class_centers, auxiliary = self.transformer_decoder(pixels[:3])
         final = self.predictor(pixels[-1], mask_centers, class_centers)
         semantic_logits = self._semantic(features) if semantic or self.training else None
         return Output(final.class_logits, final.mask_logits, final.pixel_features, semantic_logits, auxiliary)
 
     def _semantic(self, features: list[Tensor]) -> Tensor:
-        os32, _, os8, os4 = features[:4]
+        _, os4, os8, _, os32 = features
         if self.flavour.semantic_reads_activated:
             os8, os4 = self.pixel_encoder.activation(os8), self.pixel_encoder.activation(os4)
         return self.semantic_head(os32, os8, os4)  # type: ignore[no-any-return]

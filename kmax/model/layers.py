@@ -22,12 +22,13 @@ def init_truncated(weight: Tensor, std: float | None = None) -> None:
 
 
 class ConvBN(nn.Module):
-    """Convolution that keeps the size at stride 1, batch norm, and GELU on request.
+    """Convolution that keeps the size, or halves it at stride 2; batch norm; and GELU on request.
 
     Args:
         in_channels: channels of the input.
         out_channels: channels of the output.
         kernel: side of the kernel.
+        stride: of the kernel.
         dilation: of the kernel.
         depthwise: one filter per channel, initialised by Xavier's uniform rule.
         bias: add a bias to the convolution, starting at 0.
@@ -42,6 +43,7 @@ class ConvBN(nn.Module):
         out_channels: int,
         kernel: int = 1,
         *,
+        stride: int = 1,
         dilation: int = 1,
         depthwise: bool = False,
         bias: bool = False,
@@ -54,6 +56,7 @@ class ConvBN(nn.Module):
             in_channels,
             out_channels,
             kernel,
+            stride=stride,
             padding=dilation * (kernel // 2),
             dilation=dilation,
             groups=in_channels if depthwise else 1,
@@ -107,11 +110,14 @@ def norm_tokens(norm: BatchNorm, x: Tensor) -> Tensor:
     return norm(x.flatten(0, 1)).view_as(x)  # type: ignore[no-any-return]
 
 
-def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear resize of [B, C, h, w] to `size`, corners aligned, as odd sizes want."""
+def resize(x: Tensor, size: tuple[int, int], align_even: bool = True) -> Tensor:
+    """Bilinear resize of [B, C, h, w] to `size`, corners aligned, as odd sizes want.
+
+    A map of even width has its corners aligned too where `align_even`; see `Flavour.align_even_widths`.
+    """
     if (x.shape[2], x.shape[3]) == size:
         return x
-    return F.interpolate(x, size=size, mode="bilinear", align_corners=True)
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=align_even or x.shape[3] % 2 == 1)
 
 
 def l2_normalize(x: Tensor, clamp_squared_norm: bool) -> Tensor:

@@ -7,51 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from timm.layers import DropPath
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from kmax.model.axial import AxialAttention
 from kmax.model.layers import ConvBN, resize
 from kmax.model.norm import ChannelLayerNorm
-from kmax.model.sizes import PixelDecoderSize, StageSize
-
-EXPANSION = 4
-
-
-class ResidualBlock(nn.Module):
-    """A residual block that activates its input and not its output.
-
-    The middle is a 3x3 convolution, or axial attention at twice the width.
-
-    Args:
-        in_channels: channels of the input.
-        stage: kind and width of the block; the output has four times the width.
-        dilation: of the 3x3 convolution.
-        drop_path: drop rate of the residual branch.
-    """
-
-    def __init__(self, in_channels: int, stage: StageSize, dilation: int, drop_path: float = 0.0) -> None:
-        super().__init__()
-        out_channels = EXPANSION * stage.width
-        axial = stage.axial
-        middle_channels = 2 * stage.width if axial else stage.width
-        self.shortcut = ConvBN(in_channels, out_channels) if in_channels != out_channels else nn.Identity()
-        self.conv1 = ConvBN(in_channels, middle_channels, act=True)
-        self.middle: nn.Module
-        if axial is not None:
-            attention = AxialAttention(middle_channels, stage.width, middle_channels, axial.heads, axial.span)
-            self.middle = nn.Sequential(attention, nn.GELU())
-        else:
-            self.middle = ConvBN(middle_channels, middle_channels, 3, dilation=dilation, act=True)
-        self.conv3 = ConvBN(middle_channels, out_channels, zero_norm=True)
-        self.drop_path = DropPath(drop_path)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, C_in, H, W] -> [B, 4 width, H, W]."""
-        x = F.gelu(x)
-        residual = self.conv3(self.middle(self.conv1(x)))
-        return self.shortcut(x) + self.drop_path(residual)  # type: ignore[no-any-return]
+from kmax.model.residual import EXPANSION, ResidualBlock
+from kmax.model.sizes import PixelDecoderSize
 
 
 class ResizedFuse(nn.Module):
@@ -60,8 +21,9 @@ class ResizedFuse(nn.Module):
     A map that has the wanted channels already is neither activated nor projected.
     """
 
-    def __init__(self, low_channels: int, high_channels: int, out_channels: int) -> None:
+    def __init__(self, low_channels: int, high_channels: int, out_channels: int, align_even: bool) -> None:
         super().__init__()
+        self.align_even = align_even
         self.low = self._projection(low_channels, out_channels)
         self.high = self._projection(high_channels, out_channels)
 
@@ -74,7 +36,7 @@ class ResizedFuse(nn.Module):
     def forward(self, low: Tensor, high: Tensor) -> Tensor:
         """low [B, C, h, w], high [B, C', H, W] -> [B, C'', H, W]."""
         high = self.high(high)
-        return resize(self.low(low), (high.shape[2], high.shape[3])) + high
+        return resize(self.low(low), (high.shape[2], high.shape[3]), self.align_even) + high
 
 
 class PixelDecoder(nn.Module):
@@ -84,9 +46,12 @@ class PixelDecoder(nn.Module):
         in_channels: channels of the encoder's features, coarsest first, one per stage.
         size: kinds, widths and numbers of blocks.
         dilation: of the 3x3 convolutions, see `Flavour.bottleneck_dilation`.
+        align_even: see `Flavour.align_even_widths`.
     """
 
-    def __init__(self, in_channels: Sequence[int], size: PixelDecoderSize, dilation: int) -> None:
+    def __init__(
+        self, in_channels: Sequence[int], size: PixelDecoderSize, dilation: int, align_even: bool
+    ) -> None:
         super().__init__()
         if len(in_channels) != len(size.stages):
             raise ValueError(f"{len(size.stages)} stages need as many features, not {len(in_channels)}")
@@ -97,11 +62,11 @@ class PixelDecoder(nn.Module):
         channels = in_channels[0]
         for index, stage in enumerate(size.stages):
             if index > 0:
-                self.fuses.append(ResizedFuse(channels, in_channels[index], stage.width))
+                self.fuses.append(ResizedFuse(channels, in_channels[index], stage.width, align_even))
                 channels = stage.width
             blocks = []
             for _ in range(stage.blocks):
-                blocks.append(ResidualBlock(channels, stage, dilation))
+                blocks.append(ResidualBlock(channels, stage, dilation=dilation))
                 channels = EXPANSION * stage.width
             self.stages.append(nn.Sequential(*blocks))
             self.out_channels.append(channels)

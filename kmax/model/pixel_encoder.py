@@ -1,43 +1,144 @@
-"""The pixel encoder: a network of timm, with our batch norm."""
+"""The pixel encoders: networks of timm with our batch norm, and MaX-S.
+
+All return their features at strides 2 (or 4, as the network has it), 4, 8, 16 and 32.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import timm
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from kmax.model.axial_resnet import AxialResNet
+from kmax.model.flavour import Flavour
 from kmax.model.norm import BatchNorm
-from kmax.model.sizes import EncoderSize
-
-ACTIVATIONS: dict[str, type[nn.Module]] = {"none": nn.Identity, "relu": nn.ReLU, "gelu": nn.GELU}
+from kmax.model.sizes import AxialResNetSize, ConvNeXtSize, EncoderSize, ResNetSize, TimmSize
 
 
-class TimmEncoder(nn.Module):
-    """Features of a timm network at strides 2 (or 4, as the network has it), 4, 8, 16 and 32.
+class PlainEncoder(nn.Module):
+    """A network of timm as it is.
 
     Attributes:
         channels: of the features, finest first.
-        activation: the activation that the network's stages leave to their consumers.
+        activation: the activation that the features lack.
 
     Args:
         size: which network.
         drop_path: largest drop rate of its residual branches (stochastic depth).
     """
 
-    def __init__(self, size: EncoderSize, drop_path: float) -> None:
+    def __init__(self, size: TimmSize, drop_path: float) -> None:
         super().__init__()
-        options = dict(size.options)
-        if drop_path > 0.0:
-            options["drop_path_rate"] = drop_path
-        self.network = timm.create_model(size.timm_name, pretrained=False, features_only=True, **options)
+        self.network: Any = _timm_network(size, drop_path, features_only=True)
         self.channels: Sequence[int] = self.network.feature_info.channels()
-        self.activation = ACTIVATIONS[size.activation]()
-        _replace_batch_norms(self.network)
+        self.activation: nn.Module = nn.Identity()
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """images [B, 3, H, W] -> features [B, C_s, h_s, w_s], finest first."""
         return list(self.network(images))
+
+
+class ResNetEncoder(nn.Module):
+    """ResNet (arXiv 1512.03385) with the stem, strides and features of either original.
+
+    Attributes: as of `PlainEncoder`.
+
+    Args:
+        size: which network.
+        drop_path: largest drop rate of its residual branches.
+        max_pool: see `Flavour.resnet_max_pool`.
+        activated: see `Flavour.resnet_activated_features`.
+    """
+
+    def __init__(self, size: ResNetSize, drop_path: float, max_pool: bool, activated: bool) -> None:
+        super().__init__()
+        self.network: Any = _timm_network(size, drop_path, num_classes=0)
+        self.max_pool = max_pool
+        layers: Any = self.layers()
+        if not max_pool:
+            for convolution in (layers[0][0].conv2, layers[0][0].downsample[0]):
+                convolution.stride = (2, 2)
+        if not activated:
+            for layer in layers:
+                layer[-1].act3 = nn.Identity()
+        self.channels: Sequence[int] = (
+            self.network.conv1.out_channels,
+            *(layer[-1].conv3.out_channels for layer in layers),
+        )
+        self.activation: nn.Module = nn.Identity() if activated else nn.ReLU()
+
+    def layers(self) -> list[nn.Sequential]:
+        """The stages."""
+        return [getattr(self.network, f"layer{i}") for i in (1, 2, 3, 4)]
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """images [B, 3, H, W] -> features [B, C_s, h_s, w_s], finest first."""
+        x = self.network.bn1(self.network.conv1(images))
+        if self.max_pool:
+            x = self.network.maxpool(self.network.act1(x))
+        features = [x]
+        for layer in self.layers():
+            features.append(layer(self.activation(features[-1])))
+        return features
+
+
+class ConvNeXtEncoder(nn.Module):
+    """ConvNeXt (arXiv 2201.03545) on odd sizes: maps are padded so that sides are rounded up.
+
+    The padding before the strided 2x2 convolutions comes before their layer norm, which turns the border into
+    the norm's bias. The first feature is the stem, of stride 4.
+
+    Attributes, Args: as of `PlainEncoder`.
+    """
+
+    def __init__(self, size: ConvNeXtSize, drop_path: float) -> None:
+        super().__init__()
+        self.network: Any = _timm_network(size, drop_path, num_classes=0)
+        self.network.head = nn.Identity()
+        stages = [info["num_chs"] for info in self.network.feature_info]
+        self.channels: Sequence[int] = (stages[0], *stages)
+        self.activation: nn.Module = nn.GELU()
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """images [B, 3, H, W] -> features [B, C_s, h_s, w_s], finest first."""
+        features = [self.network.stem(F.pad(images, (1, 2, 1, 2)))]
+        for index, stage in enumerate(self.network.stages):
+            x = features[-1]
+            features.append(stage(x if index == 0 else F.pad(x, (0, 1, 0, 1))))
+        return features
+
+
+PixelEncoder = PlainEncoder | ResNetEncoder | ConvNeXtEncoder | AxialResNet
+
+
+def pixel_encoder(size: EncoderSize, flavour: Flavour, drop_path: float) -> PixelEncoder:
+    """The encoder of that size, as the original computes it.
+
+    Raises:
+        InputError: the original has no such encoder.
+    """
+    match size:
+        case AxialResNetSize():
+            return AxialResNet(size, drop_path)
+        case ConvNeXtSize():
+            return ConvNeXtEncoder(size, drop_path)
+        case ResNetSize():
+            return ResNetEncoder(size, drop_path, flavour.resnet_max_pool, flavour.resnet_activated_features)
+        case _:
+            return PlainEncoder(size, drop_path)
+
+
+def _timm_network(size: TimmSize, drop_path: float, **options: bool | int) -> Any:
+    """The network with initial values, and our batch norm."""
+    arguments: dict[str, Any] = dict(size.options) | options
+    if drop_path > 0.0:
+        arguments["drop_path_rate"] = drop_path
+    network = timm.create_model(size.timm_name, pretrained=False, **arguments)
+    _replace_batch_norms(network)
+    return network
 
 
 def _replace_batch_norms(network: nn.Module) -> None:

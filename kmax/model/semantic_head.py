@@ -35,8 +35,9 @@ class ASPP(nn.Module):
 class LowLevelFuse(nn.Module):
     """Resize a coarse map to a finer feature and mix in that feature, projected to few channels."""
 
-    def __init__(self, channels: int, low_level_in: int, low_level_out: int) -> None:
+    def __init__(self, channels: int, low_level_in: int, low_level_out: int, align_even: bool) -> None:
         super().__init__()
+        self.align_even = align_even
         self.project = ConvBN(low_level_in, low_level_out, act=True)
         mixed = channels + low_level_out
         self.fuse = nn.Sequential(
@@ -45,7 +46,7 @@ class LowLevelFuse(nn.Module):
 
     def forward(self, x: Tensor, low_level: Tensor) -> Tensor:
         """x [B, C, h, w], low_level [B, C', H, W] -> [B, C, H, W]."""
-        x = resize(x, (low_level.shape[2], low_level.shape[3]))
+        x = resize(x, (low_level.shape[2], low_level.shape[3]), self.align_even)
         return self.fuse(torch.cat([x, self.project(low_level)], dim=1))  # type: ignore[no-any-return]
 
 
@@ -64,14 +65,23 @@ class _Classifier(nn.Sequential):
 
 
 class PyramidSemanticHead(nn.Module):
-    """ASPP on stride 32, then the features of strides 8 and 4; K+1 outputs (void last) at stride 4."""
+    """ASPP on stride 32, then the features of strides 8 and 4; K+1 outputs (void last) at stride 4.
 
-    def __init__(self, in_channels: tuple[int, int, int], size: SemanticSize, num_classes: int) -> None:
+    Args:
+        in_channels: of the encoder's features of strides 32, 8 and 4.
+        size: widths and dilations.
+        num_classes: K, without void.
+        align_even: see `Flavour.align_even_widths`.
+    """
+
+    def __init__(
+        self, in_channels: tuple[int, int, int], size: SemanticSize, num_classes: int, align_even: bool
+    ) -> None:
         super().__init__()
         os32, os8, os4 = in_channels
         self.aspp = ASPP(os32, size.channels, size.rates)
-        self.fuse8 = LowLevelFuse(size.channels, os8, size.low_level_channels[0])
-        self.fuse4 = LowLevelFuse(size.channels, os4, size.low_level_channels[1])
+        self.fuse8 = LowLevelFuse(size.channels, os8, size.low_level_channels[0], align_even)
+        self.fuse4 = LowLevelFuse(size.channels, os4, size.low_level_channels[1], align_even)
         self.classifier = _Classifier(size.channels, size.channels, num_classes + 1)
 
     def forward(self, os32: Tensor, os8: Tensor, os4: Tensor) -> Tensor:
@@ -82,9 +92,9 @@ class PyramidSemanticHead(nn.Module):
 class DirectSemanticHead(nn.Module):
     """A classifier on stride 32 alone; K outputs. The originals take it on Cityscapes."""
 
-    def __init__(self, in_channels: tuple[int, int, int], size: SemanticSize, num_classes: int) -> None:
+    def __init__(self, in_channels: int, size: SemanticSize, num_classes: int) -> None:
         super().__init__()
-        self.classifier = _Classifier(in_channels[0], size.channels, num_classes)
+        self.classifier = _Classifier(in_channels, size.channels, num_classes)
 
     def forward(self, os32: Tensor, os8: Tensor, os4: Tensor) -> Tensor:
         """Encoder features of stride 32 (the finer ones are not read) -> logits [B, K, h, w] at stride 32."""

@@ -9,18 +9,26 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class EncoderSize:
-    """A timm network as pixel encoder.
+class TimmSize:
+    """A network of timm as pixel encoder, as timm has it; its features are activated.
 
     Attributes:
         timm_name: name of the network in timm.
-        activation: what its stages leave out at their end: "none" when they return activated features.
         options: further arguments of timm's constructor.
     """
 
     timm_name: str
-    activation: str
     options: tuple[tuple[str, bool | float | str | tuple[int, ...]], ...] = ()
+
+
+@dataclass(frozen=True)
+class ResNetSize(TimmSize):
+    """A ResNet of bottleneck blocks, stem and strides as `Flavour` says."""
+
+
+@dataclass(frozen=True)
+class ConvNeXtSize(TimmSize):
+    """A ConvNeXt, padded as the originals do."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +41,7 @@ class AxialSize:
 
 @dataclass(frozen=True)
 class StageSize:
-    """A stage of the pixel decoder; its output has four times `width` channels.
+    """A stage of residual blocks; its output has four times `width` channels.
 
     Its blocks are axial attention, or bottlenecks where `axial` is None.
     """
@@ -41,6 +49,23 @@ class StageSize:
     width: int
     blocks: int
     axial: AxialSize | None
+
+
+@dataclass(frozen=True)
+class AxialResNetSize:
+    """MaX-S: three convolutions, then stages that halve the map; attention where maps are small.
+
+    Attributes:
+        stem: output channels of the convolutions.
+        stages: those after the stem. In an axial one, blocks that read a map of stride 16 or more are axial,
+            and a first block that reads a finer one is a bottleneck.
+    """
+
+    stem: tuple[int, int, int]
+    stages: tuple[StageSize, ...]
+
+
+EncoderSize = TimmSize | AxialResNetSize
 
 
 @dataclass(frozen=True)
@@ -99,13 +124,57 @@ class ModelSize:
     semantic: SemanticSize
 
 
+AXIAL = AxialSize(heads=8, span=255)
+
+
+def _paper(encoder: EncoderSize) -> ModelSize:
+    """A size of the paper: all have the same decoders and heads."""
+    return ModelSize(
+        encoder=encoder,
+        pixel_decoder=PixelDecoderSize(
+            stages=(
+                StageSize(width=512, blocks=1, axial=AXIAL),
+                StageSize(width=256, blocks=5, axial=AXIAL),
+                StageSize(width=128, blocks=1, axial=None),
+                StageSize(width=64, blocks=1, axial=None),
+                StageSize(width=32, blocks=1, axial=None),
+            )
+        ),
+        transformer=TransformerSize(
+            channels=256,
+            key_channels=128,
+            heads=8,
+            ffn_channels=2048,
+            embedding_channels=128,
+            layers=(2, 2, 2),
+            mask_norm_scale=0.1,
+        ),
+        semantic=SemanticSize(channels=256, low_level_channels=(64, 32), rates=(6, 12, 18)),
+    )
+
+
 SIZES = {
+    "kmax_resnet50": _paper(ResNetSize("resnet50", options=(("zero_init_last", False),))),
+    "kmax_max_s": _paper(
+        AxialResNetSize(
+            stem=(64, 64, 128),
+            stages=(
+                StageSize(width=64, blocks=3, axial=None),
+                StageSize(width=128, blocks=4, axial=None),
+                StageSize(width=256, blocks=6, axial=AXIAL),
+                StageSize(width=512, blocks=3, axial=AXIAL),
+            ),
+        )
+    ),
+    "kmax_convnext_tiny": _paper(ConvNeXtSize("convnext_tiny")),
+    "kmax_convnext_small": _paper(ConvNeXtSize("convnext_small")),
+    "kmax_convnext_base": _paper(ConvNeXtSize("convnext_base")),
+    "kmax_convnext_large": _paper(ConvNeXtSize("convnext_large")),
     # For CPU demos and tests: learns the generated shapes in minutes.
     "kmax_tiny": ModelSize(
         # ResNet-10-T at half its widths: on two cores the encoder is most of a step.
-        encoder=EncoderSize(
+        encoder=TimmSize(
             "resnet10t",
-            activation="none",
             options=(("channels", (32, 64, 128, 256)), ("stem_width", 16), ("zero_init_last", False)),
         ),
         pixel_decoder=PixelDecoderSize(

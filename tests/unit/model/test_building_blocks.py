@@ -10,7 +10,8 @@ from torch.nn import functional as F
 from kmax.errors import InputError
 from kmax.model.axial import AxialAttention, AxisAttention, RelativePositions
 from kmax.model.layers import ConvBN, l2_normalize, resize
-from kmax.model.pixel_decoder import ResidualBlock, ResizedFuse
+from kmax.model.pixel_decoder import ResizedFuse
+from kmax.model.residual import ResidualBlock
 from kmax.model.sizes import SIZES, AxialSize, StageSize
 
 TRUNCATED = 0.8796  # standard deviation of a unit normal cut at two
@@ -91,7 +92,7 @@ def test_a_new_residual_block_is_only_its_activated_shortcut(axial):
 
 
 def test_fusing_projects_only_what_has_other_channels():
-    fuse = ResizedFuse(8, 4, 4)
+    fuse = ResizedFuse(8, 4, 4, align_even=True)
     assert isinstance(fuse.high, torch.nn.Identity)
     low, high = torch.randn(1, 8, 3, 3), torch.randn(1, 4, 5, 5)
     expected = resize(fuse.low(low), (5, 5)) + high

@@ -1,0 +1,63 @@
+"""MaX-S, the encoder of MaX-DeepLab (arXiv 2012.00759): a ResNet with axial attention in its last stages.
+
+It is Axial-ResNet-50 (arXiv 2003.07853) with a stem of three convolutions and GELU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from torch import Tensor, nn
+
+from kmax.model.layers import ConvBN
+from kmax.model.residual import EXPANSION, ResidualBlock
+from kmax.model.sizes import AxialResNetSize
+
+AXIAL_STRIDE = 16
+
+
+class AxialResNet(nn.Module):
+    """The encoder; its features are not activated.
+
+    Attributes:
+        channels: of the features, finest first.
+        activation: the activation that the features lack.
+
+    Args:
+        size: widths and numbers of blocks.
+        drop_path: drop rate of the last blocks. Only axial blocks drop; the rate is proportional to the
+            number of stages that the block's input has gone through.
+    """
+
+    def __init__(self, size: AxialResNetSize, drop_path: float) -> None:
+        super().__init__()
+        first, second, third = size.stem
+        self.stem = nn.Sequential(
+            ConvBN(3, first, 3, stride=2, act=True),
+            ConvBN(first, second, 3, act=True),
+            ConvBN(second, third, 3),
+        )
+        self.stages = nn.ModuleList()
+        channels, input_stride = third, 2
+        for index, stage in enumerate(size.stages):
+            blocks = nn.Sequential()
+            for block in range(stage.blocks):
+                axial = stage.axial if input_stride >= AXIAL_STRIDE else None
+                stages_passed = index + 1 if block else index
+                rate = drop_path * stages_passed / len(size.stages) if axial else 0.0
+                stride = 1 if block else 2
+                blocks.append(
+                    ResidualBlock(channels, replace(stage, axial=axial), stride=stride, drop_path=rate)
+                )
+                channels, input_stride = EXPANSION * stage.width, input_stride * stride
+            self.stages.append(blocks)
+        self.channels: Sequence[int] = (third, *(EXPANSION * stage.width for stage in size.stages))
+        self.activation: nn.Module = nn.GELU()
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """images [B, 3, H, W] -> features [B, C_s, h_s, w_s], finest first."""
+        features = [self.stem(images)]
+        for stage in self.stages:
+            features.append(stage(features[-1]))
+        return features
