@@ -72,7 +72,7 @@ def convert_tf(
             or type, or are neither weights of the model nor bookkeeping (see `skipped_tf`).
     """
     _check_flavour(model, "tf")
-    weights = {name: value for name, value in variables.items() if tensorflow_reason(name, variables) is None}
+    weights = {name: value for name, value in variables.items() if skipped_tf(name) is None}
     return _convert(weights, tensorflow_entries(model, thing_classes), model)
 
 

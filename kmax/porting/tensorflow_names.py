@@ -8,9 +8,10 @@ from typing import Any, cast
 from torch import nn
 
 from kmax.errors import InputError
+from kmax.model.axial_resnet import AxialResNet
 from kmax.model.kmax import KMaX
 from kmax.model.layers import ConvBN
-from kmax.model.pixel_encoder import AxialResNet, ConvNeXtEncoder, ResNetEncoder
+from kmax.model.pixel_encoder import ConvNeXtEncoder, ResNetEncoder
 from kmax.model.residual import ResidualBlock
 from kmax.model.semantic_head import PyramidSemanticHead
 from kmax.porting.class_order import dataset_order
@@ -138,7 +139,12 @@ def _encoder(names: _Variables, model: KMaX) -> None:
             for index, name in enumerate(("_conv1_bn_act", "_conv2_bn_act", "_conv3_bn")):
                 names.conv_bn(f"{ours}.stem.{index}", f"encoder/_stem/{name}")
             for stage, modules in enumerate(encoder.stages):
-                _blocks(names, f"{ours}.stages.{stage}", f"encoder/_stage{stage + 2}", modules)
+                _blocks(
+                    names,
+                    f"{ours}.stages.{stage}",
+                    f"encoder/_stage{stage + 2}",
+                    cast(Iterable[Any], modules),
+                )
         case ConvNeXtEncoder():
             _convnext(names, f"{ours}.network", [len(stage.blocks) for stage in encoder.network.stages])
         case _:
