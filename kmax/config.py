@@ -157,7 +157,9 @@ class Port(Parameters):
 class Predict(Parameters):
     """Post-processing of the network's output into panoptic maps."""
 
-    mode: Literal["maskwise"]
+    mode: Literal["maskwise", "pixelwise"] = Field(
+        description="masks pasted whole, or each pixel on its own (flavour tf only)"
+    )
     pixel_threshold: Fraction
     class_threshold_thing: Fraction
     class_threshold_stuff: Fraction
@@ -196,6 +198,12 @@ class Run(Parameters):
     def _trained_or_ported(self) -> Self:
         if (self.train is None) == (self.port is None):
             raise ValueError("a run has either a 'train' or a 'port' section")
+        return self
+
+    @model_validator(mode="after")
+    def _mode_of_the_flavour(self) -> Self:
+        if self.predict.mode == "pixelwise" and self.model.flavour != "tf":
+            raise ValueError("predict.mode: pixelwise exists in the flavour tf only; take maskwise")
         return self
 
 
@@ -263,13 +271,20 @@ class Dataset(Parameters):
 
 
 class Weights(Parameters):
-    """One entry of `params/weights.yaml`: a checkpoint file, by local path or URL."""
+    """One entry of `params/weights.yaml`: a checkpoint, by local path or URL."""
 
     description: str
     url: str | None = None
     path: str | None = None
-    sha256: Sha256
+    sha256: Sha256 | None = Field(
+        default=None,
+        description="of the file; left out: recorded at the first fetch, and checked from then on",
+    )
     format: Literal["safetensors", "torch", "tensorflow"]
+    encoder: str | None = Field(
+        default=None,
+        description="the model whose pixel encoder these are ImageNet weights of; null: of a model",
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:

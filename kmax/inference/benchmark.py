@@ -72,7 +72,8 @@ def benchmark_model(model: KMaX, isthing: torch.Tensor, predict: config.Predict)
         tensor, content_size = network_input(rgb, model.image_size)
         original_size = (rgb.shape[0], rgb.shape[1])
         batch = tensor[None].to(device)
-        return list(segment_images(model, batch, [content_size], [original_size], isthing, predict))
+        sizes = [content_size], [original_size]
+        return list(segment_images(model, batch, *sizes, isthing, predict, ["picture"]))
 
     with torch.inference_mode():
         flops = count_flops(forward)

@@ -77,7 +77,8 @@ def predict_images(paths: Sequence[Path], weights: Path, out: Path, predict: Pre
         tensor, content_size = network_input(rgb, (height, width))
         original_size = (rgb.shape[0], rgb.shape[1])
         batch = tensor[None].to(device)
-        ((result, _),) = segment_images(model, batch, [content_size], [original_size], isthing, predict)
+        sizes = [content_size], [original_size]
+        ((result, _),) = segment_images(model, batch, *sizes, isthing, predict, [str(path)])
         write_map(Path(out) / f"{path.stem}.png", result.ids)
         classes = {segment.id: segment.class_index for segment in result.segments}
         save_picture(Path(out) / f"{path.stem}_overlay.png", overlay(rgb, result.ids, classes, categories))

@@ -20,7 +20,8 @@ from kmax.data.datasets import palette_color
 from kmax.data.geometry import resize_labels
 from kmax.data.panoptic import Annotation, read_image, read_map
 from kmax.files import atomic_path
-from kmax.inference.postprocess import PanopticMap, Size2
+from kmax.inference.enlarge import Size2
+from kmax.inference.segments import PanopticMap
 
 Rgb = NDArray[np.uint8]
 Ids = NDArray[np.int32]

@@ -156,6 +156,7 @@ def _predict_shard(job: _Job, rank: int, world: int, device: torch.device) -> No
                 batch.original_sizes,
                 isthing,
                 run.predict,
+                batch.image_ids,
             )
             for place, (result, assignments) in enumerate(results):
                 image = by_id[batch.image_ids[place]]

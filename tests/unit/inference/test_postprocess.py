@@ -5,7 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kmax.config import Predict
-from kmax.inference.postprocess import maskwise, paste
+from kmax.inference.enlarge import to_image
+from kmax.inference.overlaps import AllClaims, PairedClaims
+from kmax.inference.postprocess import maskwise
 
 PREDICT = Predict(
     mode="maskwise",
@@ -96,25 +98,64 @@ def test_a_segment_that_vanishes_in_a_small_image_is_not_listed() -> None:
     assert set(np.unique(result.ids)) == {1, 2}
 
 
+def pasted_by_definition(masks: np.ndarray, order: np.ndarray, threshold: float) -> np.ndarray:
+    canvas = np.zeros(masks.shape[1:], np.int32)
+    for place, index in enumerate(order, start=1):
+        free = masks[index] & (canvas == 0)
+        if free.sum() > np.float32(masks[index].sum()) * np.float32(threshold):
+            canvas[free] = place
+    return canvas
+
+
+def pasted(claims: AllClaims | PairedClaims, masks: np.ndarray, order: np.ndarray) -> np.ndarray:
+    for band in torch.from_numpy(masks).transpose(0, 1).split(2):
+        claims.add(band)
+    assert np.array_equal(claims.areas(), masks.sum((1, 2)))
+    table, indices = claims.paste(order, 0.8)
+    return table[indices]
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.floats(0.1, 0.9))
 def test_pasting_follows_its_definition(seed: int, share: float) -> None:
     rng = np.random.default_rng(seed)
-    masks = rng.random((6, 5, 7)) < share
-    canvas = np.zeros((5, 7), np.int32)
-    for index, mask in enumerate(masks, start=1):
-        free = mask & (canvas == 0)
-        if free.sum() > np.float32(mask.sum()) * np.float32(0.8):
-            canvas[free] = index
-    assert np.array_equal(paste(torch.from_numpy(masks), 0.8).numpy(), canvas)
+    masks, order = rng.random((6, 5, 7)) < share, rng.permutation(6)
+    expected = pasted_by_definition(masks, order, 0.8)
+    assert np.array_equal(pasted(AllClaims(), masks, order), expected)
 
 
-def test_bands_of_the_softmax_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.floats(0.0, 1.0))
+def test_pasting_by_pairs_is_the_same_where_two_masks_at_most_claim_a_pixel(seed: int, share: float) -> None:
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(6)
+    masks = np.zeros((6, 5, 7), bool)
+    for claimant in range(2):
+        owner = rng.integers(0, 3 if claimant else 6, (5, 7))
+        masks |= (owner == np.arange(6)[:, None, None]) & (rng.random((5, 7)) < share)
+    expected = pasted_by_definition(masks, order, 0.8)
+    assert np.array_equal(pasted(PairedClaims(6), masks, order), expected)
+
+
+@pytest.mark.parametrize("flavour", ["tf", "torch"])
+def test_bands_change_nothing(monkeypatch: pytest.MonkeyPatch, flavour: str) -> None:
     generator = torch.Generator().manual_seed(0)
     class_logits = 4 * torch.randn(12, 3, generator=generator)
     mask_logits = 6 * torch.randn(12, 9, 9, generator=generator)
-    whole = segment(class_logits, mask_logits, "torch", class_threshold_thing=0.2, overlap_threshold=0.3)
-    monkeypatch.setattr("kmax.inference.postprocess.SOFTMAX_CHUNK_ELEMENTS", 12 * 33 * 2)
-    banded = segment(class_logits, mask_logits, "torch", class_threshold_thing=0.2, overlap_threshold=0.3)
-    assert whole.segments
-    assert np.array_equal(whole.ids, banded.ids)
+    results = []
+    for elements in (1, 12 * 33 * 5, 2**20):
+        monkeypatch.setattr("kmax.inference.enlarge.CPU_BAND_ELEMENTS", elements)
+        changes = {"class_threshold_thing": 0.2, "overlap_threshold": 0.3, "original_size": (20, 50)}
+        results.append(segment(class_logits, mask_logits, flavour, **changes))
+    assert results[0].segments
+    for result in results[1:]:
+        assert np.array_equal(result.ids, results[0].ids)
+
+
+@pytest.mark.parametrize("scale", [1.0, 40.0, 1000.0])
+def test_banded_softmax_is_the_softmax_of_the_enlarged_logits(scale: float) -> None:
+    logits = scale * torch.randn(7, 9, 5, generator=torch.Generator().manual_seed(0))
+    enlargement = to_image((9, 5), (33, 17), (30, 14), (50, 12))
+    expected = enlargement(logits).softmax(0)
+    found = torch.cat([band.weights / band.total[:, None] for band in enlargement.bands(logits)])
+    torch.testing.assert_close(found.transpose(0, 1), expected, rtol=1e-4, atol=2e-6 * scale)

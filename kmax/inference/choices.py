@@ -1,0 +1,59 @@
+"""Where the post-processing of the two originals differs.
+
+==================  =======================================  ==============================================
+choice              "tf" (deeplab2)                          "torch" (bytedance/kmax-deeplab)
+==================  =======================================  ==============================================
+decided on          the padded network input                 the original image
+back to the image   label map, nearest, corners aligned      logits, bilinear, corners aligned if width odd
+confidence test     class score >= threshold                 class score > threshold
+mask score          mean over the stride-4 logits            mean over the enlarged logits
+area limits         things by mask, stuff by class           none
+score of a segment  mean largest share times mean class      class score times mask score
+                    score, over its pixels
+==================  =======================================  ==============================================
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Flavour = Literal["tf", "torch"]
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What one original does.
+
+    Attributes:
+        at_image_size: logits are enlarged to the size of the image file and decided there; otherwise at the
+            size of the network input, and the label map is resized.
+        threshold_passes: a class score of exactly the threshold is confident.
+        native_mask_scores: masks are scored on the stride-4 logits; otherwise on the enlarged ones.
+        area_limits: small segments become void.
+        scores_by_pixels: a segment is scored on its pixels; otherwise by its class and mask scores.
+    """
+
+    at_image_size: bool
+    threshold_passes: bool
+    native_mask_scores: bool
+    area_limits: bool
+    scores_by_pixels: bool
+
+
+CHOICES: dict[Flavour, Choices] = {
+    "tf": Choices(
+        at_image_size=False,
+        threshold_passes=True,
+        native_mask_scores=True,
+        area_limits=True,
+        scores_by_pixels=True,
+    ),
+    "torch": Choices(
+        at_image_size=True,
+        threshold_passes=False,
+        native_mask_scores=False,
+        area_limits=False,
+        scores_by_pixels=False,
+    ),
+}

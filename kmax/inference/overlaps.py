@@ -1,0 +1,139 @@
+"""Masks pasted on an empty canvas, one over the other, without touching the pixels once for each mask.
+
+Masks are the pixels where a softmax exceeds a threshold. Above a threshold of a third at most two masks can
+claim a pixel, so a map of pairs says all: how many pixels each pair of masks shares decides which masks stay,
+and a table over pairs gives the canvas. Below that threshold the masks are pasted one by one.
+
+Legend of shapes: M masks, H W pixels of the map, R rows of a band.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+TWO_AT_MOST = 0.34  # a third, and room for rounding
+
+
+class Claims(Protocol):
+    """Which masks claim which pixels, gathered band by band."""
+
+    def add(self, masks: Tensor) -> None:
+        """Take the next rows: bool [R, M, W]."""
+
+    def areas(self) -> NDArray[np.int64]:
+        """Pixels of each mask: [M]."""
+
+    def paste(
+        self, order: NDArray[np.int64], overlap_threshold: float
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Paste the masks in order; a mask with a too small share of free pixels is dropped.
+
+        Args:
+            order: [M], indices of the masks from the most to the least confident.
+            overlap_threshold: a mask stays if its free pixels are more than this share of its pixels.
+
+        Returns:
+            int32 [X], a table, and int32 [H, W], indices into it. The table's entries are 1 + position in
+            `order` of the mask that has the pixels, 0 where none has.
+        """
+
+
+def gather_claims(masks: int, pixel_threshold: float) -> Claims:
+    """An empty collection for so many masks, of the cheapest kind that the threshold allows."""
+    return PairedClaims(masks) if pixel_threshold >= TWO_AT_MOST else AllClaims()
+
+
+class PairedClaims:
+    """At most two masks claim a pixel."""
+
+    def __init__(self, masks: int) -> None:
+        self.count = masks
+        self.bands: list[Tensor] = []
+        self._pairs: NDArray[np.int32] | None = None
+
+    def add(self, masks: Tensor) -> None:
+        """See `Claims`."""
+        numbers = torch.arange(1, self.count + 1, device=masks.device, dtype=torch.int16)[:, None]
+        highest = torch.where(masks, numbers, 0).amax(1)
+        lowest = torch.where(masks, self.count + 1 - numbers, 0).amax(1)
+        lowest = torch.where(lowest > 0, self.count + 1 - lowest, 0)
+        self.bands.append(lowest.int() * (self.count + 1) + highest)
+
+    def areas(self) -> NDArray[np.int64]:
+        """See `Claims`."""
+        shared = self._shared()
+        areas: NDArray[np.int64] = shared.sum(0) + shared.sum(1) - shared.diagonal()
+        return areas[1:]
+
+    def paste(
+        self, order: NDArray[np.int64], overlap_threshold: float
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """See `Claims`."""
+        position = np.zeros(self.count + 1, dtype=np.int32)  # 1 + place in the order
+        position[order + 1] = np.arange(1, self.count + 1)
+        areas, shared = self.areas()[order], self._shared()[1:, 1:][np.ix_(order, order)]
+        shared = shared + shared.T
+        stays = np.zeros(self.count + 1, dtype=bool)
+        wanted = areas.astype(np.float32) * np.float32(overlap_threshold)
+        for index in range(self.count):
+            free = areas[index] - shared[index, :index][stays[1 : index + 1]].sum()
+            stays[index + 1] = free > wanted[index]
+        ranked = np.where(stays, np.arange(self.count + 1), self.count + 1)[position]  # of each mask
+        ranked[0] = self.count + 1
+        table = np.minimum(ranked[:, None], ranked[None])
+        return np.where(table > self.count, 0, table).astype(np.int32).ravel(), self._map()
+
+    def _map(self) -> NDArray[np.int32]:
+        """The pair of each pixel [H, W]: lower times (M + 1) plus higher mask number."""
+        if self._pairs is None:
+            self._pairs = torch.cat(self.bands).cpu().numpy()
+        return self._pairs
+
+    def _shared(self) -> NDArray[np.int64]:
+        """How many pixels have each pair: [M+1, M+1]; a pixel of one mask is a pair with itself."""
+        side = self.count + 1
+        return np.bincount(self._map().ravel(), minlength=side * side).reshape(side, side)
+
+
+class AllClaims:
+    """Any number of masks claim a pixel."""
+
+    def __init__(self) -> None:
+        self.bands: list[Tensor] = []
+        self._masks: Tensor | None = None
+
+    def add(self, masks: Tensor) -> None:
+        """See `Claims`."""
+        self.bands.append(masks)
+
+    def areas(self) -> NDArray[np.int64]:
+        """See `Claims`."""
+        areas: NDArray[np.int64] = self._all().flatten(1).sum(1).cpu().numpy()
+        return areas
+
+    def paste(
+        self, order: NDArray[np.int64], overlap_threshold: float
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """See `Claims`."""
+        masks = self._all()
+        wanted = self.areas()[order].astype(np.float32) * np.float32(overlap_threshold)
+        canvas = torch.zeros(masks.shape[1:], dtype=torch.int32, device=masks.device)
+        free = torch.ones_like(canvas, dtype=torch.bool)
+        for place, index in enumerate(order.tolist()):
+            visible = masks[index] & free
+            if float(visible.sum()) > wanted[place]:
+                canvas.masked_fill_(visible, place + 1)
+                free &= ~masks[index]
+        return np.arange(len(order) + 1, dtype=np.int32), canvas.cpu().numpy()
+
+    def _all(self) -> Tensor:
+        """bool [M, H, W]."""
+        if self._masks is None:
+            self._masks = torch.cat([band.transpose(0, 1) for band in self.bands], dim=1)
+            self.bands.clear()
+        return self._masks

@@ -1,0 +1,53 @@
+import pytest
+import torch
+
+from kmax.config import Predict
+from kmax.errors import InputError
+from kmax.inference.segment import segment_images
+from kmax.model.create import create_model
+
+PREDICT = Predict(
+    mode="pixelwise",
+    pixel_threshold=0.0,
+    class_threshold_thing=0.0,
+    class_threshold_stuff=0.0,
+    overlap_threshold=0.0,
+    reorder_class_weight=1.0,
+    reorder_mask_weight=1.0,
+    thing_area_limit=0,
+    stuff_area_limit=0,
+    batch_size=2,
+    pictures=0,
+)
+
+
+@pytest.fixture
+def model() -> torch.nn.Module:
+    torch.manual_seed(0)
+    return create_model("kmax_tiny", num_classes=2, image_size=(33, 33), num_clusters=4).eval()
+
+
+def segment(model: torch.nn.Module, images: torch.Tensor) -> list:
+    sizes = [(33, 33)] * len(images)
+    isthing = torch.tensor([True, False])
+    return list(segment_images(model, images, sizes, sizes, isthing, PREDICT, ["left", "right"]))
+
+
+def test_pixelwise_mode_gives_a_map_of_every_image(model: torch.nn.Module) -> None:
+    results = segment(model, torch.rand(2, 3, 33, 33))
+    for panoptic, assignments in results:
+        assert panoptic.ids.shape == (33, 33)
+        assert {s.id for s in panoptic.segments} == set(panoptic.ids.ravel().tolist()) - {0}
+        assert len(assignments) == 6
+
+
+@pytest.mark.parametrize(("head", "what"), [("class", "class logits"), ("mask", "mask logits")])
+def test_output_that_is_not_finite_names_itself_and_the_image(
+    model: torch.nn.Module, head: str, what: str
+) -> None:
+    def spoil(module: torch.nn.Module, inputs: object, output: object) -> None:
+        getattr(output, f"{head}_logits")[1].fill_(float("nan"))
+
+    model.register_forward_hook(spoil)
+    with pytest.raises(InputError, match=f"image right: the network's {what} are not finite"):
+        segment(model, torch.rand(2, 3, 33, 33))
