@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import urllib.parse
 import urllib.request
 from typing import Any
@@ -9,6 +10,17 @@ from typing import Any
 from kmax.errors import InputError
 
 TIMEOUT_SECONDS = 60
+SHARED_FILE = re.compile(r"/file/d/([\w-]+)(/.*)?")
+
+
+def direct_url(url: str) -> str:
+    """Where the bytes are: for a shared file on Google Drive not the page that shows it; else the URL."""
+    parts = urllib.parse.urlsplit(url)
+    shared = SHARED_FILE.fullmatch(parts.path) if parts.netloc == "drive.google.com" else None
+    if shared is None:
+        return url
+    query = urllib.parse.urlencode({"id": shared[1], "export": "download", "confirm": "t"})
+    return f"https://drive.usercontent.google.com/download?{query}"
 
 
 def open_url(url: str) -> Any:

@@ -58,35 +58,71 @@ def predict_images(
 
 def port_file(
     source: Annotated[Source, typer.Argument(help="What wrote the checkpoint.")],
-    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="The file.")],
+    checkpoint: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CHECKPOINT",
+            help="The file; of TensorFlow what its files begin with (ckpt-150000), or their folder.",
+        ),
+    ],
     model: Annotated[str, typer.Option(help="Architecture, for example kmax_resnet50.")],
     dataset: Annotated[str, typer.Option(help="Dataset whose categories the weights predict.")],
     image_size: Annotated[tuple[int, int], typer.Option(help="Network input: height width.")],
     out: Annotated[Path, typer.Option(help="The safetensors file to write; its report lies beside it.")],
-    flavour: Annotated[Flavour, typer.Option(help="Which original the weights come from.")] = Flavour.tf,
+    flavour: Annotated[
+        Flavour | None,
+        typer.Option(help="Which original is computed; left out: the one that the weights come from."),
+    ] = None,
     num_clusters: Annotated[int, typer.Option(help="Cluster centres.", min=1)] = 128,
     decoder_stages: Annotated[int, typer.Option(help="Stages of the pixel decoder.", min=4, max=5)] = 4,
     cross_attention: Annotated[
         CrossAttention, typer.Option(help="Form of cross-attention.")
     ] = CrossAttention.kmeans,
+    thresholds_of: Annotated[
+        str | None,
+        typer.Option(metavar="RUN", help="Keep this run's thresholds in the file, for predict-images."),
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Run the model on a bundled image and say what it gives.")
+    ] = False,
+    recorded: Annotated[
+        Path | None,
+        typer.Option(metavar="NPZ", help="Outputs of the original, with its image, to compare with."),
+    ] = None,
 ) -> None:
     """Turn a checkpoint file into a model.
 
+    TensorFlow's checkpoints are read without TensorFlow; pickles (.pth, .pkl) without running what they ask
+    for.
     Every tensor must find its place; the account of them is written beside the model.
 
     \b
-    Example:
+    Examples:
+      kmax port-file tf kmax_resnet50_coco_train/ckpt-150000 --model kmax_resnet50 --dataset coco
+        --image-size 1281 1281 --thresholds-of coco-resnet50-tfzoo --out w.safetensors --verify
       kmax port-file torch state.pth --model kmax_tiny --dataset shapes --image-size 129 129
         --num-clusters 16 --out model.safetensors
     """
     from kmax.porting import port_file
+    from kmax.porting.verify import verify_file
 
     arguments = {
-        "flavour": flavour.value,
         "num_clusters": num_clusters,
         "decoder_stages": decoder_stages,
         "cross_attention": cross_attention.value,
     }
-    typer.echo(
-        port_file(source.value, checkpoint, out, model, dataset=dataset, image_size=image_size, **arguments)
+    path = port_file(
+        source.value,
+        checkpoint,
+        out,
+        model,
+        dataset=dataset,
+        image_size=image_size,
+        flavour=None if flavour is None else flavour.value,
+        thresholds_of=thresholds_of,
+        **arguments,
     )
+    if verify or recorded is not None:
+        for line in verify_file(path, recorded):
+            typer.echo(line, err=True)
+    typer.echo(path)

@@ -78,6 +78,24 @@ def save_model(model: KMaX, path: Path, categories: list[Category], **extra_meta
     Raises:
         InputError: `path` cannot be written, or the categories do not fit the model.
     """
+    text = metadata_text(model, path, categories, extra_metadata)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    with atomic_path(path) as temporary:
+        try:
+            save_file(tensors, temporary, metadata={KEY: text})
+        except SafetensorError as error:  # the library's way to report a full disk
+            raise InputError(f"{path}: cannot be written: {error}") from error
+        temporary.chmod(0o644)
+
+
+def metadata_text(model: KMaX, path: Path, categories: list[Category], extra: Mapping[str, Any]) -> str:
+    """What the file `path` of a model says about itself, under the key `KEY`.
+
+    All under one key: the library writes several in random order, and equal models shall give equal bytes.
+
+    Raises:
+        InputError: the categories do not fit the model.
+    """
     wanted = model.arguments["num_classes"]
     if len(categories) != wanted:
         raise InputError(
@@ -87,17 +105,9 @@ def save_model(model: KMaX, path: Path, categories: list[Category], **extra_meta
         "format": FORMAT,
         "arguments": model.arguments,
         "categories": [category.model_dump() for category in categories],
-        "extra": extra_metadata,
+        "extra": dict(extra),
     }
-    # All under one key: several would come in random order, and equal models shall give equal bytes.
-    text = json.dumps(metadata, allow_nan=False)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    with atomic_path(path) as temporary:
-        try:
-            save_file(tensors, temporary, metadata={KEY: text})
-        except SafetensorError as error:  # the library's way to report a full disk
-            raise InputError(f"{path}: cannot be written: {error}") from error
-        temporary.chmod(0o644)
+    return json.dumps(metadata, allow_nan=False)
 
 
 def load_model(path: Path) -> tuple[KMaX, ModelMetadata]:

@@ -1,50 +1,149 @@
-"""Reading checkpoint files without running code from them."""
+"""Checkpoint files of any of the three kinds as one thing: tensors by name, read one at a time."""
 
 from __future__ import annotations
 
-import pickle
-import zipfile
-from collections.abc import Mapping
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 from kmax.errors import InputError
+from kmax.porting.pickles import PickledTensors, read_pickled
+from kmax.porting.tensorflow import Bundle, find_prefix
+from kmax.porting.tensorflow.object_graph import variable_names
 
-Format = Literal["safetensors", "torch"]
-TENSORFLOW_LINE = "TensorFlow checkpoints are not read yet: give a safetensors file or a torch state dict"
-# Wrappers that training programs put around a state dict.
-WRAPPERS = ("state_dict", "model", "model_state_dict", "module")
-MAX_DEPTH = 4
+Kind = Literal["tf", "torch", "safetensors"]
+# safetensors' names of types, as numpy's; bfloat16 is widened when it is read.
+TYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64"}
+TYPES |= {"I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool"}
 
 
-def refuse_tensorflow(path: Path) -> None:
-    """Raise if `path` names a TensorFlow bundle: its index, a shard, or their common prefix.
+class Checkpoint(Mapping[str, NDArray[Any]]):
+    """Tensors by name. Reading one may raise `InputError`: damaged.
+
+    Attributes:
+        path: file, or prefix of files, as the user knows it.
+    """
+
+    path: Path
+
+    @abstractmethod
+    def describe(self, name: str) -> tuple[tuple[int, ...], str]:
+        """Shape and type ("float32", "bfloat16", "string", ...) without reading the tensor."""
+
+    def files(self) -> list[Path]:
+        """All its files."""
+        return [self.path]
+
+    def variables(self) -> dict[str, str]:
+        """What the writing program called a tensor's variable, where the file says so."""
+        return {}
+
+
+class _Pickled(Checkpoint):
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._tensors: PickledTensors = read_pickled(path)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return self._tensors[name]
+
+    def describe(self, name: str) -> tuple[tuple[int, ...], str]:
+        return self._tensors.describe(name)
+
+
+class _TensorFlow(Checkpoint):
+    def __init__(self, path: Path) -> None:
+        self.path = find_prefix(path)
+        self._bundle = Bundle(self.path)
+
+    def __len__(self) -> int:
+        return len(self._bundle)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._bundle)
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return self._bundle[name]
+
+    def describe(self, name: str) -> tuple[tuple[int, ...], str]:
+        entry = self._bundle.entries[name]
+        return entry.shape, entry.dtype_name
+
+    def files(self) -> list[Path]:
+        return self._bundle.files()
+
+    def variables(self) -> dict[str, str]:
+        return variable_names(self._bundle)
+
+
+class _Safetensors(Checkpoint):
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._file: Any = safe_open(path, framework="pt")
+            self._heads: dict[str, tuple[tuple[int, ...], str]] = {}
+            for name in self._file.keys():  # noqa: SIM118 - no mapping
+                part = self._file.get_slice(name)
+                self._heads[name] = tuple(part.get_shape()), part.get_dtype()
+        except (SafetensorError, OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: not a readable safetensors file: {_one_line(error)}") from error
+
+    def __len__(self) -> int:
+        return len(self._heads)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._heads)
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        if name not in self._heads:
+            raise KeyError(name)
+        try:
+            tensor = self._file.get_tensor(name)
+        except (SafetensorError, OSError) as error:
+            raise InputError(f"{self.path}: tensor '{name}': {_one_line(error)}") from error
+        array: NDArray[Any] = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+        return array
+
+    def describe(self, name: str) -> tuple[tuple[int, ...], str]:
+        shape, dtype = self._heads[name]
+        return shape, TYPES.get(dtype, dtype)
+
+
+KINDS: dict[str, Callable[[Path], Checkpoint]] = {
+    "tf": _TensorFlow,
+    "torch": _Pickled,
+    "safetensors": _Safetensors,
+}
+
+
+def open_checkpoint(path: Path, kind: Kind) -> Checkpoint:
+    """Open a checkpoint and look at its names; tensors are read when asked for.
+
+    Args:
+        path: a file; for "tf" what its files begin with, or a folder that holds one checkpoint.
+        kind: what wrote it.
 
     Raises:
-        InputError: it does.
+        InputError: missing, damaged, of another kind, or without tensors.
     """
-    is_part = path.name.endswith(".index") or ".data-" in path.name
-    if is_part or (not path.exists() and path.with_name(path.name + ".index").exists()):
-        raise InputError(f"{path}: {TENSORFLOW_LINE}")
-
-
-def read_tensors(path: Path, form: Format) -> dict[str, Tensor]:
-    """All tensors of a checkpoint file, on the CPU, by name.
-
-    Raises:
-        InputError: missing, damaged, of another format, or without a state dict.
-    """
-    refuse_tensorflow(path)
-    if not path.is_file():
+    if kind != "tf" and not path.is_file():
         raise InputError(f"{path}: checkpoint not found")
-    tensors = _read_safetensors(path) if form == "safetensors" else _read_torch(path)
-    if not tensors:
+    checkpoint = KINDS[kind](path)
+    if not checkpoint:
         raise InputError(f"{path}: holds no tensors")
-    return tensors
+    return checkpoint
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -56,62 +155,16 @@ def read_metadata(path: Path) -> dict[str, str]:
         raise InputError(f"{path}: not a readable safetensors file: {_one_line(error)}") from error
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    except (SafetensorError, OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a readable safetensors file: {_one_line(error)}") from error
-
-
-def _read_torch(path: Path) -> dict[str, Tensor]:
-    """Read by torch's restricted unpickler, which builds tensors and plain containers only."""
-    try:
-        if zipfile.is_zipfile(path):
-            _refuse_bomb(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: not a readable torch checkpoint: {_one_line(error)}") from error
-    # A damaged pickle makes the restricted unpickler stumble in many ways; none of them is a bug of ours.
-    except (
-        ValueError,
-        KeyError,
-        IndexError,
-        TypeError,
-        AttributeError,
-        AssertionError,
-        MemoryError,
-    ) as error:
-        raise InputError(f"{path}: damaged torch checkpoint ({type(error).__name__})") from error
-    return _state_dict(content, path)
-
-
-def _refuse_bomb(path: Path) -> None:
-    """Torch stores its archive uncompressed: one that unpacks to more than its size is not torch's."""
-    with zipfile.ZipFile(path) as archive:
-        unpacked = sum(entry.file_size for entry in archive.infolist())
-    if unpacked > path.stat().st_size:
-        raise InputError(f"{path}: not a torch checkpoint: a compressed archive")
-
-
-def _state_dict(content: Any, path: Path, depth: int = 0) -> dict[str, Tensor]:
-    """Unwrap {"state_dict": ...} and the like down to a mapping of names to tensors."""
-    if isinstance(content, Mapping) and depth < MAX_DEPTH:
-        wrapper = next((name for name in WRAPPERS if isinstance(content.get(name), Mapping)), None)
-        if wrapper is not None:
-            return _state_dict(content[wrapper], path, depth + 1)
-        named = {name: value for name, value in content.items() if isinstance(name, str)}
-        if len(named) == len(content) and all(isinstance(value, Tensor) for value in named.values()):
-            return _without_common_prefix(named)
-    raise InputError(f"{path}: no state dict inside: a mapping of names to tensors is wanted")
-
-
-def _without_common_prefix(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """DistributedDataParallel puts `module.` before every name, torch.compile `_orig_mod.`."""
-    for prefix in ("module.", "_orig_mod."):
-        if all(name.startswith(prefix) for name in tensors):
-            tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
-    return tensors
+def is_finite(array: NDArray[Any]) -> bool:
+    """Whether all numbers are finite; the sum of their squares tells, unless it overflows."""
+    if not np.issubdtype(array.dtype, np.floating):
+        return True
+    if array.flags.c_contiguous and array.dtype == np.float32:
+        row = array.reshape(-1)
+        with np.errstate(over="ignore", invalid="ignore"):
+            if np.isfinite(np.dot(row, row)):
+                return True
+    return bool(np.isfinite(array).all())
 
 
 def _one_line(error: Exception) -> str:

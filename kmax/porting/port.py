@@ -1,24 +1,29 @@
-"""`kmax port` and `kmax port-file`: a checkpoint becomes a model of this project.
-
-The checkpoint's tensors carry this project's names. Names of the two originals come with their converters.
-"""
+"""`kmax port` and `kmax port-file`: a checkpoint becomes a model of this project."""
 
 from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
+
+import torch
 
 from kmax import files, paths
 from kmax.config import Category, Run
 from kmax.data.datasets import load_dataset, open_prepared
 from kmax.errors import InputError
 from kmax.model.create import create_model
-from kmax.model.io import save_model
+from kmax.model.io import KEY, metadata_text
+from kmax.model.io import read_metadata as read_model_metadata
+from kmax.model.kmax import KMaX
 from kmax.porting.account import Account, account_for
-from kmax.porting.checkpoint import TENSORFLOW_LINE, Format, read_metadata, read_tensors
-from kmax.porting.weights import weights_entry
+from kmax.porting.checkpoint import Checkpoint, Kind, open_checkpoint, read_metadata
+from kmax.porting.convert import check_values, write_model
+from kmax.porting.digest import UNKNOWN, hashing
+from kmax.porting.naming import Naming, recognise, skip_reasons, wanted_entries
+from kmax.porting.weights import LEFT_OUT, expected_sha256, left_out, weights_entry
+from kmax.runs import load_run
 from kmax.tracking.identity import commit
 
 
@@ -34,70 +39,85 @@ def port_run(run: Run) -> Path:
         raise InputError(
             f"{paths.run_file(run.run)}: no 'port' section: `kmax train {run.run}` makes its model"
         )
-    if run.port.source == "tf":
-        raise InputError(f"{paths.run_file(run.run)}: port.source: {TENSORFLOW_LINE}")
-    checkpoint = paths.weights(run.port.weights)
-    if not checkpoint.is_file():
-        raise InputError(f"{checkpoint}: not there; run `kmax weights fetch {run.port.weights}` first")
+    path = paths.weights(run.port.weights)
+    if not path.is_file():
+        raise InputError(f"{path}: not there; run `kmax weights fetch {run.port.weights}` first")
     entry = weights_entry(run.port.weights)
-    if read_metadata(checkpoint).get("sha256") != entry.sha256:
+    sha256 = read_metadata(path).get("sha256", "")
+    if sha256 != expected_sha256(run.port.weights, entry):
         raise InputError(
-            f"{checkpoint}: not what {paths.WEIGHTS_FILE} names now;"
-            f" run `kmax weights fetch {run.port.weights}`"
+            f"{path}: not what {paths.WEIGHTS_FILE} names now; run `kmax weights fetch {run.port.weights}`"
         )
-    arguments = run.model.model_dump(exclude={"name"})
+    checkpoint = open_checkpoint(path, "safetensors")
+    naming = recognise(checkpoint, str(path))
+    if naming.source not in (None, run.port.source):
+        raise InputError(
+            f"{paths.run_file(run.run)}: port.source is '{run.port.source}', but {path} looks like weights "
+            f"of {naming.words}: write source: {naming.source}"
+        )
     return _port(
         checkpoint,
-        "safetensors",
+        naming,
         paths.model(run.run),
         paths.port_report(run.run),
         name=run.model.name,
         image_size=(run.data.image_size[0], run.data.image_size[1]),
-        categories=dataset_categories(run.data.dataset),
-        arguments=arguments,
+        dataset=run.data.dataset,
+        arguments=run.model.model_dump(exclude={"name"}),
         source=str(entry.url or entry.path),
-        sha256=entry.sha256,
+        sha256=sha256,
         predict=run.predict.model_dump(),
     )
 
 
 def port_file(
-    source: Literal["torch", "safetensors", "tf"],
+    source: Kind,
     checkpoint: Path,
     out: Path,
     model: str,
     *,
     dataset: str,
     image_size: Sequence[int],
+    flavour: str | None = None,
+    thresholds_of: str | None = None,
     **arguments: Any,
 ) -> Path:
     """Port one file; the account of its tensors is written beside `out` as `<stem>.port.json`.
 
     Args:
         source: what wrote the checkpoint.
-        checkpoint: the file (for TensorFlow, the prefix).
+        checkpoint: the file (for TensorFlow what its files begin with, or their folder).
         out: safetensors file to write.
         model: architecture, as for `kmax.create_model`.
         dataset: whose categories the weights predict.
         image_size: (height, width) of the network input.
+        flavour: which original is computed; None: the one that the weights come from.
+        thresholds_of: a run whose thresholds the file keeps, for pictures of one's own; None: none.
         arguments: further arguments of `kmax.create_model`.
 
     Raises:
-        InputError: TensorFlow, unreadable, or a tensor does not fit.
+        InputError: unreadable, of another original than `flavour`, or a tensor does not fit.
     """
-    if source == "tf":
-        raise InputError(f"{checkpoint}: {TENSORFLOW_LINE}")
+    opened = open_checkpoint(checkpoint, source)
+    naming = recognise(opened, str(checkpoint))
+    own = _own_flavour(opened, checkpoint) if naming.flavour is None else None
+    arguments["flavour"] = flavour or naming.flavour or own or "tf"
+    if own not in (None, arguments["flavour"]):
+        raise InputError(
+            f"{checkpoint}: says that it is of flavour '{own}', but flavour is '{arguments['flavour']}'"
+        )
+    predict = None if thresholds_of is None else load_run(thresholds_of).predict.model_dump()
     return _port(
-        checkpoint,
-        source,
+        opened,
+        naming,
         out,
         out.with_suffix(".port.json"),
         name=model,
         image_size=(image_size[0], image_size[1]),
-        categories=dataset_categories(dataset),
+        dataset=dataset,
         arguments=arguments,
         source=str(checkpoint),
-        sha256=files.sha256(checkpoint) if checkpoint.is_file() else "",
+        predict=predict,
     )
 
 
@@ -107,33 +127,78 @@ def dataset_categories(name: str) -> list[Category]:
     return open_prepared(name).categories if categories is None else list(categories)
 
 
+def _own_flavour(checkpoint: Checkpoint, path: Path) -> str | None:
+    """The flavour that a file of this project names."""
+    if checkpoint.files() != [path] or path.suffix != ".safetensors" or KEY not in read_metadata(path):
+        return None
+    return str(read_model_metadata(path).arguments["flavour"])
+
+
 def _port(
-    checkpoint: Path,
-    form: Format,
+    checkpoint: Checkpoint,
+    naming: Naming,
     out: Path,
     report: Path,
     *,
     name: str,
     image_size: tuple[int, int],
-    categories: list[Category],
+    dataset: str,
     arguments: dict[str, Any],
     source: str,
-    sha256: str,
+    sha256: str | None = None,
     predict: dict[str, Any] | None = None,
 ) -> Path:
-    tensors = read_tensors(checkpoint, form)
-    model = create_model(name, num_classes=len(categories), image_size=image_size, **arguments)
-    account = account_for(tensors, model)
-    account.require_complete(str(checkpoint))
-    model.load_state_dict(tensors)
-    provenance = {"source": source, "sha256": sha256, "flavour": str(arguments.get("flavour", "tf"))}
-    provenance |= {"commit": commit() or "", "kmax": importlib.metadata.version("kmax")}
-    # The report goes first: a model without its account must not exist.
-    files.write_json(report, _report(account, name, provenance))
+    where = str(checkpoint.path)
+    if naming.flavour not in (None, arguments["flavour"]):
+        raise InputError(
+            f"{where}: looks like weights of {naming.words}, which flavour '{naming.flavour}' computes, but "
+            f"flavour is '{arguments['flavour']}': they would load, and give wrong results"
+        )
+    categories = dataset_categories(dataset)
+    with torch.device("meta"):
+        model = create_model(name, num_classes=len(categories), image_size=image_size, **arguments)
+    things = [place for place, category in enumerate(categories) if category.isthing]
+    entries = wanted_entries(naming, model, things)
+    reasons = left_out(checkpoint.path) if LEFT_OUT in _metadata(checkpoint) else {}
+    account = account_for(checkpoint, entries, skip_reasons(naming, checkpoint), reasons)
+    advice = _advice(account, model, dataset)
+    if account.faults:
+        check_values(checkpoint, account)
+        account.require_complete(where, advice)
+    provenance = {"source": source, "flavour": str(arguments["flavour"]), "commit": commit() or ""}
+    provenance |= {"kmax": importlib.metadata.version("kmax"), "original": naming.words}
     extra: dict[str, Any] = {} if predict is None else {"predict": predict}
-    save_model(model, out, categories, **provenance, **extra)
+
+    def metadata(digest: str) -> str:
+        return metadata_text(model, out, categories, {**provenance, "sha256": digest, **extra})
+
+    with hashing(checkpoint.files(), sha256) as digest:
+
+        def finish() -> str:
+            """The report goes first: a model without its account must not exist."""
+            account.require_complete(where, advice)
+            known = {**provenance, "sha256": digest()}
+            content = account.to_json(checkpoint.variables())
+            files.write_json(report, {"model": name, "provenance": known, **content})
+            return metadata(digest())
+
+        write_model(out, model, entries, checkpoint, account, metadata(UNKNOWN), finish)
     return out
 
 
-def _report(account: Account, model: str, provenance: dict[str, str]) -> dict[str, Any]:
-    return {"model": model, "provenance": provenance, **account.to_json()}
+def _metadata(checkpoint: Checkpoint) -> dict[str, str]:
+    return read_metadata(checkpoint.path) if checkpoint.path.suffix == ".safetensors" else {}
+
+
+def _advice(account: Account, model: KMaX, dataset: str) -> list[str]:
+    """Where shapes tell that the weights are of other classes than the dataset's: how many."""
+    wanted = model.arguments["num_classes"] + 1
+    for line in account.lines.values():
+        if line.fate == "wrong shape" and any(".class_head." in target for target in line.targets):
+            pairs = list(zip(line.shape or [], line.wanted or [], strict=False))
+            found = {has for has, wants in pairs if wants == wanted and has != wants}
+            if len(found) == 1 and len(line.shape or []) == len(line.wanted or []):
+                return [
+                    f"the weights predict {found.pop() - 1} classes, but dataset '{dataset}' has {wanted - 1}"
+                ]
+    return []

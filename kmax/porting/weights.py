@@ -1,32 +1,50 @@
 """`kmax weights fetch`: checkpoints listed in `params/weights.yaml`, by local path or URL.
 
-Whatever comes in is checked against its sha256 before it is opened, and leaves as safetensors.
+Whatever comes in is checked against its sha256 before it is opened, and leaves as safetensors with the names
+that it came with; ImageNet weights leave with the names of the pixel encoder that they are for.
 """
 
 from __future__ import annotations
 
 import contextlib
-import http.client
 import importlib.metadata
 import json
 import tempfile
-import urllib.error
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
-from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
-from safetensors.torch import save
+import numpy as np
+import torch
 
-from kmax import files, paths
-from kmax.config import Weights, WeightsFile
+from kmax import paths
+from kmax.config import Sha256, Weights, WeightsFile
 from kmax.errors import InputError, unknown_name
-from kmax.fetch import open_url
+from kmax.fetch import direct_url
+from kmax.model.tensor_file import Head, write_tensors
 from kmax.parameter_files import load
-from kmax.porting.checkpoint import TENSORFLOW_LINE, read_metadata, read_tensors, refuse_tensorflow
+from kmax.porting.archive import unpack_checkpoint
+from kmax.porting.checkpoint import TYPES, Checkpoint, Kind, open_checkpoint, read_metadata
+from kmax.porting.convert import convert_tensor
+from kmax.porting.digest import sha256_of
+from kmax.porting.download import download
+from kmax.porting.imagenet import find_encoder
+from kmax.porting.mapping import skipped_tf
+from kmax.porting.recorded import Recorded, RecordedFile
+from kmax.porting.tensorflow import find_prefix
+from kmax.porting.tensorflow.locate import single_index
 
-MAX_BYTES = 16 * 2**30
-BLOCK = 2**20
+KINDS: dict[str, Kind] = {"tensorflow": "tf", "torch": "torch", "safetensors": "safetensors"}
+ARCHIVES = (".tar", ".tar.gz", ".tgz")
+LEFT_OUT = "left_out"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A checkpoint at hand: its digest, and where to open it."""
+
+    sha256: str
+    path: Path
 
 
 def weights_entry(name: str) -> Weights:
@@ -44,46 +62,84 @@ def weights_entry(name: str) -> Weights:
 def fetch_weights(name: str) -> Path:
     """Bring `data/weights/<name>.safetensors` into being; nothing is done where it is there already.
 
+    Where the entry states no sha256, that of the first fetch is recorded in `params/weights.recorded.json`,
+    and checked from then on.
+
     Returns:
-        Its path. The metadata says source, sha256 of the source and format.
+        Its path. The metadata say source, sha256 of the source and format, and which tensors were left out.
 
     Raises:
-        InputError: unknown name, source not reachable, wrong sha256, damaged file, TensorFlow bundle.
+        InputError: unknown name, source not reachable, wrong sha256, damaged file.
     """
     entry = weights_entry(name)
     out = paths.weights(name)
-    if entry.format == "tensorflow":
-        raise InputError(f"{paths.WEIGHTS_FILE}: weights.{name}: {TENSORFLOW_LINE}")
-    if out.is_file() and read_metadata(out).get("sha256") == entry.sha256:
-        return out
-    with _source_file(entry, out) as source:
-        found = files.sha256(source)
-        if found != entry.sha256:
-            raise InputError(
-                f"{_where(entry)}: sha256 is {found}, but {paths.WEIGHTS_FILE} says {entry.sha256}"
-                f" for '{name}': the file is damaged, or another version; nothing was kept"
-            )
-        tensors = read_tensors(source, entry.format)
-        inherited = read_metadata(source) if entry.format == "safetensors" else {}
-    metadata = inherited | {
-        "source": _where(entry),
-        "sha256": entry.sha256,
-        "format": entry.format,
-        "kmax_version": importlib.metadata.version("kmax"),  # `kmax` holds what a model says about itself
-    }
-    contiguous = {key: tensor.contiguous().clone() for key, tensor in tensors.items()}
-    files.write_bytes(out, _ordered(save(contiguous, metadata=metadata)))
+    expected = expected_sha256(name, entry)
+    if expected is not None and out.is_file():
+        metadata = read_metadata(out)
+        if metadata.get("sha256") == expected and metadata.get("encoder") == entry.encoder:
+            return out
+    with _source(entry, out, expected, name) as source:
+        checkpoint = open_checkpoint(source.path, KINDS[entry.format])
+        inherited = read_metadata(source.path) if entry.format == "safetensors" else {}
+        metadata = inherited | {
+            "source": _where(entry),
+            "sha256": source.sha256,
+            "format": entry.format,
+            "kmax_version": importlib.metadata.version("kmax"),  # `kmax` is what a model says about itself
+        }
+        if entry.encoder is None:
+            _write_as_it_is(checkpoint, out, metadata)
+        else:
+            _write_encoder(checkpoint, out, metadata | {"encoder": entry.encoder}, entry.encoder)
+    if entry.sha256 is None:
+        RecordedFile().add(name, Recorded(source=_where(entry), sha256=source.sha256))
     return out
 
 
-def _ordered(content: bytes) -> bytes:
-    """A safetensors file with its metadata sorted: the library's order is random, DVC wants equal bytes."""
-    end = 8 + int.from_bytes(content[:8], "little")
-    header = json.loads(content[8:end])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text + content[end:]
+def expected_sha256(name: str, entry: Weights) -> str | None:
+    """The digest that the source must have: the entry's, else the recorded one, else None."""
+    return entry.sha256 or RecordedFile().sha256(name, _where(entry))
+
+
+def left_out(path: Path) -> dict[str, str]:
+    """Tensors that were no weights and are not in a fetched file, with the reason."""
+    text = read_metadata(path).get(LEFT_OUT, "{}")
+    try:
+        return {str(name): str(reason) for name, reason in json.loads(text).items()}
+    except (ValueError, AttributeError) as error:
+        raise InputError(f"{path}: its metadata are damaged; remove it and fetch it again") from error
+
+
+def _write_as_it_is(checkpoint: Checkpoint, out: Path, metadata: dict[str, str]) -> None:
+    """All tensors but those that are no weights, with their names and types (bfloat16 as float32)."""
+    heads, skipped = [], {}
+    for name in checkpoint:
+        shape, kind = checkpoint.describe(name)
+        reason = skipped_tf(name) or ("not of numbers" if kind not in TYPES.values() else None)
+        if reason is None:
+            heads.append(Head(name, getattr(torch, "float32" if kind == "bfloat16" else kind), shape))
+        else:
+            skipped[name] = reason
+    if skipped:
+        metadata = metadata | {LEFT_OUT: json.dumps(skipped, sort_keys=True)}
+    write_tensors(out, heads, metadata, lambda name: convert_tensor(checkpoint[name]))
+
+
+def _write_encoder(checkpoint: Checkpoint, out: Path, metadata: dict[str, str], model: str) -> None:
+    """The tensors of the model's pixel encoder, with its names."""
+    encoder = find_encoder(checkpoint, model)
+    encoder.account.require_complete(f"{checkpoint.path}: pixel encoder of {model}")
+    by_target = {entry.target: entry for entry in encoder.entries}
+
+    def content(name: str) -> torch.Tensor:
+        entry = by_target[name]
+        sources = (convert_tensor(np.asarray(checkpoint[source], np.float32)) for source in entry.sources)
+        tensor: torch.Tensor = entry.convert(*sources)
+        return tensor
+
+    heads = [Head(name, torch.float32, shape) for name, shape in encoder.shapes.items()]
+    skipped = {line.name: line.reason for line in encoder.account.lines.values() if line.fate == "skipped"}
+    write_tensors(out, heads, metadata | {LEFT_OUT: json.dumps(skipped, sort_keys=True)}, content)
 
 
 def _where(entry: Weights) -> str:
@@ -91,56 +147,34 @@ def _where(entry: Weights) -> str:
 
 
 @contextlib.contextmanager
-def _source_file(entry: Weights, out: Path) -> Iterator[Path]:
-    """The source as a local file; a download is removed after use."""
-    if entry.path is not None:
-        path = Path(entry.path).expanduser()
-        refuse_tensorflow(path)
-        if not path.is_file():
+def _source(entry: Weights, out: Path, expected: Sha256 | None, name: str) -> Iterator[Source]:
+    """The checkpoint, fetched, checked and unpacked; what was fetched is removed after use."""
+    where = _where(entry)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as text:
+        folder = Path(text)
+        if entry.url is not None:
+            path = folder / "checkpoint"
+            download(direct_url(entry.url), path, entry.url)
+        else:
+            path = Path(str(entry.path)).expanduser()
+        packed = entry.format == "tensorflow" and (entry.url is not None or path.name.endswith(ARCHIVES))
+        bundle = entry.format == "tensorflow" and not packed
+        if bundle:
+            path = find_prefix(path)
+        elif not path.is_file():
             raise InputError(
                 f"{path}: not found (named in {paths.WEIGHTS_FILE}, relative to the project folder)"
             )
-        yield path
-        return
-    assert entry.url is not None  # the parameter model wants one of the two
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
-        downloaded = Path(folder) / "checkpoint"
-        _download(entry.url, downloaded)
-        yield downloaded
-
-
-def _download(url: str, path: Path) -> None:
-    """Fetch `url` into `path`, with progress on stderr.
-
-    Raises:
-        InputError: not http(s), not reachable, cut short, or more than 16 GiB.
-    """
-    try:
-        with open_url(url) as response, open(path, "wb") as target:
-            length = response.headers.get("Content-Length")
-            _copy(response, target, int(length) if length else None, url)
-    except urllib.error.HTTPError as error:
-        raise InputError(f"{url}: the server answered {error.code} {error.reason}") from error
-    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
-        reason = getattr(error, "reason", error)
-        raise InputError(f"{url}: cannot be fetched: {reason}; call again") from error
-    except ValueError as error:
-        raise InputError(f"{url}: cannot be fetched: {error}") from error
-
-
-def _copy(response: BinaryIO, target: BinaryIO, length: int | None, url: str) -> None:
-    from rich.console import Console
-
-    columns = ("{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    done = 0
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(url.rsplit("/", 1)[-1], total=length)
-        while block := response.read(BLOCK):
-            done += len(block)
-            if done > MAX_BYTES:
-                raise InputError(f"{url}: more than {MAX_BYTES} bytes, which no checkpoint has")
-            target.write(block)
-            progress.update(task, completed=done)
-    if length is not None and done != length:
-        raise InputError(f"{url}: ended after {done} of {length} bytes; call again")
+        sha256 = sha256_of(open_checkpoint(path, "tf").files() if bundle else [path])
+        if expected not in (None, sha256):
+            said = paths.WEIGHTS_FILE if entry.sha256 else RecordedFile().path
+            raise InputError(
+                f"{where}: sha256 is {sha256}, but {said} says {expected}"
+                f" for '{name}': the file is damaged, or another version; nothing was kept"
+            )
+        if packed:
+            (folder / "unpacked").mkdir()
+            unpack_checkpoint(path, folder / "unpacked", where)
+            path = single_index(folder / "unpacked")
+        yield Source(sha256, path)

@@ -1,19 +1,35 @@
 """Checkpoint files are read without running code from them, and damage is one clear line."""
 
+import argparse
 import os
 import pickle
 import random
 import zipfile
+from collections import OrderedDict
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from kmax.errors import InputError
-from kmax.porting.checkpoint import read_metadata, read_tensors
+from kmax.porting.checkpoint import open_checkpoint, read_metadata
 
-TENSORS = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.tensor([1, 2])}
+TENSORS = {
+    "a.weight": torch.arange(6.0).reshape(2, 3),
+    "b": torch.tensor([1, 2]),
+    "transposed": torch.arange(24.0).reshape(2, 3, 4).permute(2, 0, 1),
+    "half": torch.tensor([0.5, -2.0], dtype=torch.float16),
+    "scalar": torch.tensor(3.0, dtype=torch.float64),
+    "flags": torch.tensor([True, False]),
+    "empty": torch.zeros(0, 3),
+}
+
+
+def read_tensors(path: Path, form: str) -> dict[str, torch.Tensor]:
+    checkpoint = open_checkpoint(path, form)
+    return {name: torch.tensor(np.array(checkpoint[name])) for name in checkpoint}
 
 
 def saved(path: Path, content: object) -> Path:
@@ -27,10 +43,12 @@ def saved(path: Path, content: object) -> Path:
         TENSORS,
         {"state_dict": TENSORS, "epoch": 3},
         {"model": {"state_dict": TENSORS}, "optimizer": {"lr": 0.1}},
+        {"model": OrderedDict(TENSORS), "args": argparse.Namespace(lr=0.1), "where": Path("x")},
+        {name: torch.nn.Parameter(tensor, requires_grad=False) for name, tensor in TENSORS.items()},
         {f"module.{name}": tensor for name, tensor in TENSORS.items()},
         {"state_dict": {f"module._orig_mod.{name}": tensor for name, tensor in TENSORS.items()}},
     ],
-    ids=["bare", "state_dict", "nested", "distributed", "compiled"],
+    ids=["bare", "state_dict", "nested", "settings", "parameters", "distributed", "compiled"],
 )
 def test_a_state_dict_is_found_in_what_training_programs_wrap_around_it(
     tmp_path: Path, wrapped: object
@@ -42,7 +60,56 @@ def test_a_state_dict_is_found_in_what_training_programs_wrap_around_it(
 
 def test_legacy_torch_files_are_read(tmp_path: Path) -> None:
     torch.save(TENSORS, tmp_path / "w.pth", _use_new_zipfile_serialization=False)
-    assert read_tensors(tmp_path / "w.pth", "torch").keys() == TENSORS.keys()
+    tensors = read_tensors(tmp_path / "w.pth", "torch")
+    assert tensors.keys() == TENSORS.keys()
+    assert all(torch.equal(tensors[name], TENSORS[name]) for name in TENSORS)
+
+
+@pytest.mark.parametrize("form", ["torch", "safetensors"])
+def test_bfloat16_is_widened(tmp_path: Path, form: str) -> None:
+    tensor = torch.randn(5, 3).bfloat16()
+    if form == "torch":
+        torch.save({"w": tensor}, tmp_path / "w")
+    else:
+        save_file({"w": tensor}, tmp_path / "w")
+    assert torch.equal(read_tensors(tmp_path / "w", form)["w"], tensor.float())
+    assert open_checkpoint(tmp_path / "w", form).describe("w") == ((5, 3), "bfloat16")
+
+
+@pytest.mark.parametrize("protocol", range(2, 6))
+def test_pickles_of_arrays_are_read(tmp_path: Path, protocol: int) -> None:
+    """As detectron2's model zoo has them."""
+    arrays = {
+        "w": np.arange(12, dtype=np.float32).reshape(3, 4),
+        "fortran": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+        "big_endian": np.arange(3, dtype=">f4"),
+        "scalar": np.array(2, dtype=np.int64),
+    }
+    content = {"model": arrays, "__author__": "test", "matching_heuristics": True, "n": np.float32(3)}
+    (tmp_path / "w.pkl").write_bytes(pickle.dumps(content, protocol=protocol))
+    read = open_checkpoint(tmp_path / "w.pkl", "torch")
+    assert read.keys() == arrays.keys()
+    assert all(np.array_equal(read[name], arrays[name]) for name in arrays)
+
+
+def test_a_tensor_that_reaches_beyond_its_storage_is_refused(tmp_path: Path) -> None:
+    """Neither a read past the file nor a tensor of more memory than the file."""
+    for shape, stride in (((3,), (4,)), ((10**6, 10**6), (0, 0))):
+        tensor = torch.zeros(4)
+        state = {"w": Rebuilt(tensor, shape, stride)}
+        torch.save(state, tmp_path / "w.pth")
+        with pytest.raises(InputError, match=r"w\.pth: .*storage"):
+            open_checkpoint(tmp_path / "w.pth", "torch")
+
+
+class Rebuilt:
+    """Pickles as a tensor of any shape and strides on a small storage."""
+
+    def __init__(self, tensor: torch.Tensor, shape: tuple[int, ...], stride: tuple[int, ...]) -> None:
+        self.arguments = (tensor._typed_storage(), 0, shape, stride, False, OrderedDict())
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return torch._utils._rebuild_tensor_v2, self.arguments
 
 
 class Malicious:
@@ -75,7 +142,7 @@ def test_files_that_are_no_checkpoints_are_refused(tmp_path: Path) -> None:
             read_tensors(path, form)
         for content in (b"", b"not a checkpoint", bytes(1000)):
             path.write_bytes(content)
-            with pytest.raises(InputError, match=r"not a readable|damaged"):
+            with pytest.raises(InputError, match=r"not a readable"):
                 read_tensors(path, form)
 
 
@@ -93,7 +160,7 @@ def test_damaged_files_end_in_one_clear_error(tmp_path: Path, form: str) -> None
     if form == "torch":
         torch.save(TENSORS, whole)
     else:
-        save_file(TENSORS, whole)
+        save_file({name: tensor.contiguous() for name, tensor in TENSORS.items()}, whole)
     good = whole.read_bytes()
     rng = random.Random(0)
     path = tmp_path / "damaged"
@@ -112,14 +179,6 @@ def test_damaged_files_end_in_one_clear_error(tmp_path: Path, form: str) -> None
             faults += error.faults
     assert len(faults) > 40
     assert all(fault.startswith(f"{path}: ") and "\n" not in fault for fault in faults)
-
-
-def test_tensorflow_bundles_are_refused_by_any_of_their_names(tmp_path: Path) -> None:
-    for name in ("ckpt-1.index", "ckpt-1.data-00000-of-00001"):
-        (tmp_path / name).write_bytes(b"x")
-    for name in ("ckpt-1", "ckpt-1.index", "ckpt-1.data-00000-of-00001"):
-        with pytest.raises(InputError, match="TensorFlow checkpoints are not read yet"):
-            read_tensors(tmp_path / name, "torch")
 
 
 def test_metadata_of_a_damaged_file_is_an_input_error(tmp_path: Path) -> None:

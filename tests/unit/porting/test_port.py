@@ -99,14 +99,3 @@ def test_port_run_notices_that_the_entry_has_changed(project, register, model, t
     register("tiny", tmp_path / "w.pth", "torch", sha256="0" * 64)
     with pytest.raises(InputError, match=r"not what params/weights\.yaml names now"):
         port_run(ported_run(project))
-
-
-def test_tensorflow_is_refused_in_one_line(project, register, model, tmp_path) -> None:
-    register("tiny", state(model, tmp_path), "torch")
-    for call in (
-        lambda: port_run(ported_run(project, "tf")),
-        lambda: port_file("tf", Path("ckpt-1"), Path("m.safetensors"), "kmax_tiny", **PORT_FILE),
-    ):
-        with pytest.raises(InputError, match="TensorFlow checkpoints are not read yet") as caught:
-            call()
-        assert len(caught.value.faults) == 1

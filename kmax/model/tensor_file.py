@@ -1,0 +1,95 @@
+"""Writing safetensors files tensor by tensor, so that a file larger than memory can be made.
+
+Format: 8 bytes length, JSON header, then the tensors' bytes. The same tensors give the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from kmax.errors import InputError
+from kmax.files import atomic_path
+
+CODES = {torch.float32: "F32", torch.float64: "F64", torch.float16: "F16", torch.bfloat16: "BF16"}
+CODES |= {torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8"}
+CODES |= {torch.bool: "BOOL"}
+ALIGNMENT = 8
+
+
+@dataclass(frozen=True)
+class Head:
+    """Name, type and shape of a tensor that will be written."""
+
+    name: str
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.dtype.itemsize * math.prod(self.shape)
+
+
+def write_tensors(
+    path: Path,
+    heads: Iterable[Head],
+    metadata: Mapping[str, str],
+    content: Callable[[str], Tensor],
+    finish: Callable[[], Mapping[str, str]] | None = None,
+) -> None:
+    """Write a safetensors file, atomically; `content` is asked once per name, for one tensor at a time.
+
+    Args:
+        path: of the file.
+        heads: all tensors, in any order.
+        metadata: texts to keep in the header.
+        content: gives the tensor of a name: CPU, of the type and shape of its head.
+        finish: called when all is written, before the file is at `path`; what it raises keeps it from there.
+            Returns the metadata that the file gets in the end, whose JSON has the same length.
+
+    Raises:
+        InputError: `path` cannot be written, or a type has no name in the format.
+        ValueError: a tensor is not as its head says, or the metadata have changed their length.
+    """
+    ordered = sorted(heads, key=lambda head: (-head.dtype.itemsize, head.name))
+    with atomic_path(path) as temporary, open(temporary, "wb") as stream:
+        reserved = stream.write(_header(path, ordered, metadata))
+        for head in ordered:
+            tensor = content(head.name).contiguous()
+            if tensor.dtype != head.dtype or tuple(tensor.shape) != head.shape:
+                raise ValueError(f"{head.name}: {tensor.dtype} {list(tensor.shape)} is not as announced")
+            if tensor.numel():
+                stream.write(_bytes(tensor))
+        if finish is not None:
+            header = _header(path, ordered, finish())
+            if len(header) != reserved:
+                raise ValueError("the metadata have changed their length")
+            stream.seek(0)
+            stream.write(header)
+
+
+def _header(path: Path, heads: list[Head], metadata: Mapping[str, str]) -> bytes:
+    header: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
+    at = 0
+    for head in heads:
+        if head.dtype not in CODES or head.name == "__metadata__":
+            raise InputError(
+                f"{path}: tensor '{head.name}' of type {head.dtype} cannot be kept in safetensors"
+            )
+        places = [at, at + head.size]
+        header[head.name] = {"dtype": CODES[head.dtype], "shape": list(head.shape), "data_offsets": places}
+        at += head.size
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % ALIGNMENT)
+    return len(text).to_bytes(8, "little") + text
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    return tensor.reshape(-1).view(torch.uint8).numpy().data

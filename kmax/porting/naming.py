@@ -1,0 +1,102 @@
+"""Whose names the tensors of a checkpoint carry, and what a model asks for under these names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+from kmax.errors import InputError
+from kmax.model.kmax import KMaX
+from kmax.porting.entries import Entry
+from kmax.porting.mapping import (
+    skipped_tf,
+    skipped_torch_reference,
+    tensorflow_entries,
+    torch_reference_entries,
+)
+from kmax.porting.tensorflow_names import SUFFIX
+
+OURS = ("pixel_encoder.", "pixel_decoder.", "transformer_decoder.")
+REFERENCE = ("sem_seg_head.", "backbone.")
+SLOT = "/.OPTIMIZER_SLOT/"
+
+
+@dataclass(frozen=True)
+class Naming:
+    """Whose names.
+
+    Attributes:
+        words: for messages.
+        flavour: of the network that such weights were trained in; None where the names do not tell.
+        source: value of `port.source` and of `kmax port-file` that fits; None where several do.
+    """
+
+    words: str
+    flavour: str | None
+    source: str | None
+
+
+TENSORFLOW = Naming("the TensorFlow original (google-research/deeplab2)", "tf", "tf")
+TORCH_REFERENCE = Naming("the PyTorch original (bytedance/kmax-deeplab)", "torch", "torch")
+THIS_PROJECT = Naming("this project", None, None)
+
+
+def recognise(names: Iterable[str], where: str) -> Naming:
+    """Whose names these are.
+
+    Args:
+        names: of the checkpoint's tensors.
+        where: the checkpoint, for the message.
+
+    Raises:
+        InputError: nobody's that is known.
+    """
+    names = list(names)
+    if any(name.endswith(SUFFIX) for name in names):
+        return TENSORFLOW
+    if any(name.startswith(OURS) for name in names):
+        return THIS_PROJECT
+    if any(name.startswith(REFERENCE) for name in names):
+        return TORCH_REFERENCE
+    raise InputError(
+        f"{where}: its names (such as '{names[0][:80]}') are those of neither original nor of this project"
+    )
+
+
+def wanted_entries(naming: Naming, model: KMaX, thing_classes: Sequence[int]) -> list[Entry]:
+    """What the model is made of, under these names.
+
+    Args:
+        model: may be on the meta device.
+        thing_classes: places of the thing classes in the dataset's order.
+    """
+    if naming is TENSORFLOW:
+        return tensorflow_entries(model, thing_classes)
+    if naming is TORCH_REFERENCE:
+        return torch_reference_entries(model)
+    return own_entries(model)
+
+
+def own_entries(model: KMaX) -> list[Entry]:
+    """Each tensor from the one of its name."""
+    return [
+        Entry(name, (name,), (tuple(tensor.shape),), lambda tensor: tensor)
+        for name, tensor in model.state_dict().items()
+    ]
+
+
+def skip_reasons(naming: Naming, names: Iterable[str]) -> Callable[[str], str | None]:
+    """Why a tensor is no weight, under these names; None where it should be one.
+
+    An optimiser's state of a weight that is not there is no reason to be silent: something is missing.
+    """
+    if naming is not TENSORFLOW:
+        return skipped_torch_reference
+    known = set(names)
+    return lambda name: None if is_orphan_slot(name, known) else skipped_tf(name)
+
+
+def is_orphan_slot(name: str, names: Collection[str]) -> bool:
+    """Whether a tensor is an optimiser's state of a weight that `names` lacks."""
+    weight, slot, _ = name.partition(SLOT)
+    return bool(slot) and weight + SUFFIX not in names

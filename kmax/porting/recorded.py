@@ -1,0 +1,44 @@
+"""`params/weights.recorded.json`: digests of what was fetched from publishers that state none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kmax import files, paths
+from kmax.config import Name, Parameters, Sha256
+from kmax.parameter_files import parse
+
+
+class Recorded(Parameters):
+    """What came from a source at the first fetch."""
+
+    source: str
+    sha256: Sha256
+
+
+class _Content(Parameters):
+    weights: dict[Name, Recorded]
+
+
+class RecordedFile:
+    """The file, which is kept in git: a colleague's fetch is checked against mine."""
+
+    path: Path = paths.PARAMS / "weights.recorded.json"
+
+    def sha256(self, name: str, source: str) -> str | None:
+        """The digest of an entry, if it was recorded from the same source."""
+        found = self._read().get(name)
+        return found.sha256 if found is not None and found.source == source else None
+
+    def add(self, name: str, recorded: Recorded) -> None:
+        """Record an entry; several fetches may do so at once."""
+        lock = self.path.with_name(f".{self.path.name}.lock")
+        with files.exclusive_lock(lock, f"{self.path}: in use", wait=True):
+            weights = self._read() | {name: recorded}
+            value = {key: weights[key].model_dump() for key in sorted(weights)}
+            files.write_json(self.path, {"weights": value})
+
+    def _read(self) -> dict[str, Recorded]:
+        if not self.path.exists():
+            return {}
+        return dict(parse(_Content, files.read_json(self.path, "recorded digests"), self.path).weights)

@@ -1,0 +1,159 @@
+"""A tensor bundle: `<prefix>.index` and `<prefix>.data-0000i-of-0000n` (core/util/tensor_bundle)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kmax.errors import InputError
+from kmax.porting.tensorflow.checksum import masked_crc
+from kmax.porting.tensorflow.entry import BFLOAT16, NUMPY, STRING, Entry, parse_entry, parse_header
+from kmax.porting.tensorflow.table import read_table
+from kmax.porting.tensorflow.wire import DamagedError, varint
+
+MAX_INDEX_BYTES = 256 * 2**20
+MAX_STRINGS = 2**20
+
+
+class Bundle(Mapping[str, NDArray[Any]]):
+    """The tensors of a checkpoint by name, read one at a time and checked against their checksums.
+
+    Names are those of TensorFlow's `tf.train.load_checkpoint`. bfloat16 is widened to float32.
+
+    Attributes:
+        prefix: common beginning of the names of the files.
+        entries: what the index says of each tensor, in the order of names.
+    """
+
+    def __init__(self, prefix: Path) -> None:
+        """Read the index; shards are looked for, not read.
+
+        Raises:
+            InputError: missing or damaged; names file and tensor.
+        """
+        self.prefix = prefix
+        self.index = prefix.with_name(prefix.name + ".index")
+        try:
+            if self.index.stat().st_size > MAX_INDEX_BYTES:
+                raise InputError(f"{self.index}: larger than {MAX_INDEX_BYTES} bytes, which no index is")
+            table = read_table(self.index.read_bytes())
+            if "" not in table:
+                raise DamagedError("it has no header")
+            header = parse_header(table.pop(""))
+        except OSError as error:
+            raise InputError(f"{self.index}: cannot be read: {error.strerror}") from error
+        except DamagedError as error:
+            raise InputError(f"{self.index}: {error}") from error
+        self.num_shards = header.num_shards
+        self._sizes = dict(self._find_shards())
+        self.entries = {name: self._checked(name, message) for name, message in table.items()}
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.entries)
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        """Read one tensor; string tensors are arrays of `bytes` objects.
+
+        Raises:
+            KeyError: no such tensor.
+            InputError: its bytes are not those that were written.
+        """
+        entry = self.entries[name]
+        content = self._read(name, entry)
+        if entry.dtype == STRING:
+            return self._strings(name, entry, content.tobytes())
+        if masked_crc(content) != entry.crc:
+            raise self._fault(name, entry, "its bytes do not have their checksum: the file is damaged")
+        array = content.view("<" + NUMPY[entry.dtype]).reshape(entry.shape)
+        if entry.dtype == BFLOAT16:
+            return (array.astype("<u4") << 16).view("<f4").reshape(entry.shape)
+        return array
+
+    def shard(self, number: int) -> Path:
+        """The file of one shard."""
+        name = f"{self.prefix.name}.data-{number:05d}-of-{self.num_shards:05d}"
+        return self.prefix.with_name(name)
+
+    def files(self) -> list[Path]:
+        """All files of the checkpoint."""
+        return [self.index, *(self.shard(number) for number in range(self.num_shards))]
+
+    def _find_shards(self) -> Iterator[tuple[int, int]]:
+        for number in range(self.num_shards):
+            path = self.shard(number)
+            if not path.is_file():
+                raise InputError(
+                    f"{path}: not there, but {self.index.name} says that the checkpoint has "
+                    f"{self.num_shards} data files"
+                )
+            yield number, path.stat().st_size
+
+    def _checked(self, name: str, message: bytes) -> Entry:
+        try:
+            entry = parse_entry(message)
+        except DamagedError as error:
+            raise InputError(f"{self.index}: tensor '{name}': {error}") from error
+        if entry.shard not in self._sizes:
+            raise InputError(
+                f"{self.index}: tensor '{name}': in data file {entry.shard} of {self.num_shards}"
+            )
+        if entry.offset + entry.size > self._sizes[entry.shard]:
+            raise self._fault(
+                name,
+                entry,
+                f"bytes {entry.offset} to {entry.offset + entry.size} pass the end of the file "
+                f"({self._sizes[entry.shard]} bytes): it is cut off, or another checkpoint's",
+            )
+        return entry
+
+    def _read(self, name: str, entry: Entry) -> NDArray[np.uint8]:
+        content = np.empty(entry.size, dtype=np.uint8)
+        view, done = memoryview(content.data), 0
+        try:
+            with open(self.shard(entry.shard), "rb", buffering=0) as stream:
+                stream.seek(entry.offset)
+                while done < entry.size:  # one call reads at most 2 GiB
+                    count = stream.readinto(view[done:])
+                    if not count:
+                        raise self._fault(name, entry, "the file ended while it was read")
+                    done += count
+        except OSError as error:
+            raise self._fault(name, entry, f"cannot be read: {error.strerror}") from error
+        return content
+
+    def _strings(self, name: str, entry: Entry, content: bytes) -> NDArray[Any]:
+        """Lengths, their checksum, the strings; the entry's checksum takes lengths as integers of 4 bytes."""
+        count = math.prod(entry.shape)
+        if count > MAX_STRINGS:
+            raise self._fault(name, entry, f"more than {MAX_STRINGS} strings")
+        try:
+            at, lengths = 0, []
+            for _ in range(count):
+                length, at = varint(content, at)
+                lengths.append(length)
+            if at + 4 + sum(lengths) != len(content):
+                raise DamagedError("lengths of strings do not fit its bytes")
+        except DamagedError as error:
+            raise self._fault(name, entry, str(error)) from error
+        wide = b"".join(length.to_bytes(4 if length < 1 << 32 else 8, "little") for length in lengths)
+        check, start = content[at : at + 4], at + 4
+        if masked_crc(wide) != int.from_bytes(check, "little") or (
+            masked_crc(wide + content[at:]) != entry.crc
+        ):
+            raise self._fault(name, entry, "its bytes do not have their checksum: the file is damaged")
+        array = np.empty(count, dtype=object)
+        for place, length in enumerate(lengths):
+            array[place] = content[start : start + length]
+            start += length
+        return array.reshape(entry.shape)
+
+    def _fault(self, name: str, entry: Entry, what: str) -> InputError:
+        return InputError(f"{self.shard(entry.shard)}: tensor '{name}': {what}")

@@ -1,0 +1,15 @@
+"""CRC-32C as the files store it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import google_crc32c
+
+MASK_DELTA = 0xA282EAD8
+
+
+def masked_crc(content: Any) -> int:
+    """CRC-32C of `content`, rotated right by 15 bits plus a constant (LevelDB's `crc32c::Mask`)."""
+    crc: int = google_crc32c.value(content)
+    return ((crc >> 15 | crc << 17) + MASK_DELTA) & 0xFFFFFFFF

@@ -1,0 +1,77 @@
+"""Variable-length integers and protocol buffer fields, from bytes that may hold anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+MAX_VARINT_BYTES = 10
+
+
+class DamagedError(ValueError):
+    """The bytes are not what their format wants; the message says how."""
+
+
+def varint(data: bytes, at: int) -> tuple[int, int]:
+    """The integer at `at` and the place behind it.
+
+    Raises:
+        DamagedError: cut off, or more than 64 bits.
+    """
+    value = 0
+    for count in range(MAX_VARINT_BYTES):
+        if at + count >= len(data):
+            raise DamagedError("a number is cut off")
+        byte = data[at + count]
+        value |= (byte & 0x7F) << (7 * count)
+        if byte < 0x80:
+            return value & 0xFFFFFFFFFFFFFFFF, at + count + 1
+    raise DamagedError("a number has more than 64 bits")
+
+
+def signed(value: int) -> int:
+    """A 64-bit varint as the signed number that it stands for."""
+    return value - (1 << 64) if value >> 63 else value
+
+
+def fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
+    """(number, value) of every field of a message, in order: numbers as they are, the rest as bytes.
+
+    Raises:
+        DamagedError: cut off, or of a wire type that is none.
+    """
+    at = 0
+    while at < len(message):
+        tag, at = varint(message, at)
+        number, kind = tag >> 3, tag & 7
+        if number == 0:
+            raise DamagedError("a field has number 0")
+        if kind == VARINT:
+            value, at = varint(message, at)
+            yield number, value
+            continue
+        if kind == BYTES:
+            length, at = varint(message, at)
+        elif kind in (FIXED64, FIXED32):
+            length = 8 if kind == FIXED64 else 4
+        else:
+            raise DamagedError(f"a field has wire type {kind}")
+        if length > len(message) - at:
+            raise DamagedError("a field is cut off")
+        content = message[at : at + length]
+        at += length
+        yield number, content if kind == BYTES else int.from_bytes(content, "little")
+
+
+def number(value: int | bytes) -> int:
+    """A field that must be a number."""
+    if isinstance(value, bytes):
+        raise DamagedError("a field should be a number")
+    return value
+
+
+def content(value: int | bytes) -> bytes:
+    """A field that must be a string or a message."""
+    if isinstance(value, int):
+        raise DamagedError("a field should be a message")
+    return value
