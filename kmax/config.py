@@ -131,6 +131,11 @@ class Train(Parameters):
     weight_decay: Annotated[float, Field(ge=0)]
     adam_betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)]
     adam_epsilon: float
+    optimizer: Literal["tf", "torch"] | None = Field(
+        default=None,
+        description="whose AdamW and warm-up: deeplab2's (epsilon outside the bias correction, first rate 0) "
+        "or torch's (first rate a thousandth); left out: as the model's flavour",
+    )
     clip_grad_norm: Annotated[float, Field(gt=0)] | None
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         description="decay of the averaged weights that are published; null: the last weights"

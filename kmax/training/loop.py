@@ -29,7 +29,7 @@ from kmax.tracking.identity import Identity, identify
 from kmax.tracking.tracker import track
 from kmax.training.budget import Budget, Stop, read_budget
 from kmax.training.determinism import deterministic_algorithms, seed_generators
-from kmax.training.optimizer import set_learning_rate
+from kmax.training.optimizer import optimizer_flavour, set_learning_rates
 from kmax.training.plan import plan_ranks
 from kmax.training.progress import TrainingProgress, say
 from kmax.training.publish import publish
@@ -118,13 +118,14 @@ def _train(
         progress = stack.enter_context(
             TrainingProgress(run.run, state.step, recipe.steps, recipe.global_batch_size, ranks.is_main)
         )
+        flavour = optimizer_flavour(recipe, run.model.flavour)
         checkpoint_seconds = 0.0
 
         while state.step < recipe.steps:
             begun = time.monotonic()
             seed_generators(recipe.seed, state.step + 1, ranks.rank)
-            rate = learning_rate(state.step, recipe, run.model.flavour)
-            set_learning_rate(state.optimizer, rate)
+            rate = learning_rate(state.step, recipe, flavour)
+            set_learning_rates(state.optimizer, state.step, recipe, flavour)
 
             # The mean over micro-batches and ranks is the mean over the global batch.
             terms: dict[str, Tensor] = {}

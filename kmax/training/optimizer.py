@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from kmax.config import Train
 from kmax.model.kmax import KMaX
+from kmax.training.schedule import learning_rate
 
 
 class KerasAdamW(torch.optim.Optimizer):
@@ -112,8 +113,13 @@ def parameter_groups(model: KMaX, train: Train) -> list[dict[str, Any]]:
     ]
 
 
+def optimizer_flavour(train: Train, model: Literal["tf", "torch"]) -> Literal["tf", "torch"]:
+    """Whose optimiser and schedule a recipe takes: what it says, else those of its model's flavour."""
+    return train.optimizer or model
+
+
 def make_optimizer(model: KMaX, train: Train, flavour: Literal["tf", "torch"]) -> torch.optim.Optimizer:
-    """The optimiser of the flavour over `parameter_groups`."""
+    """The optimiser of an original over `parameter_groups`; `flavour` as `optimizer_flavour` says."""
     optimizer = KerasAdamW if flavour == "tf" else torch.optim.AdamW
     return optimizer(
         parameter_groups(model, train),
@@ -123,7 +129,9 @@ def make_optimizer(model: KMaX, train: Train, flavour: Literal["tf", "torch"]) -
     )
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Give every group `rate` times its multiplier."""
+def set_learning_rates(
+    optimizer: torch.optim.Optimizer, step: int, train: Train, flavour: Literal["tf", "torch"]
+) -> None:
+    """Give every group its rate of update `step`."""
     for group in optimizer.param_groups:
-        group["lr"] = rate * group["multiplier"]
+        group["lr"] = learning_rate(step, train, flavour, group["multiplier"])

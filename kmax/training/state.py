@@ -17,7 +17,7 @@ from kmax.files import exclusive_lock
 from kmax.model.kmax import KMaX
 from kmax.training import checkpoint
 from kmax.training.history import History
-from kmax.training.optimizer import make_optimizer
+from kmax.training.optimizer import make_optimizer, optimizer_flavour
 from kmax.training.progress import say
 
 
@@ -87,7 +87,7 @@ def initial_state(run: config.Run, model: KMaX) -> TrainingState:
         average = AveragedModel(model, multi_avg_fn=averaging)
     return TrainingState(
         model=model,
-        optimizer=make_optimizer(model, run.train, run.model.flavour),
+        optimizer=make_optimizer(model, run.train, optimizer_flavour(run.train, run.model.flavour)),
         average=average,
         history=History(run.train.log_every, run.train.steps),
         step=0,

@@ -7,7 +7,13 @@ from torch import nn
 
 import kmax
 from kmax.runs import load_run
-from kmax.training.optimizer import KerasAdamW, make_optimizer, parameter_groups, set_learning_rate
+from kmax.training.optimizer import (
+    KerasAdamW,
+    make_optimizer,
+    optimizer_flavour,
+    parameter_groups,
+    set_learning_rates,
+)
 
 
 @pytest.mark.parametrize("case", [0, 1])
@@ -60,8 +66,16 @@ def test_only_kernels_of_convolutions_and_linear_layers_decay_and_only_the_encod
     assert sorted(seen) == sorted(id(parameter) for parameter in model.parameters())
 
     optimizer = make_optimizer(model, train, "torch")
-    set_learning_rate(optimizer, 0.5)
+    train = train.model_copy(update={"learning_rate": 0.5, "warmup_steps": 0})
+    set_learning_rates(optimizer, 0, train, "torch")
     assert {group["lr"] for group in optimizer.param_groups} == {0.5, 0.05}
+
+
+def test_a_recipe_may_take_the_optimiser_of_either_original() -> None:
+    train = load_run("shapes-tiny").train
+    assert train is not None
+    assert optimizer_flavour(train, "tf") == "tf"
+    assert optimizer_flavour(train.model_copy(update={"optimizer": "torch"}), "tf") == "torch"
 
 
 def test_a_restored_optimizer_goes_on_bit_for_bit() -> None:
