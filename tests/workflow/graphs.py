@@ -94,11 +94,12 @@ def snakemake_graph(project: Path, target: str) -> list[Stage]:
 
 
 def dvc_graph(project: Path, pipeline: str) -> list[Stage]:
-    """All stages of a dvc.yaml."""
+    """All stages of a dvc.yaml, and those of others that lead to them."""
     from dvc.repo import Repo
 
     with Repo(str(project)) as repository:
-        return [_dvc_stage(stage, project) for stage in repository.stage.collect(str(project / pipeline))]
+        stages = repository.stage.collect(str(project / pipeline), with_deps=True)
+        return [_dvc_stage(stage, project) for stage in stages]
 
 
 def _dvc_stage(stage: Any, project: Path) -> Stage:

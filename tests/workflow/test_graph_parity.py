@@ -7,7 +7,9 @@ from graphs import AmbiguousGraphError, Facts, Stage, dvc_graph, facts, snakemak
 from projects import FINETUNED, PORTED, SMOKE, WEIGHTS, copy_project, edit
 
 from kmax import families, paths
+from kmax.config import WeightsFile
 from kmax.evaluation.version import VERSION
+from kmax.parameter_files import load
 from kmax.runs import load_run
 
 
@@ -101,6 +103,9 @@ def expected(family: str) -> dict[str, Facts]:
         given = [paths.dataset_file(dataset)]
         stage(f"kmax data download {dataset}", [paths.raw_manifest(dataset)], given)
         stage(f"kmax data prepare {dataset}", [paths.prepared(dataset)], given)
+    for name in listed.weights:
+        entry = load(WeightsFile, paths.WEIGHTS_FILE).weights[name].model_dump(mode="json")
+        stage(f"kmax weights fetch {name}", [paths.weights(name)], parameters={"entry": entry})
     for name in listed.runs:
         run = load_run(name).model_dump(mode="json")
 
