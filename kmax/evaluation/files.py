@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from kmax.errors import InputError
+from kmax.evaluation.provenance import Provenance, files_digest
+from kmax.evaluation.version import VERSION
 from kmax.files import read_json
 
 ImageId = int | str
@@ -67,11 +69,38 @@ class ImagePair:
 
 @dataclass(frozen=True)
 class PanopticFiles:
-    """Ground truth and predictions of a split, matched by image id."""
+    """Ground truth and predictions of a split, matched by image id.
 
+    Attributes:
+        sha256: of the two PNG files of each image; filled as the images are read.
+    """
+
+    truth_json: Path
+    predicted_json: Path
     categories: list[CategoryFacts]
     images: list[ImagePair]
     oddities: Oddities = field(default_factory=Oddities)
+    sha256: list[tuple[str, str]] = field(default_factory=list)
+
+    def provenance(self, evaluator: str, protocol: str, split: str | None) -> Provenance:
+        """Where figures of these files come from, once all images are read.
+
+        Args:
+            split: its name; None: the name of the ground truth JSON.
+        """
+        truth, predicted = (
+            files_digest(
+                index, ((path.name, one[side]) for path, one in zip(paths, self.sha256, strict=True))
+            )
+            for side, (index, paths) in enumerate(
+                (
+                    (self.truth_json, [image.truth_path for image in self.images]),
+                    (self.predicted_json, [image.predicted_path for image in self.images]),
+                )
+            )
+        )
+        split = split or Path(self.truth_json).stem
+        return Provenance(evaluator, VERSION, protocol, split, len(self.images), truth, predicted)
 
 
 def open_files(
@@ -134,7 +163,7 @@ def open_files(
         raise InputError(faults)
     for image_id in predictions.keys() - seen:
         oddities.add("predictions: an image that the ground truth lacks is ignored", f"image {image_id}")
-    return PanopticFiles(categories, images, oddities)
+    return PanopticFiles(Path(truth_json), Path(predicted_json), categories, images, oddities)
 
 
 def _json_object(path: Path, what: str, keys: tuple[str, ...]) -> dict[str, Any]:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kmax.data.panoptic import read_map
 from kmax.errors import InputError
 from kmax.evaluation.files import ImageId, ImagePair, Oddities
 from kmax.evaluation.pairs import VOID, Pairs, count_pairs
+from kmax.evaluation.png import RGBA, decode_rgb, open_png
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class Matchable:
         truth_ids, truth_classes, truth_areas, truth_crowd: [G]; class -1 if its category is unknown; area as
             the JSON states it (nan where it does not).
         predicted_ids, predicted_classes: [P].
+        sha256: of the two PNG files; empty where there are none.
     """
 
     image_id: ImageId
@@ -32,6 +33,7 @@ class Matchable:
     truth_crowd: NDArray[np.bool_]
     predicted_ids: NDArray[np.int64]
     predicted_classes: NDArray[np.int64]
+    sha256: tuple[str, str] = ("", "")
 
 
 def read_pair(pair: ImagePair, classes: dict[int, int], oddities: Oddities) -> Matchable:
@@ -43,13 +45,16 @@ def read_pair(pair: ImagePair, classes: dict[int, int], oddities: Oddities) -> M
     Raises:
         InputError: unreadable PNG, sizes or ids that disagree, unknown predicted category, missing keys.
     """
-    truth, predicted = read_map(pair.truth_path), read_map(pair.predicted_path)
-    if truth.shape != predicted.shape:
+    truth, predicted = (
+        open_png(path, f"image {pair.image_id}: panoptic PNG")
+        for path in (pair.truth_path, pair.predicted_path)
+    )
+    if truth.size != predicted.size:
         raise InputError(
-            f"{pair.predicted_path}: image {pair.image_id}: {predicted.shape[1]}x{predicted.shape[0]} "
-            f"pixels, but the ground truth has {truth.shape[1]}x{truth.shape[0]}"
+            f"{pair.predicted_path}: image {pair.image_id}: {predicted.size} "
+            f"pixels, but the ground truth has {truth.size}"
         )
-    pairs = count_pairs(truth, predicted)
+    pairs = count_pairs(decode_rgb(truth), decode_rgb(predicted))
     faults = _prediction_faults(pair, pairs, classes)
     for segment in pair.truth_segments:
         faults.extend(
@@ -69,7 +74,11 @@ def read_pair(pair: ImagePair, classes: dict[int, int], oddities: Oddities) -> M
         np.array([s["iscrowd"] == 1 for s in pair.truth_segments], np.bool_),
         np.array([s["id"] for s in pair.predicted_segments], np.int64),
         np.array([classes[s["category_id"]] for s in pair.predicted_segments], np.int64),
+        (truth.sha256, predicted.sha256),
     )
+    for side, png in (("ground truth", truth), ("predictions", predicted)):
+        if png.color_type == RGBA:
+            oddities.add(f"{side}: the alpha channel of a PNG is ignored", f"image {pair.image_id}")
     _note_oddities(pair, matchable, oddities)
     return matchable
 

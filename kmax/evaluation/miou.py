@@ -10,7 +10,7 @@ Legend of shapes: I images, C categories.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,12 @@ from numpy.typing import NDArray
 from kmax.evaluation.files import CategoryFacts, ImageId, open_files
 from kmax.evaluation.matchable import Matchable
 from kmax.evaluation.pairs import VOID
+from kmax.evaluation.provenance import Provenance
 from kmax.evaluation.stream import read_all
 from kmax.evaluation.version import VERSION
 
 EVALUATOR = "kmax mean IoU of panoptic maps"
+PROTOCOL = "the class of each pixel's segment, void ground truth left out"
 
 
 @dataclass(frozen=True)
@@ -53,12 +55,14 @@ class PixelCounts:
 
 @dataclass(frozen=True)
 class MiouResult:
-    """Mean IoU of a split; `per_image` has counts [I, C], `warnings` the accepted odd input."""
+    """Mean IoU of a split; `per_image` has counts [I, C], `warnings` the accepted odd input,
+    `provenance` where they come from, if from files."""
 
     categories: list[CategoryFacts]
     image_ids: list[ImageId]
     per_image: PixelCounts
     warnings: list[str]
+    provenance: Provenance | None = None
 
     def counts(self) -> PixelCounts:
         """Counts over all images [C]."""
@@ -74,6 +78,7 @@ class MiouResult:
         return {
             "evaluator": EVALUATOR,
             "version": VERSION,
+            **({"provenance": self.provenance.to_json()} if self.provenance else {}),
             "average": "classes in ground truth or prediction",
             "miou": float(iou[occurs].mean()) if occurs.any() else None,
             "n": int(occurs.sum()),
@@ -140,9 +145,11 @@ def evaluate_files(
     pred_dir: Path,
     workers: int | None = 1,
     strict: bool = False,
+    split: str | None = None,
 ) -> MiouResult:
     """Mean IoU of predictions in COCO panoptic format; arguments and errors as `pq.evaluate_files`."""
     files = open_files(gt_json, gt_dir, pred_json, pred_dir)
     num_categories = len(files.categories)
     counts = read_all(files, partial(count_pixels, num_categories=num_categories), workers, strict)
-    return collect(files.categories, [i.image_id for i in files.images], counts, files.oddities.lines())
+    result = collect(files.categories, [i.image_id for i in files.images], counts, files.oddities.lines())
+    return replace(result, provenance=files.provenance(EVALUATOR, PROTOCOL, split))

@@ -10,7 +10,7 @@ Legend of shapes: I images, C categories, G P segments of the ground truth and o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,12 @@ from kmax.errors import InputError
 from kmax.evaluation.files import CategoryFacts, ImageId, open_files
 from kmax.evaluation.matchable import Matchable
 from kmax.evaluation.pairs import VOID
+from kmax.evaluation.provenance import Provenance
 from kmax.evaluation.stream import read_all
 from kmax.evaluation.version import VERSION
 
 EVALUATOR = "kmax panoptic quality (panopticapi rules)"
+PROTOCOL = "panoptic maps at image size, one segment per pixel"
 GROUPS: dict[str, bool | None] = {"all": None, "things": True, "stuff": False}
 
 
@@ -59,12 +61,14 @@ class PQResult:
     Attributes:
         per_image: counts [I, C].
         warnings: odd input that was accepted, one line per kind.
+        provenance: where the counts come from, if from files.
     """
 
     categories: list[CategoryFacts]
     image_ids: list[ImageId]
     per_image: Counts
     warnings: list[str]
+    provenance: Provenance | None = None
 
     def counts(self) -> Counts:
         """Counts over all images [C]."""
@@ -91,6 +95,7 @@ class PQResult:
         return {
             "evaluator": EVALUATOR,
             "version": VERSION,
+            **({"provenance": self.provenance.to_json()} if self.provenance else {}),
             **{name: self.group(name) for name in GROUPS},
             "per_category": {
                 str(category.id): {
@@ -202,14 +207,16 @@ def evaluate_files(
     pred_dir: Path,
     workers: int | None = 1,
     strict: bool = False,
+    split: str | None = None,
 ) -> PQResult:
     """Panoptic quality of predictions in COCO panoptic format.
 
     Args:
         gt_json, gt_dir: ground truth JSON and folder of its PNGs.
         pred_json, pred_dir: the same of the predictions.
-        workers: processes that read and match images; None: one per core.
+        workers: processes that read and match images; None: as many as cores and memory allow.
         strict: refuse odd input that the official evaluator silently accepts, instead of warning.
+        split: its name for the provenance; None: the name of the ground truth JSON.
 
     Raises:
         InputError: what panopticapi raises on, one line per fault naming image, segment and category.
@@ -217,4 +224,5 @@ def evaluate_files(
     files = open_files(gt_json, gt_dir, pred_json, pred_dir)
     num_categories = len(files.categories)
     counts = read_all(files, partial(match, num_categories=num_categories), workers, strict)
-    return collect(files.categories, [i.image_id for i in files.images], counts, files.oddities.lines())
+    result = collect(files.categories, [i.image_id for i in files.images], counts, files.oddities.lines())
+    return replace(result, provenance=files.provenance(EVALUATOR, PROTOCOL, split))

@@ -10,8 +10,11 @@ from kmax.data.parallel import map_items
 from kmax.errors import InputError
 from kmax.evaluation.files import ImagePair, Oddities, PanopticFiles
 from kmax.evaluation.matchable import Matchable, read_pair
+from kmax.evaluation.workers import bounded_workers
 
 T = TypeVar("T")
+# What a process takes that reads maps of 2048x1024 pixels.
+MEGABYTES_EACH = 150
 
 
 def read_all(
@@ -24,11 +27,11 @@ def read_all(
 
     Args:
         count: picklable.
-        workers: processes; each holds one image at a time. None: as many as there are cores.
+        workers: processes; each holds one image at a time. None: as many as cores and memory allow.
         strict: treat oddities as faults.
 
     Returns:
-        The results in the order of the ground truth. Oddities are added to `files.oddities`.
+        The results in the order of the ground truth. Oddities and digests are added to `files`.
 
     Raises:
         InputError: all faults of all images.
@@ -37,11 +40,13 @@ def read_all(
     faults: list[str] = []
     results: list[T] = []
     one = partial(_read_one, classes=classes, count=count)
-    for result, oddities, image_faults in map_items(one, files.images, "evaluate", workers):
+    workers = bounded_workers(workers, len(files.images), MEGABYTES_EACH)
+    for result, sha256, oddities, image_faults in map_items(one, files.images, "evaluate", workers):
         files.oddities.merge(oddities)
         faults.extend(image_faults)
         if result is not None:
             results.append(result)
+            files.sha256.append(sha256)
     if strict:
         faults.extend(files.oddities.lines())
     if faults:
@@ -51,9 +56,10 @@ def read_all(
 
 def _read_one(
     pair: ImagePair, classes: dict[int, int], count: Callable[[Matchable], T]
-) -> tuple[T | None, Oddities, list[str]]:
+) -> tuple[T | None, tuple[str, str], Oddities, list[str]]:
     oddities = Oddities()
     try:
-        return count(read_pair(pair, classes, oddities)), oddities, []
+        image = read_pair(pair, classes, oddities)
+        return count(image), image.sha256, oddities, []
     except InputError as error:
-        return None, oddities, error.faults
+        return None, ("", ""), oddities, error.faults

@@ -1,0 +1,53 @@
+"""How many processes may evaluate at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kmax.data.parallel import available_cpus
+from kmax.errors import InputError
+
+MEGABYTE = 2**20
+IMAGES_PER_WORKER = 8
+
+
+def bounded_workers(wanted: int | None, images: int, megabytes_each: int) -> int:
+    """Number of processes: what is asked for, or as many as cores and half of the free memory allow.
+
+    Args:
+        wanted: from the user; None: decide here.
+        images: fewer than 8 for each process are not worth its start.
+        megabytes_each: what one process takes.
+
+    Raises:
+        InputError: fewer than one is asked for.
+    """
+    if wanted is not None:
+        if wanted < 1:
+            raise InputError(f"--workers {wanted}: at least one process is needed")
+        return wanted
+    by_memory = free_memory() // 2 // (megabytes_each * MEGABYTE)
+    return max(1, min(available_cpus(), by_memory, images // IMAGES_PER_WORKER))
+
+
+def free_memory(root: Path = Path("/")) -> int:
+    """Bytes that can still be taken, within the control group's limit where there is one."""
+    free = 2**40
+    for line in _lines(root / "proc/meminfo"):
+        if line.startswith("MemAvailable:"):
+            free = int(line.split()[1]) * 1024
+    group = root / "sys/fs/cgroup"
+    newer = ("memory.max", "memory.current")
+    older = ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")
+    for limit, used in (newer, older):
+        values = [*_lines(group / limit), *_lines(group / used)]
+        if len(values) == 2 and all(value.isdecimal() for value in values):
+            free = min(free, max(0, int(values[0]) - int(values[1])))
+    return free
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text().splitlines()
+    except OSError:
+        return []
