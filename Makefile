@@ -19,7 +19,10 @@ export MLFLOW_DISABLE_TELEMETRY := true
 LOCKED := $(shell sha256sum requirements.lock | cut -c1-64)
 PROJECT := $(CURDIR) $(shell sha256sum pyproject.toml | cut -c1-64)
 
-.PHONY: setup reproduce test test-long lint format
+TENSORFLOW := $(VENV)-tensorflow
+TF_LOCKED := $(shell sha256sum requirements-tensorflow.lock | cut -c1-64)
+
+.PHONY: setup setup-tensorflow reproduce test test-long lint format
 
 setup:
 	@test -x $(VENV)/bin/python || $(PYTHON) -c 'import sys; v = sys.version_info[:2]; \
@@ -35,6 +38,16 @@ setup:
 	  echo "$(PROJECT)" > $(VENV)/kmax-project.txt; \
 	fi
 
+# For the tests that have TensorFlow write checkpoints; without it they are skipped.
+setup-tensorflow:
+	@test -x $(TENSORFLOW)/bin/python || $(VENV)/bin/python -m venv $(TENSORFLOW)
+	@if [ "$$(cat $(TENSORFLOW)/kmax-locked.txt 2>/dev/null)" != "$(TF_LOCKED)" ]; then \
+	  echo "installing TensorFlow into $(TENSORFLOW): 1.6 GB"; \
+	  $(TENSORFLOW)/bin/python -m pip --disable-pip-version-check --no-input install --quiet --no-deps \
+	    --requirement requirements-tensorflow.lock; \
+	  echo "$(TF_LOCKED)" > $(TENSORFLOW)/kmax-locked.txt; \
+	fi
+
 reproduce: setup
 	@snakemake --cores all
 	@echo
@@ -45,7 +58,8 @@ reproduce: setup
 	@echo "training:  kmax track ui"
 
 test: setup
-	pytest $(TESTS) -m "not long" $(PYTEST_OPTIONS)
+	KMAX_TENSORFLOW_PYTHON="$${KMAX_TENSORFLOW_PYTHON:-$(abspath $(TENSORFLOW))/bin/python}" \
+	  pytest $(TESTS) -m "not long" $(PYTEST_OPTIONS)
 
 test-long: setup
 	pytest $(TESTS) -m long $(PYTEST_OPTIONS)
