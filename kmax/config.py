@@ -97,6 +97,15 @@ class Sampling(Parameters):
     temperature: float
 
 
+class SmallInstances(Parameters):
+    """Pixels of small thing instances count more in the semantic loss."""
+
+    area: PositiveInt = Field(
+        description="instances of fewer pixels than this, at input resolution, are small"
+    )
+    weight: Annotated[float, Field(gt=0)]
+
+
 class Losses(Parameters):
     """Weights and sampling of the loss terms."""
 
@@ -109,6 +118,12 @@ class Losses(Parameters):
     sample_temperature: float
     semantic_sampling: Sampling | None = Field(
         default=None, description="pixels drawn for the semantic loss; left out: all"
+    )
+    semantic_top_k: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        default=None, description="share of the pixels, the worst ones, in the semantic loss; left out: all"
+    )
+    small_instances: SmallInstances | None = Field(
+        default=None, description="their weight in the semantic loss; left out: that of all pixels"
     )
     native_auxiliary: bool = Field(
         default=False,

@@ -21,8 +21,8 @@ from kmax.losses.mask_id import mask_id_loss
 from kmax.losses.masks import log_probabilities, read_masks
 from kmax.losses.matching import Matching, match
 from kmax.losses.sampling import Sampler, gumbel_top_k, sample_logits
-from kmax.losses.semantic import semantic_loss
-from kmax.losses.targets import Flavour, GroundTruth, Targets
+from kmax.losses.semantic import semantic_loss, small_instance_weights
+from kmax.losses.targets import Flavour, GroundTruth, Targets, subsample
 from kmax.model.output import Auxiliary, Output
 
 
@@ -33,6 +33,7 @@ class Criterion:
         losses: weights and sampling.
         num_classes: K, without void.
         flavour: which original is computed.
+        isthing: bool [K]; needed where small instances have a weight of their own.
         sampler: how pixels are drawn; called for the final output, the semantic term (where it samples), then
             each auxiliary output, and not at all where all pixels are taken.
     """
@@ -43,8 +44,12 @@ class Criterion:
         num_classes: int,
         flavour: Flavour = "tf",
         *,
+        isthing: Tensor | None = None,
         sampler: Sampler = gumbel_top_k,
     ) -> None:
+        if losses.small_instances is not None and isthing is None:
+            raise ValueError("losses.small_instances: which classes are things must be said")
+        self.isthing = isthing
         self.losses = losses
         self.num_classes = num_classes
         self.flavour: Flavour = flavour
@@ -86,7 +91,7 @@ class Criterion:
 
         terms = self._terms(output, mask_logits, truth.at(size), matching, size, shared)
         if output.semantic_logits is not None:
-            terms["semantic"] = self._semantic(output.semantic_logits.float(), truth)
+            terms["semantic"] = self._semantic(output.semantic_logits.float(), truth, batch)
         for index, auxiliary in enumerate(output.auxiliary):
             aux_size = _size(auxiliary.mask_logits) if self.losses.native_auxiliary else size
             aux_logits = enlarge(auxiliary.mask_logits.float(), aux_size, self.flavour)
@@ -116,16 +121,22 @@ class Criterion:
             "instance_discrimination": discrimination * self.losses.instance_discrimination_weight,
         }
 
-    def _semantic(self, logits: Tensor, truth: GroundTruth) -> Tensor:
-        targets = truth.at(_size(logits))
-        logits, semantic = logits.flatten(2), targets.semantic
+    def _semantic(self, logits: Tensor, truth: GroundTruth, batch: Batch) -> Tensor:
+        size = _size(logits)
+        targets = truth.at(size)
+        logits, semantic, weight = logits.flatten(2), targets.semantic, None
+        if self.losses.small_instances is not None and self.isthing is not None:
+            weights = small_instance_weights(batch, self.isthing, self.losses.small_instances)
+            weight = subsample(weights, size).flatten(1)
         if self.losses.semantic_sampling is not None:
             sampling = self.losses.semantic_sampling
             indices = self._draw(targets, sampling.k, sampling.temperature)
             if indices is not None:
                 semantic = semantic.gather(1, indices)
+                weight = None if weight is None else weight.gather(1, indices)
                 logits = logits.gather(2, indices[:, None].expand(-1, logits.shape[1], -1))
-        return semantic_loss(logits, semantic) * self.losses.semantic_weight
+        loss = semantic_loss(logits, semantic, weight, self.losses.semantic_top_k)
+        return loss * self.losses.semantic_weight
 
     def _draw(self, targets: Targets, k: int, temperature: float) -> Tensor | None:
         """Indices [B, k] of sampled pixels; None when there are no more than k, so that all are taken."""

@@ -97,7 +97,8 @@ def _train(
         ranks.broadcast_([*model.parameters(), *model.buffers()])
         model.train()
         parameters = list(model.parameters())
-        criterion = Criterion(recipe.losses, len(prepared.categories), run.model.flavour)
+        isthing = torch.tensor([category.isthing for category in prepared.categories])
+        criterion = Criterion(recipe.losses, len(isthing), run.model.flavour, isthing=isthing)
         if ranks.is_main:
             _announce(run, folder, state.step, environment, environment_before)
         tracker = stack.enter_context(track(run, "train", identity=identity))

@@ -1,4 +1,4 @@
-"""Which parameters decay and which learn at the backbone's rate, in the recorded configs of both originals."""
+"""Which parameters decay and which learn at the backbone rate, in the recorded configs of both originals."""
 
 import json
 from pathlib import Path
