@@ -91,6 +91,7 @@ class KMaX(nn.Module):
         )
         self.predictor = Predictor(
             pixel_channels[-1],
+            transformer.channels,
             transformer,
             num_classes,
             flavour.clamp_squared_norm,

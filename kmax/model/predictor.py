@@ -39,7 +39,8 @@ class Predictor(nn.Module):
 
     Args:
         pixel_channels: of the pixel features.
-        size: widths of the cluster centres (and inside the pixel head) and of D; first mask scale.
+        center_channels: of the cluster centres.
+        size: widths inside the pixel head and of D; first mask scale.
         num_classes: K, without void.
         clamp_squared_norm: see `Flavour`.
     """
@@ -47,20 +48,21 @@ class Predictor(nn.Module):
     def __init__(
         self,
         pixel_channels: int,
+        center_channels: int,
         size: TransformerSize,
         num_classes: int,
         clamp_squared_norm: bool,
     ) -> None:
         super().__init__()
-        channels, embedding_channels = size.channels, size.embedding_channels
+        channels, embedding_channels = size.head_channels, size.embedding_channels
         self.clamp_squared_norm = clamp_squared_norm
         self.pixel_head = nn.Sequential(
             ConvBN(pixel_channels, pixel_channels, 5, depthwise=True, act=True),
             ConvBN(pixel_channels, channels, act=True),
             ConvBN(channels, embedding_channels, bias=True, std=HEAD_STD),
         )
-        self.mask_head = LinearBN(channels, embedding_channels)
-        self.class_head = nn.Linear(channels, num_classes + 1)
+        self.mask_head = LinearBN(center_channels, embedding_channels)
+        self.class_head = nn.Linear(center_channels, num_classes + 1)
         init_truncated(self.class_head.weight, HEAD_STD)
         nn.init.zeros_(self.class_head.bias)
         self.mask_norm = BatchNorm(1)  # one channel, shared by the clusters

@@ -80,8 +80,10 @@ class TransformerSize:
     """The k-means transformer decoder.
 
     Attributes:
-        channels: of cluster centres and of projected pixels.
-        key_channels: of the self-attention, over all heads; values have `channels`.
+        channels: of cluster centres.
+        bottleneck_channels: of pixels and centres as a layer compares and updates them.
+        head_channels: inside the pixel heads.
+        key_channels: of the self-attention, over all heads; values have `bottleneck_channels`.
         heads: of the self-attention.
         ffn_channels: hidden channels of the feed-forward network.
         embedding_channels: of the space where pixels and cluster centres are compared.
@@ -91,6 +93,8 @@ class TransformerSize:
     """
 
     channels: int
+    bottleneck_channels: int
+    head_channels: int
     key_channels: int
     heads: int
     ffn_channels: int
@@ -142,6 +146,8 @@ def _paper(encoder: EncoderSize) -> ModelSize:
         ),
         transformer=TransformerSize(
             channels=256,
+            bottleneck_channels=256,
+            head_channels=256,
             key_channels=128,
             heads=8,
             ffn_channels=2048,
@@ -188,6 +194,8 @@ SIZES = {
         ),
         transformer=TransformerSize(
             channels=96,
+            bottleneck_channels=96,
+            head_channels=96,
             key_channels=48,
             heads=4,
             ffn_channels=256,

@@ -1,6 +1,6 @@
 """The k-means transformer decoder (kMaX-DeepLab, arXiv 2207.04044, section 3.2 and figure 1).
 
-Shapes: B images, N clusters, C channels, P = h w pixels, n heads, d channels per head.
+Shapes: B images, N clusters, C channels, C' of them in the bottleneck, P = h w pixels, n heads, d of each.
 """
 
 from __future__ import annotations
@@ -26,14 +26,15 @@ class SelfAttention(nn.Module):
     def __init__(self, size: TransformerSize) -> None:
         super().__init__()
         self.heads = size.heads
-        self.split = [size.key_channels, size.key_channels, size.channels]
-        self.qkv = LinearBN(size.channels, sum(self.split), std=size.channels**-0.5)
+        channels = size.bottleneck_channels
+        self.split = [size.key_channels, size.key_channels, channels]
+        self.qkv = LinearBN(channels, sum(self.split), std=channels**-0.5)
         self.similarity_norm = BatchNorm(size.heads)
-        self.output_norm = BatchNorm(size.channels)
-        self.project = LinearBN(size.channels, size.channels, zero_norm=True)
+        self.output_norm = BatchNorm(channels)
+        self.project = LinearBN(channels, size.channels, zero_norm=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, N, C] -> [B, N, C]."""
+        """Projected centres [B, N, C'] -> update [B, N, C]."""
         q, k, v = (part.unflatten(2, (self.heads, -1)) for part in self.qkv(x).split(self.split, dim=2))
         logits = self.similarity_norm(torch.einsum("bind,bjnd->bnij", q, k))
         retrieved = torch.einsum("bnij,bjnd->bind", logits.softmax(-1), v).flatten(2)
@@ -43,19 +44,21 @@ class SelfAttention(nn.Module):
 class ClusterUpdate(nn.Module):
     """The update of cluster centres by the sum (not the mean) of their pixels' values."""
 
-    def __init__(self, channels: int, form: str) -> None:
+    def __init__(self, size: TransformerSize, form: str) -> None:
         super().__init__()
+        channels = size.bottleneck_channels
         self.weights = cross_attention(form)
         self.value = ConvBN(channels, channels, std=channels**-0.5)
         self.norm = BatchNorm(channels)
-        self.project = LinearBN(channels, channels, zero_norm=True)
+        self.project = LinearBN(channels, size.channels, zero_norm=True)
 
     def forward(self, pixels: Tensor, mask_logits: Tensor) -> Tensor:
-        """pixels [B, C, h, w], mask_logits [B, N, h, w] -> update [B, N, C]."""
+        """pixels [B, C', h, w], mask_logits [B, N, h, w] -> update [B, N, C]."""
         weights_BNP = self.weights(mask_logits.flatten(2).float())
+        values_BCP = self.value(pixels).flatten(2).float()
         # Sums over hundreds of pixels lose digits in half precision.
         with torch.autocast(pixels.device.type, enabled=False):
-            update = torch.einsum("bnp,bcp->bnc", weights_BNP, self.value(pixels).flatten(2).float())
+            update = torch.einsum("bnp,bcp->bnc", weights_BNP, values_BCP)
         return self.project(norm_tokens(self.norm, update))  # type: ignore[no-any-return]
 
 
@@ -81,11 +84,11 @@ class KMeansLayer(nn.Module):
         clamp_squared_norm: bool,
     ) -> None:
         super().__init__()
-        channels = size.channels
-        self.project_pixels = ConvBN(pixel_channels, channels, act=True)
-        self.project_centers = LinearBN(channels, channels, act=True)
-        self.predictor = Predictor(channels, size, num_classes, clamp_squared_norm)
-        self.cluster_update = ClusterUpdate(channels, form)
+        channels, bottleneck = size.channels, size.bottleneck_channels
+        self.project_pixels = ConvBN(pixel_channels, bottleneck, act=True)
+        self.project_centers = LinearBN(channels, bottleneck, act=True)
+        self.predictor = Predictor(bottleneck, bottleneck, size, num_classes, clamp_squared_norm)
+        self.cluster_update = ClusterUpdate(size, form)
         self.self_attention = SelfAttention(size)
         self.ffn = nn.Sequential(
             LinearBN(channels, size.ffn_channels, act=True),
@@ -94,7 +97,7 @@ class KMeansLayer(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, pixels: Tensor, centers: Tensor) -> tuple[Tensor, Auxiliary]:
-        """pixels [B, C', h, w] (not activated), centers [B, N, C] -> new centers, the layer's prediction."""
+        """pixels [B, C'', h, w] (not activated), centers [B, N, C] -> new centers, the layer's prediction."""
         pixels = self.project_pixels(F.gelu(pixels))
         projected = self.project_centers(centers)
         prediction = self.predictor(pixels, projected, projected)

@@ -9,10 +9,24 @@ from typing import Any
 import numpy as np
 import torch
 from forward_golden import Deviation, forward, model_of, relative_rms
-from torch import Tensor
+from torch import Tensor, nn
+from weight_rule import tf_weights
 
+from kmax.model.flavour import FLAVOURS
 from kmax.model.kmax import KMaX
+from kmax.model.norm import BatchNorm
 from kmax.model.output import Output
+from kmax.model.sizes import (
+    AxialSize,
+    ModelSize,
+    PixelDecoderSize,
+    ResNetSize,
+    SemanticSize,
+    StageSize,
+    TransformerSize,
+)
+from kmax.porting import convert_tf
+from kmax.porting.mapping import tensorflow_entries
 
 TF_CASES = {
     "coco_r50": "forward_coco_r50_129",
@@ -141,3 +155,56 @@ def max_s_part(name: str) -> str:
         "output": "",
     }
     return f"stages.{stage - 2}.{block - 1}{parts[part]}"
+
+
+def small_model() -> KMaX:
+    """The scaled-down network of deeplab2's code that `small_checkpoint` was written from."""
+    axial = AxialSize(heads=8, span=255)
+    stages = [StageSize(32, 1, axial), StageSize(16, 5, axial), StageSize(8, 1, None), StageSize(4, 1, None)]
+    size = ModelSize(
+        ResNetSize("resnet50", (("channels", (8, 16, 32, 64)),)),
+        PixelDecoderSize(tuple(stages)),
+        TransformerSize(256, 32, 16, 16, 8, 32, 8, (2, 2, 2), 0.1),
+        SemanticSize(16, (8, 4), (6, 12, 18)),
+    )
+    arguments = {"name": "small", "num_classes": 133, "flavour": "tf"}
+    model = KMaX(
+        size,
+        FLAVOURS["tf"],
+        num_classes=133,
+        image_size=(65, 65),
+        num_clusters=128,
+        decoder_stages=4,
+        cross_attention="kmeans",
+        drop_path=0.0,
+        backbone_drop_path=0.0,
+        arguments=arguments,
+    )
+    network = model.pixel_encoder.network  # timm's stem has 64 channels, whatever the other widths
+    network.conv1, network.bn1 = nn.Conv2d(3, 8, 7, 2, 3, bias=False), BatchNorm(8)
+    first = network.layer1[0]
+    first.conv1, first.downsample[0] = nn.Conv2d(8, 8, 1, bias=False), nn.Conv2d(8, 32, 1, 2, bias=False)
+    return model.eval()
+
+
+def small_deviations(folder: Path) -> list[Deviation]:
+    """Final outputs of the scaled-down network, on the image beside its checkpoint."""
+    with np.load(folder / "small_checkpoint" / "forward.npz") as npz:
+        arrays = {name: npz[name] for name in npz.files}
+    image = arrays.pop("image_uint8")[0]
+    model = small_model()
+    weights = tf_weights((e.sources[0], e.source_shapes[0]) for e in tensorflow_entries(model))
+    model.load_state_dict(convert_tf(weights, model))
+    output, parts = forward(model, tf_image(image))
+    ours = tf_arrays(model, output, parts, "coco")
+    return [
+        tf_deviation(
+            tf_group(f"pred/{name}"),
+            name,
+            ours[f"pred/{name}"],
+            recorded.ravel(),
+            {"shape": list(recorded.shape), "stride": 1},
+            float(recorded.std()),
+        )
+        for name, recorded in arrays.items()
+    ]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from forward_golden import CARRIED, Deviation
-from forward_tf import TF_CASES, max_s_deviations, tf_deviations
+from forward_tf import TF_CASES, max_s_deviations, small_deviations, tf_deviations
 
 
 def beyond_bounds(deviations: list[Deviation]) -> list[Deviation]:
@@ -22,3 +22,8 @@ def test_every_array_of_a_case(golden: Path, config: str) -> None:
 
 def test_every_block_of_max_s(golden: Path) -> None:
     assert beyond_bounds(max_s_deviations(golden / "tf_reference")) == []
+
+
+def test_the_network_of_the_small_checkpoint(golden: Path) -> None:
+    """Its widths all differ, so that none can stand for another."""
+    assert beyond_bounds(small_deviations(golden / "tf_reference")) == []
