@@ -12,7 +12,8 @@ from PIL import Image as PillowImage
 from kmax import paths
 from kmax.config import Category, CocoPanoptic, Dataset, SplitFiles
 from kmax.data.datasets import contiguous_categories, load_dataset, open_prepared, raw_root
-from kmax.data.panoptic import Annotation, Image, PanopticJson, parse_panoptic_json, read_map
+from kmax.data.panoptic import Annotation, Image, PanopticJson, read_map
+from kmax.data.panoptic_json import parse_panoptic_json
 from kmax.data.parallel import map_items
 from kmax.errors import InputError
 from kmax.files import sha256

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kmax import paths
-from kmax.config import Category, CocoPanoptic, Dataset, Name, Parameters, PositiveInt, Sha256
-from kmax.data.panoptic import JsonCategory
+from kmax.config import Category, CocoPanoptic, Data, Dataset, Name, Parameters, PositiveInt, Sha256
+from kmax.data.panoptic import Image, JsonCategory, select_images
+from kmax.data.panoptic_json import read_panoptic_json
 from kmax.errors import InputError, unknown_name
 from kmax.files import read_json
 from kmax.parameter_files import load_named, names_in, parse
@@ -133,6 +134,16 @@ def open_prepared(name: str) -> Prepared:
             for split, entry in manifest.splits.items()
         },
     )
+
+
+def val_images(prepared: Prepared, data: Data) -> list[Image]:
+    """The images that a run is validated on, in the dataset's order.
+
+    Raises:
+        InputError: unknown split or listed image (with the nearest name).
+    """
+    listed = read_panoptic_json(prepared.split(data.val_split).panoptic_json).images
+    return select_images(listed, data.val_images, f"data.val_images ({data.dataset}/{data.val_split})")
 
 
 def contiguous_categories(listed: list[JsonCategory]) -> list[Category]:

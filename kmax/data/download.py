@@ -16,7 +16,7 @@ from kmax import paths
 from kmax.config import CocoPanoptic, Dataset, Generated, RemoteFile
 from kmax.data import shapes
 from kmax.data.datasets import load_dataset, raw_root
-from kmax.data.panoptic import parse_panoptic_json
+from kmax.data.panoptic_json import parse_panoptic_json
 from kmax.data.parallel import map_items, track
 from kmax.errors import InputError
 from kmax.fetch import open_url

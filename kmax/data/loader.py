@@ -8,30 +8,26 @@ partial.
 from __future__ import annotations
 
 import functools
-import signal
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Generic, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from kmax.config import Data
 from kmax.data.batch import Batch
-from kmax.data.datasets import Prepared, PreparedSplit
+from kmax.data.datasets import Prepared, PreparedSplit, val_images
 from kmax.data.geometry import fit_size, resize_image
-from kmax.data.panoptic import Image, ImageId, read_image, read_panoptic_json, select_images
+from kmax.data.panoptic import Image, ImageId, read_image
+from kmax.data.reading import read_samples
 from kmax.data.source import CACHE_BYTES, Source
 from kmax.data.transforms import Targets, augmented_view, copy_paste, normalize, plain_view, targets_of
 from kmax.errors import InputError
 
 ORDER, PARTNER_ORDER, SAMPLE = range(3)  # streams of random numbers
-Key = TypeVar("Key")
-Sample = TypeVar("Sample")
-Collated = TypeVar("Collated")
 
 
 @dataclass(frozen=True)
@@ -118,7 +114,9 @@ def train_batches(
             yield list(range(first, first + micro_batches * size))
             first += global_batch_size
 
-    return _read(_TrainSamples(source, data, seed), keys(), functools.partial(_train_step, size), workers)
+    return read_samples(
+        _TrainSamples(source, data, seed), keys(), functools.partial(_train_step, size), workers
+    )
 
 
 def val_batches(
@@ -140,15 +138,12 @@ def val_batches(
     Raises:
         InputError: unknown split or listed image; while iterating, a file that is missing or damaged.
     """
-    split = prepared.split(data.val_split)
-    content = read_panoptic_json(split.panoptic_json)
-    where = f"data.val_images ({data.dataset}/{data.val_split})"
-    images = select_images(content.images, data.val_images, where)[shard::num_shards]
+    images = val_images(prepared, data)[shard::num_shards]
     wanted = [image for image in images if image.id not in skip]
     keys = (wanted[i : i + batch_size] for i in range(0, len(wanted), batch_size))
     height, width = data.image_size
-    samples = _ValSamples(split, (height, width))
-    return _read(samples, keys, _inference_batch, workers)
+    samples = _ValSamples(prepared.split(data.val_split), (height, width))
+    return read_samples(samples, keys, _inference_batch, workers)
 
 
 # ----------------------------------------------------------------------------------------------- samples
@@ -242,62 +237,3 @@ def _inference_batch(samples: list[_ValSample]) -> InferenceBatch:
         content_sizes=[sample.content_size for sample in samples],
         original_sizes=[sample.original_size for sample in samples],
     )
-
-
-# ----------------------------------------------------------------------------------------------- reading
-
-
-class _FaultsAsValues(Dataset[Sample | InputError]):
-    """Returns an InputError instead of raising it: worker processes would wrap it in a traceback."""
-
-    def __init__(self, samples: Dataset[Sample]) -> None:
-        self.samples = samples
-
-    def __getitem__(self, key: Key) -> Sample | InputError:
-        try:
-            return self.samples[key]
-        except InputError as error:
-            return error
-
-
-@dataclass(frozen=True)
-class _Collate(Generic[Sample, Collated]):
-    """Collate, unless one of the samples is a fault."""
-
-    collate: Callable[[list[Sample]], Collated]
-
-    def __call__(self, samples: list[Sample | InputError]) -> Collated | InputError:
-        sound = [sample for sample in samples if not isinstance(sample, InputError)]
-        faults = [fault for sample in samples if isinstance(sample, InputError) for fault in sample.faults]
-        return InputError(faults) if faults else self.collate(sound)
-
-
-def _leave_signals_to_the_parent(worker: int) -> None:
-    """SLURM signals all processes of a job; a worker that dies of it takes the trainer along, unsaved."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_IGN)
-
-
-def _read(
-    samples: Dataset[Sample],
-    keys: Iterable[list[Key]],
-    collate: Callable[[list[Sample]], Collated],
-    workers: int,
-) -> Iterator[Collated]:
-    """Collated samples for each list of keys, in order, from this process or from workers."""
-    if workers == 0:
-        for group in keys:
-            yield collate([samples[key] for key in group])
-        return
-    loader: DataLoader[Sample | InputError] = DataLoader(
-        _FaultsAsValues(samples),
-        batch_sampler=keys,
-        collate_fn=_Collate(collate),
-        num_workers=workers,
-        worker_init_fn=_leave_signals_to_the_parent,
-        generator=torch.Generator(),  # else it draws from the default generator, which drop path uses
-    )
-    for item in loader:
-        if isinstance(item, InputError):
-            raise item
-        yield item

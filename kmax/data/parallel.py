@@ -66,7 +66,7 @@ def _start_worker(alive: int, parent: int) -> None:
 
 
 def track(results: Iterator[Result], total: int, task: str) -> Iterator[Result]:
-    """Pass `results` on on, with progress on stderr: a bar on a terminal, a line now and then in a log."""
+    """Pass `results` on, with progress on stderr: a bar on a terminal, a line now and then in a log."""
     console = Console(stderr=True)
     if console.is_terminal:
         columns = (TextColumn(task), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

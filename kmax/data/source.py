@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kmax.data.datasets import Prepared
-from kmax.data.panoptic import Annotation, Image, read_image, read_map, read_panoptic_json, select_images
+from kmax.data.panoptic import Annotation, Image, read_image, read_map, select_images
+from kmax.data.panoptic_json import read_panoptic_json
 from kmax.errors import InputError
 
 CACHE_BYTES = 384 * 2**20

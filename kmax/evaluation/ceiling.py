@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from kmax.config import Data
 from kmax.data.datasets import Prepared
 from kmax.data.geometry import fit_size, resize_labels
-from kmax.data.panoptic import Annotation, read_map, read_panoptic_json, select_images
+from kmax.data.panoptic import Annotation, read_map, select_images
+from kmax.data.panoptic_json import read_panoptic_json
 from kmax.data.parallel import map_items
 from kmax.evaluation.files import CategoryFacts
 from kmax.evaluation.matchable import Matchable

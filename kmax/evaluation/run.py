@@ -15,7 +15,8 @@ import numpy as np
 from kmax import paths
 from kmax.config import Run
 from kmax.data.datasets import open_prepared
-from kmax.data.panoptic import read_panoptic_json, select_images
+from kmax.data.panoptic import select_images
+from kmax.data.panoptic_json import read_panoptic_json
 from kmax.errors import InputError
 from kmax.evaluation import miou, pq
 from kmax.evaluation.bootstrap import intervals

@@ -22,7 +22,8 @@ from kmax import paths
 from kmax.config import Run
 from kmax.data.datasets import Prepared, open_prepared
 from kmax.data.loader import val_batches
-from kmax.data.panoptic import Annotation, Image, ImageId, read_panoptic_json, select_images, write_map
+from kmax.data.panoptic import Annotation, Image, ImageId, select_images, write_map
+from kmax.data.panoptic_json import read_panoptic_json
 from kmax.data.parallel import track
 from kmax.errors import InputError
 from kmax.files import atomic_folder, digest, exclusive_lock, read_json, sha256, write_json

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from kmax.config import Run
-from kmax.data.panoptic import read_map, read_panoptic_json
+from kmax.data.panoptic import read_map
+from kmax.data.panoptic_json import read_panoptic_json
 from kmax.errors import InputError
 from kmax.parameter_files import load
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from kmax.data.panoptic import read_image, read_map, read_panoptic_json, select_images, write_map
+from kmax.data.panoptic import read_image, read_map, select_images, write_map
+from kmax.data.panoptic_json import read_panoptic_json
 from kmax.errors import InputError
 
 
@@ -57,6 +58,9 @@ def test_every_fault_of_a_json_is_told_at_once(tmp_path: Path) -> None:
             {"id": 5, "file_name": "5.jpg", "width": 0, "height": 2},
             {"id": 6, "file_name": "6.jpg", "width": 2, "height": 2},
             {"id": 7, "file_name": "7.jpg", "width": "2", "height": 2},
+            {"id": 8, "file_name": "6.png", "width": 2, "height": 2},
+            {"id": 9, "file_name": "sub/6.png", "width": 2, "height": 2},
+            {"id": 10, "file_name": ".", "width": 2, "height": 2},
         ],
         "annotations": [
             {"image_id": 1, "file_name": "1.png", "segments_info": [segment, segment, segment | {"id": 0}]},
@@ -78,6 +82,9 @@ def test_every_fault_of_a_json_is_told_at_once(tmp_path: Path) -> None:
         "images[3]: file_name '../4.jpg' leaves",
         "images[4]: image 5.jpg is empty: 0x2",
         "images[6]: 'width' has the wrong type (str)",
+        "images[7]: image file 6.png: its predictions would overwrite those of 6.jpg; rename one of them",
+        "image 9 (sub/6.png) has no annotation",
+        "images[9]: file_name '.' leaves",
         "image 1: segments_info[1]: segment id 1 occurs twice",
         "image 1: segments_info[2]: segment id 0 is not in 1..",
         "annotations[1]: image 1 is annotated twice",

@@ -12,7 +12,7 @@ from small_datasets import Own, few_shapes
 
 from kmax.data.datasets import load_dataset, open_prepared
 from kmax.data.download import download
-from kmax.data.panoptic import read_panoptic_json
+from kmax.data.panoptic_json import read_panoptic_json
 from kmax.data.prepare import prepare
 from kmax.errors import InputError
 from kmax.files import exclusive_lock

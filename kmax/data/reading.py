@@ -1,0 +1,73 @@
+"""Reading samples from this process or from workers, in order; a fault in a worker stays one clear line."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from kmax.errors import InputError
+
+Key = TypeVar("Key")
+Sample = TypeVar("Sample")
+Collated = TypeVar("Collated")
+
+
+class _FaultsAsValues(Dataset[Sample | InputError]):
+    """Returns an InputError instead of raising it: worker processes would wrap it in a traceback."""
+
+    def __init__(self, samples: Dataset[Sample]) -> None:
+        self.samples = samples
+
+    def __getitem__(self, key: Key) -> Sample | InputError:
+        try:
+            return self.samples[key]
+        except InputError as error:
+            return error
+
+
+@dataclass(frozen=True)
+class _Collate(Generic[Sample, Collated]):
+    """Collate, unless one of the samples is a fault."""
+
+    collate: Callable[[list[Sample]], Collated]
+
+    def __call__(self, samples: list[Sample | InputError]) -> Collated | InputError:
+        sound = [sample for sample in samples if not isinstance(sample, InputError)]
+        faults = [fault for sample in samples if isinstance(sample, InputError) for fault in sample.faults]
+        return InputError(faults) if faults else self.collate(sound)
+
+
+def _leave_signals_to_the_parent(worker: int) -> None:
+    """SLURM signals all processes of a job; a worker that dies of it takes the trainer along, unsaved."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def read_samples(
+    samples: Dataset[Sample],
+    keys: Iterable[list[Key]],
+    collate: Callable[[list[Sample]], Collated],
+    workers: int,
+) -> Iterator[Collated]:
+    """Collated samples for each list of keys, in order, from this process or from workers."""
+    if workers == 0:
+        for group in keys:
+            yield collate([samples[key] for key in group])
+        return
+    loader: DataLoader[Sample | InputError] = DataLoader(
+        _FaultsAsValues(samples),
+        batch_sampler=keys,
+        collate_fn=_Collate(collate),
+        num_workers=workers,
+        worker_init_fn=_leave_signals_to_the_parent,
+        generator=torch.Generator(),  # else it draws from the default generator, which drop path uses
+    )
+    for item in loader:
+        if isinstance(item, InputError):
+            raise item
+        yield item
