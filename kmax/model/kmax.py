@@ -22,6 +22,7 @@ from kmax.model.semantic_head import DirectSemanticHead, PyramidSemanticHead
 from kmax.model.sizes import ModelSize, PixelDecoderSize, ResNetSize
 from kmax.model.transformer_decoder import TransformerDecoder
 
+FAR_OUT = 8.0  # no image in [-1, 1], not even noise of variance 1; any in 0..255 that is not black
 STRIDES = (32, 16, 8, 4, 2)
 
 
@@ -119,7 +120,7 @@ class KMaX(nn.Module):
             semantic: run the auxiliary semantic head too; in training it always runs.
 
         Raises:
-            InputError: wrong shape, dtype or size of `images`.
+            InputError: wrong shape, dtype or size of `images`; except in training, NaN or values far outside.
         """
         self._check_images(images)
         images = images.contiguous(memory_format=torch.channels_last)
@@ -156,6 +157,14 @@ class KMaX(nn.Module):
         if images.dtype != torch.float32:
             raise InputError(f"images: float32 in [-1, 1] is wanted, not {images.dtype}")
         self.check_image_size((images.shape[2], images.shape[3]), "images")
+        # Training makes its own images, and on a GPU would wait for the answer; a compiler cannot.
+        if images.numel() and not (self.training or images.is_meta or torch.compiler.is_compiling()):
+            low, high = (float(extreme) for extreme in images.aminmax())
+            if not (low > -FAR_OUT and high < FAR_OUT):
+                raise InputError(
+                    f"images: values in [-1, 1] are wanted, not {low:g} to {high:g}; divide pixels of 0..255 "
+                    "by 127.5 and subtract 1"
+                )
 
     def no_weight_decay(self) -> set[str]:
         """Names of the parameters that weight decay leaves alone: norms, biases, position tables, centres."""

@@ -139,6 +139,19 @@ def test_wrong_images_are_refused(model, images, said):
         model(images)
 
 
+@pytest.mark.parametrize("wrong", [255.0, -200.0, float("nan"), float("inf")])
+def test_images_far_out_of_range_are_refused(model, wrong):
+    images = torch.zeros(1, 3, 129, 129)
+    images[0, 1, 5, 5] = wrong
+    with pytest.raises(InputError, match=r"values in \[-1, 1\] are wanted, not .* divide pixels"):
+        model.eval()(images)
+
+
+def test_noise_is_not_out_of_range(model):
+    with torch.no_grad():
+        model.eval()(torch.randn(1, 3, 129, 129, generator=torch.Generator().manual_seed(0)))
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
