@@ -1,8 +1,8 @@
 """Mean intersection over union of the semantic maps that follow from panoptic maps.
 
 A pixel has the class of its segment. Void pixels of the ground truth are left out; a void prediction on a
-labelled pixel is a miss. Crowd segments are ordinary pixels of their class. The mean goes over the classes
-that occur in ground truth or prediction (the convention of Cityscapes and mmsegmentation).
+labelled pixel is a miss. Crowd segments are ordinary pixels of their class. Which classes the mean goes over
+is a convention; the first of AVERAGES is the one that figures without a name follow.
 
 Legend of shapes: I images, C categories.
 """
@@ -27,6 +27,12 @@ from kmax.evaluation.version import VERSION
 
 EVALUATOR = "kmax mean IoU of panoptic maps"
 PROTOCOL = "the class of each pixel's segment, void ground truth left out"
+# Who divides by which number of classes. Where all classes occur in the ground truth they agree.
+AVERAGES = (
+    "classes in ground truth or prediction",  # Cityscapes, mmsegmentation
+    "classes in ground truth",  # detectron2
+    "all classes",  # the toolkit of ADE20K; absent classes count 0
+)
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,25 @@ class PixelCounts:
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.where(self.union() > 0, self.intersection / self.union(), np.nan)
 
+    def averages(self) -> dict[str, float | None]:
+        """Mean IoU by each of AVERAGES, from counts [C]; None where nothing occurs."""
+        iou, labelled = self.iou(), self.truth > 0
+        chosen = (iou[~np.isnan(iou)], iou[labelled], np.nan_to_num(iou) if labelled.any() else iou[:0])
+        means = (float(values.mean()) if values.size else None for values in chosen)
+        return dict(zip(AVERAGES, means, strict=True))
+
+    def accuracies(self) -> dict[str, float | None]:
+        """Of pixels, of pixels per class (mean over classes in ground truth), and IoU weighted by pixels."""
+        labelled = self.truth > 0
+        if not labelled.any():
+            return {"pixel_accuracy": None, "mean_accuracy": None, "frequency_weighted_iou": None}
+        intersection, truth = self.intersection[labelled], self.truth[labelled]
+        return {
+            "pixel_accuracy": float(intersection.sum() / truth.sum()),
+            "mean_accuracy": float((intersection / truth).mean()),
+            "frequency_weighted_iou": float((self.iou()[labelled] * truth).sum() / truth.sum()),
+        }
+
 
 @dataclass(frozen=True)
 class MiouResult:
@@ -70,17 +95,19 @@ class MiouResult:
         return PixelCounts(*(a.sum(0) for a in (images.intersection, images.truth, images.predicted)))
 
     def to_json(self) -> dict[str, Any]:
-        """The mean (None where nothing occurs), the number of classes in it, and IoU and pixels per class."""
+        """The means (None where nothing occurs), the number of classes, and IoU and pixels per class."""
         counts = self.counts()
         iou = counts.iou()
         occurs = ~np.isnan(iou)
         columns = zip(iou, counts.intersection, counts.truth, counts.predicted, strict=True)
         return {
-            "evaluator": EVALUATOR,
+            "evaluator": self.provenance.evaluator if self.provenance else EVALUATOR,
             "version": VERSION,
             **({"provenance": self.provenance.to_json()} if self.provenance else {}),
-            "average": "classes in ground truth or prediction",
-            "miou": float(iou[occurs].mean()) if occurs.any() else None,
+            "average": AVERAGES[0],
+            "miou": counts.averages()[AVERAGES[0]],
+            "averages": counts.averages(),
+            **counts.accuracies(),
             "n": int(occurs.sum()),
             "per_class": {
                 str(category.id): {

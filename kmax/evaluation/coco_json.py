@@ -1,0 +1,167 @@
+"""COCO instance JSON: ground truth and detections, checked before any compiled code sees them.
+
+The official evaluator stops in the middle, or goes on in silence, on most of what is refused or told here.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kmax.errors import InputError
+from kmax.evaluation.files import Oddities
+from kmax.files import read_json
+
+
+def read_ground_truth(path: Path) -> dict[str, Any]:
+    """An instance JSON such as `instances_val2017.json`: images, categories, annotations.
+
+    Raises:
+        InputError: every entry that lacks what the evaluator reads.
+    """
+    content = read_json(path, "ground truth JSON")
+    keys = ("images", "categories", "annotations")
+    if not isinstance(content, dict) or not all(_are_objects(content.get(key)) for key in keys):
+        raise InputError(f"{path}: ground truth JSON: no lists of 'images', 'categories' and 'annotations'")
+    faults = [
+        f"{path}: {key}[{index}]: '{field}' is missing or not a number"
+        for key, fields in (("images", ("id", "height", "width")), ("categories", ("id",)))
+        for index, entry in enumerate(content[key])
+        for field in fields
+        if type(entry.get(field)) is not int
+    ]
+    if faults:
+        raise InputError(faults)
+    sizes = {image["id"]: (image["height"], image["width"]) for image in content["images"]}
+    categories = {category["id"] for category in content["categories"]}
+    seen: set[Any] = set()
+    for index, entry in enumerate(content["annotations"]):
+        where = f"{path}: annotations[{index}] (image {entry.get('image_id')})"
+        if entry.get("image_id") not in sizes:
+            faults.append(f"{where}: unknown image")
+        elif entry.get("category_id") not in categories:
+            faults.append(f"{where}: unknown category {entry.get('category_id')}")
+        elif type(entry.get("id")) is not int or entry["id"] in seen:
+            faults.append(f"{where}: 'id' {entry.get('id')!r:.40} is no number or occurs twice")
+        elif not _is_number(entry.get("area")) or not _is_box(entry.get("bbox")):
+            faults.append(
+                f"{where}: category {entry['category_id']}: 'area' or 'bbox' is missing or no number"
+            )
+        elif fault := _region_fault(entry.get("segmentation"), sizes[entry["image_id"]], ground_truth=True):
+            faults.append(f"{where}: category {entry['category_id']}: {fault}")
+        seen.add(entry.get("id"))
+    if faults:
+        raise InputError(faults)
+    return content
+
+
+def read_detections(
+    path: Path, truth: dict[str, Any], iou_type: str, oddities: Oddities
+) -> list[dict[str, Any]]:
+    """A list of detections in COCO's format for results.
+
+    Raises:
+        InputError: every detection of an unknown image, without a finite score, or whose mask or box is
+            malformed or of another size than its image.
+    """
+    content = read_json(path, "detections JSON")
+    if not _are_objects(content):
+        raise InputError(f"{path}: detections JSON: not a list of objects")
+    sizes = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
+    categories = {category["id"] for category in truth["categories"]}
+    with_box = bool(content and content[0].get("bbox"))
+    faults = []
+    for index, entry in enumerate(content):
+        image, category = entry.get("image_id"), entry.get("category_id")
+        where = f"{path}: detection {index} (image {image}, category {category})"
+        region = entry.get("segmentation")
+        if type(image) not in (int, str) or image not in sizes:
+            faults.append(f"{where}: the ground truth has no such image; is it another split?")
+        elif type(category) is not int:
+            faults.append(f"{where}: 'category_id' is missing or not a number")
+        elif not _is_number(entry.get("score")):
+            faults.append(f"{where}: 'score' is {entry.get('score')!r:.40}, not a finite number")
+        elif with_box != bool(entry.get("bbox")):
+            faults.append(f"{where}: some detections have 'bbox' and some have not")
+        elif with_box and not _is_box(entry["bbox"]):
+            faults.append(f"{where}: 'bbox' is not four numbers")
+        elif region is None and not with_box:
+            faults.append(f"{where}: neither 'segmentation' nor 'bbox'")
+        elif region is not None and (fault := _region_fault(region, sizes[image], ground_truth=False)):
+            faults.append(f"{where}: {fault}")
+        elif category not in categories:
+            oddities.add(
+                "detections: an unknown category counts nowhere", f"image {image} category {category}"
+            )
+        elif region is None and iou_type == "segm":
+            oddities.add("detections: no mask, so the box counts as one", f"image {image}")
+    if faults:
+        raise InputError(faults)
+    result: list[dict[str, Any]] = content
+    return result
+
+
+def _region_fault(region: Any, size: tuple[int, int], ground_truth: bool) -> str | None:
+    """What is wrong with a mask: run lengths (compressed; plain ones in ground truth only) or polygons."""
+    if isinstance(region, dict):
+        if region.get("size") != [*size]:
+            return f"mask of size {region.get('size')!r:.40}, but the image is {size[0]} high, {size[1]} wide"
+        counts = region.get("counts")
+        if isinstance(counts, str):
+            lengths = decode_run_lengths(counts)
+        elif ground_truth and isinstance(counts, list) and all(type(c) is int for c in counts):
+            lengths = np.array(counts, np.int64)
+        else:
+            lengths = None
+        if lengths is None or (lengths < 0).any() or lengths.sum() != size[0] * size[1]:
+            return "run lengths of the mask are malformed or do not cover the image"
+        return None
+    if ground_truth and isinstance(region, list) and region and all(_is_polygon(part) for part in region):
+        return None
+    return "'segmentation' is neither run lengths nor polygons" if ground_truth else "mask is no run lengths"
+
+
+def decode_run_lengths(text: str) -> np.ndarray[Any, np.dtype[np.int64]] | None:
+    """Run lengths from COCO's compressed text: five bits per character, sums with the last but one.
+
+    Returns:
+        int64 [runs]; None where the text is malformed.
+    """
+    try:
+        values = np.frombuffer(text.encode("ascii"), np.uint8).astype(np.int64) - 48
+    except UnicodeEncodeError:
+        return None
+    if values.size and (values.min() < 0 or values.max() > 63 or values[-1] & 32):
+        return None
+    last = np.flatnonzero((values & 32) == 0)
+    first = np.concatenate([[0], last[:-1] + 1]) if last.size else last
+    widths = last - first + 1
+    if widths.size and widths.max() > 8:
+        return None
+    place = np.arange(values.size) - np.repeat(first, widths)
+    shifted = (values & 31) << (5 * place)
+    numbers = np.add.reduceat(shifted, first) if first.size else shifted
+    numbers = np.where(values[last] & 16, numbers - (1 << (5 * widths)), numbers)
+    # From the fourth on, a number is the difference from the run before the last.
+    for start in (1, 2):
+        numbers[start::2] = np.cumsum(numbers[start::2])
+    return numbers
+
+
+def _is_polygon(part: Any) -> bool:
+    return isinstance(part, list) and len(part) >= 6 and len(part) % 2 == 0 and all(map(_is_number, part))
+
+
+def _is_box(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 4 and all(map(_is_number, value))
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _are_objects(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(entry, dict) for entry in value)
