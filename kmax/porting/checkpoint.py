@@ -141,6 +141,9 @@ def open_checkpoint(path: Path, kind: Kind) -> Checkpoint:
     if kind != "tf" and not path.is_file():
         raise InputError(f"{path}: checkpoint not found")
     checkpoint = KINDS[kind](path)
+    for name in checkpoint:
+        if not name.isprintable():
+            raise InputError(f"{path}: the name {name[:80]!r} of a tensor is not text")
     if not checkpoint:
         raise InputError(f"{path}: holds no tensors")
     return checkpoint

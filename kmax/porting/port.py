@@ -22,9 +22,10 @@ from kmax.porting.checkpoint import Checkpoint, Kind, open_checkpoint, read_meta
 from kmax.porting.convert import check_values, write_model
 from kmax.porting.digest import UNKNOWN, hashing
 from kmax.porting.naming import Naming, recognise, skip_reasons, wanted_entries
-from kmax.porting.weights import LEFT_OUT, expected_sha256, left_out, weights_entry
+from kmax.porting.weights import LEFT_OUT, left_out, weights_entry
 from kmax.runs import load_run
-from kmax.tracking.identity import commit
+from kmax.tracking.identity import commit, identify
+from kmax.weight_digests import expected_sha256
 
 
 def port_run(run: Run) -> Path:
@@ -66,7 +67,12 @@ def port_run(run: Run) -> Path:
         arguments=run.model.model_dump(exclude={"name"}),
         source=str(entry.url or entry.path),
         sha256=sha256,
-        predict=run.predict.model_dump(),
+        extra={
+            "predict": run.predict.model_dump(),
+            "run": run.run,
+            "digest": identify(run).digest,
+            "weights_digest": sha256,
+        },
     )
 
 
@@ -106,7 +112,7 @@ def port_file(
         raise InputError(
             f"{checkpoint}: says that it is of flavour '{own}', but flavour is '{arguments['flavour']}'"
         )
-    predict = None if thresholds_of is None else load_run(thresholds_of).predict.model_dump()
+    extra = {} if thresholds_of is None else {"predict": load_run(thresholds_of).predict.model_dump()}
     return _port(
         opened,
         naming,
@@ -117,7 +123,7 @@ def port_file(
         dataset=dataset,
         arguments=arguments,
         source=str(checkpoint),
-        predict=predict,
+        extra=extra,
     )
 
 
@@ -145,9 +151,10 @@ def _port(
     dataset: str,
     arguments: dict[str, Any],
     source: str,
+    extra: dict[str, Any],
     sha256: str | None = None,
-    predict: dict[str, Any] | None = None,
 ) -> Path:
+    """Write the model, and the account of its tensors; `extra` goes into the model's metadata alone."""
     where = str(checkpoint.path)
     if naming.flavour not in (None, arguments["flavour"]):
         raise InputError(
@@ -167,7 +174,6 @@ def _port(
         account.require_complete(where, advice)
     provenance = {"source": source, "flavour": str(arguments["flavour"]), "commit": commit() or ""}
     provenance |= {"kmax": importlib.metadata.version("kmax"), "original": naming.words}
-    extra: dict[str, Any] = {} if predict is None else {"predict": predict}
 
     def metadata(digest: str) -> str:
         return metadata_text(model, out, categories, {**provenance, "sha256": digest, **extra})

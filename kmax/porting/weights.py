@@ -20,23 +20,23 @@ import torch
 from kmax import paths
 from kmax.config import Sha256, Weights, WeightsFile
 from kmax.errors import InputError, unknown_name
-from kmax.fetch import direct_url
+from kmax.fetch import download
 from kmax.model.tensor_file import Head, write_tensors
 from kmax.parameter_files import load
 from kmax.porting.archive import unpack_checkpoint
 from kmax.porting.checkpoint import TYPES, Checkpoint, Kind, open_checkpoint, read_metadata
 from kmax.porting.convert import convert_tensor
 from kmax.porting.digest import sha256_of
-from kmax.porting.download import download
 from kmax.porting.imagenet import find_encoder
 from kmax.porting.mapping import skipped_tf
-from kmax.porting.recorded import Recorded, RecordedFile
 from kmax.porting.tensorflow import find_prefix
 from kmax.porting.tensorflow.locate import single_index
+from kmax.weight_digests import Recorded, RecordedFile, expected_sha256, source_of
 
 KINDS: dict[str, Kind] = {"tensorflow": "tf", "torch": "torch", "safetensors": "safetensors"}
 ARCHIVES = (".tar", ".tar.gz", ".tgz")
 LEFT_OUT = "left_out"
+MAX_BYTES = 16 * 2**30  # no checkpoint has more
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def fetch_weights(name: str) -> Path:
         checkpoint = open_checkpoint(source.path, KINDS[entry.format])
         inherited = read_metadata(source.path) if entry.format == "safetensors" else {}
         metadata = inherited | {
-            "source": _where(entry),
+            "source": source_of(entry),
             "sha256": source.sha256,
             "format": entry.format,
             "kmax_version": importlib.metadata.version("kmax"),  # `kmax` is what a model says about itself
@@ -92,13 +92,8 @@ def fetch_weights(name: str) -> Path:
         else:
             _write_encoder(checkpoint, out, metadata | {"encoder": entry.encoder}, entry.encoder)
     if entry.sha256 is None:
-        RecordedFile().add(name, Recorded(source=_where(entry), sha256=source.sha256))
+        RecordedFile().add(name, Recorded(source=source_of(entry), sha256=source.sha256))
     return out
-
-
-def expected_sha256(name: str, entry: Weights) -> str | None:
-    """The digest that the source must have: the entry's, else the recorded one, else None."""
-    return entry.sha256 or RecordedFile().sha256(name, _where(entry))
 
 
 def left_out(path: Path) -> dict[str, str]:
@@ -142,20 +137,16 @@ def _write_encoder(checkpoint: Checkpoint, out: Path, metadata: dict[str, str], 
     write_tensors(out, heads, metadata | {LEFT_OUT: json.dumps(skipped, sort_keys=True)}, content)
 
 
-def _where(entry: Weights) -> str:
-    return str(entry.url or entry.path)
-
-
 @contextlib.contextmanager
 def _source(entry: Weights, out: Path, expected: Sha256 | None, name: str) -> Iterator[Source]:
     """The checkpoint, fetched, checked and unpacked; what was fetched is removed after use."""
-    where = _where(entry)
+    where = source_of(entry)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as text:
         folder = Path(text)
         if entry.url is not None:
             path = folder / "checkpoint"
-            download(direct_url(entry.url), path, entry.url)
+            download(entry.url, path, max_bytes=MAX_BYTES)
         else:
             path = Path(str(entry.path)).expanduser()
         packed = entry.format == "tensorflow" and (entry.url is not None or path.name.endswith(ARCHIVES))

@@ -166,9 +166,13 @@ def _state_dict(content: Any, depth: int = 0) -> dict[str, Value]:
         wrapper = next((name for name in WRAPPERS if isinstance(content.get(name), dict)), None)
         if wrapper is not None:
             return _state_dict(content[wrapper], depth + 1)
-        if all(isinstance(name, str) and _is_tensor(value) for name, value in content.items()):
+        if all(_is_name(name) and _is_tensor(value) for name, value in content.items()):
             return _without_common_prefix(content)
     raise RefusedError("no state dict inside: a mapping of names to tensors is wanted")
+
+
+def _is_name(name: Any) -> bool:
+    return isinstance(name, str) and name.isprintable()
 
 
 def _is_tensor(value: Any) -> bool:

@@ -93,7 +93,7 @@ def _entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _text(key: bytes) -> str:
-    try:
-        return key.decode()
-    except UnicodeDecodeError:
-        raise DamagedError(f"the key {key[:60]!r} is not text") from None
+    text = key.decode(errors="replace")
+    if not text.isprintable() or "\ufffd" in text:
+        raise DamagedError(f"the key {key[:60]!r} is not text")
+    return text

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from kmax.errors import InputError
-from kmax.porting import download as download_module
 from kmax.porting import fetch_weights
+from kmax.porting import weights as weights_module
 from kmax.porting.checkpoint import read_metadata
 
 TENSORS = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.tensor([1.5])}
@@ -143,10 +143,10 @@ def test_servers_that_fail_end_in_one_line_and_keep_nothing(project, register, c
 
 
 def test_more_than_the_bound_is_refused(project, register, checkpoint, monkeypatch) -> None:
-    monkeypatch.setattr(download_module, "MAX_BYTES", 100)
+    monkeypatch.setattr(weights_module, "MAX_BYTES", 100)
     with serving(bytes_of(checkpoint.read_bytes())) as url:
         register("tiny", checkpoint, "torch", url=f"{url}/w.pth")
-        with pytest.raises(InputError, match="more than 100 bytes"):
+        with pytest.raises(InputError, match="more than the 100 that are allowed"):
             fetch_weights("tiny")
     assert nothing_kept(project)
 
