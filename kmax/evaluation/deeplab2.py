@@ -10,17 +10,79 @@ Legend of shapes: H W pixels, C classes.
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kmax.evaluation.coco_ap import CocoAP, evaluate
-from kmax.evaluation.pairs import Pairs, count_pairs
-from kmax.evaluation.pq import Counts
+from kmax.evaluation.files import open_files
+from kmax.evaluation.matchable import Matchable
+from kmax.evaluation.pairs import VOID, Pairs, count_pairs
+from kmax.evaluation.pq import Counts, PQResult, collect
+from kmax.evaluation.stream import read_all
 
 EVALUATOR = "kmax panoptic quality (deeplab2 rules)"
+PROTOCOL = (
+    "label maps of (class, instance) made from panoptic maps: one segment per stuff class, crowd is void"
+)
+# More than an image has segments.
+_DIVISOR = 2**20
 LabelMap = NDArray[np.integer[Any]]
+
+
+def evaluate_files(
+    gt_json: Path,
+    gt_dir: Path,
+    pred_json: Path,
+    pred_dir: Path,
+    workers: int | None = 1,
+    strict: bool = False,
+    split: str | None = None,
+) -> PQResult:
+    """Panoptic quality by deeplab2's rules; arguments and errors as `pq.evaluate_files`."""
+    files = open_files(gt_json, gt_dir, pred_json, pred_dir)
+    isthing = [category.isthing for category in files.categories]
+    counts = read_all(files, partial(match_image, isthing=isthing), workers, strict)
+    result = collect(files.categories, [i.image_id for i in files.images], counts, files.oddities.lines())
+    return replace(result, provenance=files.provenance(EVALUATOR, PROTOCOL, split))
+
+
+def match_image(image: Matchable, isthing: list[bool]) -> Counts:
+    """Panoptic quality counts [C] of one image of panoptic maps, as label maps of deeplab2 hold it.
+
+    Segments of one stuff class are one; crowd and unlisted ground truth is void.
+    """
+    unknown = len(isthing)
+    counted = np.where(image.truth_crowd, -1, image.truth_classes)
+    pairs = Pairs(
+        _labels(image.pairs.truth, image.truth_ids, counted, isthing),
+        _labels(image.pairs.predicted, image.predicted_ids, image.predicted_classes, isthing),
+        image.pairs.pixels,
+    )
+    return match_pairs(_merged(pairs), unknown, unknown, _DIVISOR)
+
+
+def _labels(
+    wanted: NDArray[np.int64], ids: NDArray[np.int64], classes: NDArray[np.int64], isthing: list[bool]
+) -> NDArray[np.int64]:
+    """The label of each wanted id; that of void where it has no class."""
+    void = len(isthing) * _DIVISOR
+    table = {
+        number: index * _DIVISOR + (place + 1 if isthing[index] else 0)
+        for place, (number, index) in enumerate(zip(ids.tolist(), classes.tolist(), strict=True))
+        if index >= 0 and number != VOID
+    }
+    return np.array([table.get(number, void) for number in wanted.tolist()], np.int64)
+
+
+def _merged(pairs: Pairs) -> Pairs:
+    """Each pair of labels once."""
+    both, places = np.unique(np.stack([pairs.truth, pairs.predicted]), axis=1, return_inverse=True)
+    return Pairs(both[0], both[1], np.bincount(places.reshape(-1), pairs.pixels).astype(np.int64))
 
 
 def match(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +54,19 @@ def read_pair(pair: ImagePair, classes: dict[int, int], oddities: Oddities) -> M
             f"{pair.predicted_path}: image {pair.image_id}: {predicted.size} "
             f"pixels, but the ground truth has {truth.size}"
         )
+    for side, png in (("ground truth", truth), ("predictions", predicted)):
+        if png.color_type == RGBA:
+            oddities.add(f"{side}: the alpha channel of a PNG is ignored", f"image {pair.image_id}")
     pairs = count_pairs(decode_rgb(truth), decode_rgb(predicted))
+    return replace(check_pair(pair, pairs, classes, oddities), sha256=(truth.sha256, predicted.sha256))
+
+
+def check_pair(pair: ImagePair, pairs: Pairs, classes: dict[int, int], oddities: Oddities) -> Matchable:
+    """Check the segments of one image against the ids in its maps.
+
+    Raises:
+        InputError: ids that disagree, unknown predicted category, missing keys.
+    """
     faults = _prediction_faults(pair, pairs, classes)
     for segment in pair.truth_segments:
         faults.extend(
@@ -74,11 +86,7 @@ def read_pair(pair: ImagePair, classes: dict[int, int], oddities: Oddities) -> M
         np.array([s["iscrowd"] == 1 for s in pair.truth_segments], np.bool_),
         np.array([s["id"] for s in pair.predicted_segments], np.int64),
         np.array([classes[s["category_id"]] for s in pair.predicted_segments], np.int64),
-        (truth.sha256, predicted.sha256),
     )
-    for side, png in (("ground truth", truth), ("predictions", predicted)):
-        if png.color_type == RGBA:
-            oddities.add(f"{side}: the alpha channel of a PNG is ignored", f"image {pair.image_id}")
     _note_oddities(pair, matchable, oddities)
     return matchable
 

@@ -93,7 +93,7 @@ class PQResult:
         counts = self.counts()
         columns = zip(*counts.scores(), counts.iou_sum, counts.tp, counts.fp, counts.fn, strict=True)
         return {
-            "evaluator": EVALUATOR,
+            "evaluator": self.provenance.evaluator if self.provenance else EVALUATOR,
             "version": VERSION,
             **({"provenance": self.provenance.to_json()} if self.provenance else {}),
             **{name: self.group(name) for name in GROUPS},

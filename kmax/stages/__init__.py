@@ -4,12 +4,14 @@ The functions import what they need when they are called, so that `kmax --help` 
 """
 
 from kmax.stages.engines import record, restore
-from kmax.stages.evaluators import miou_files, pq_files
+from kmax.stages.evaluators import ap_files, cityscapes_ap_files, miou_files, pq_files
 from kmax.stages.reports import report, track_sync, track_ui
 from kmax.stages.runs import benchmark, evaluate, port, predict, train
 
 __all__ = [
+    "ap_files",
     "benchmark",
+    "cityscapes_ap_files",
     "evaluate",
     "miou_files",
     "port",

@@ -1,55 +1,165 @@
-"""The evaluators on files alone."""
+"""The evaluators on files alone: each returns what the terminal shows, and writes `out` where it is given."""
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from kmax.evaluation.miou import MiouResult
-    from kmax.evaluation.pq import PQResult
+from kmax.errors import InputError
+
+
+_AP_ORDER = (
+    *("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large"),
+    *("ar1", "ar10", "ar", "ar_small", "ar_medium", "ar_large"),
+)
+_CITYSCAPES_MEANS = {
+    "iiou": "instance-level",
+    "category_iou": "categories",
+    "category_iiou": "categories, instance-level",
+}
 
 
 def pq_files(
-    gt_json: Path, gt_dir: Path, pred_json: Path, pred_dir: Path, *, out: Path | None, strict: bool
+    gt_json: Path,
+    gt_dir: Path,
+    pred_json: Path,
+    pred_dir: Path,
+    *,
+    out: Path | None,
+    strict: bool,
+    evaluator: str = "panopticapi",
+    workers: int | None = None,
+    split: str | None = None,
+    check: bool = False,
 ) -> str:
-    """Panoptic quality of prediction files: a table, and `out` where it is given."""
-    from kmax.evaluation import pq
+    """Panoptic quality of prediction files, by the rules of panopticapi or of deeplab2."""
+    from kmax.evaluation import deeplab2, pq
 
-    result = pq.evaluate_files(gt_json, gt_dir, pred_json, pred_dir, workers=_workers(), strict=strict)
+    files = (gt_json, gt_dir, pred_json, pred_dir)
+    evaluate = {"panopticapi": pq.evaluate_files, "deeplab2": deeplab2.evaluate_files}[evaluator]
+    result = evaluate(*files, workers=workers, strict=strict, split=split)
+    notes = []
+    if check:
+        if evaluator != "panopticapi":
+            raise InputError("--check-with official: only panopticapi can be compared with")
+        from kmax.evaluation.official import check_pq
+
+        notes.append(check_pq(result, *files))
     figures = result.to_json()
-    names = list(pq.GROUPS)
     rows = [[name, *(_percent(figures[name][key]) for key in ("pq", "sq", "rq")), str(figures[name]["n"])]
-            for name in names]  # fmt: skip
-    return _told(result, figures, _table(["", "PQ", "SQ", "RQ", "classes"], rows), out)
+            for name in pq.GROUPS]  # fmt: skip
+    table = _table(["", "PQ", "SQ", "RQ", "classes"], rows)
+    return _told(figures, result.warnings, table, notes, out)
+
+
+def ap_files(
+    gt_json: Path,
+    pred_json: Path,
+    *,
+    out: Path | None,
+    strict: bool,
+    iou_type: Any = "segm",
+    max_detections: int = 100,
+    split: str | None = None,
+) -> str:
+    """Average precision of detections in COCO's format."""
+    from kmax.evaluation import coco_ap
+
+    result = coco_ap.evaluate_files(gt_json, pred_json, iou_type, max_detections, strict, split)
+    figures = result.to_json()
+    rows = [[name.replace("_", " "), _percent(figures[name])] for name in _AP_ORDER]
+    return _told(figures, result.warnings, _table([iou_type, ""], rows), [], out)
+
+
+def cityscapes_ap_files(
+    gt_dir: Path,
+    pred_dir: Path,
+    *,
+    out: Path | None,
+    strict: bool,
+    workers: int | None = None,
+    split: str | None = None,
+    check: bool = False,
+) -> str:
+    """Average precision of instances by the rules of Cityscapes."""
+    from kmax.evaluation import cityscapes_ap
+    from kmax.evaluation.cityscapes_labels import INSTANCE_CLASSES
+
+    result = cityscapes_ap.evaluate_files(gt_dir, pred_dir, workers, strict, split)
+    notes = []
+    if check:
+        from kmax.evaluation.official import check_cityscapes_ap
+
+        notes.append(check_cityscapes_ap(result, gt_dir, pred_dir))
+    figures = result.to_json()
+    rows = [
+        [label.name, *(_percent(figures["per_category"][str(label.id)][key]) for key in ("ap", "ap50"))]
+        for label in INSTANCE_CLASSES
+    ]
+    rows.append(["mean", _percent(figures["ap"]), _percent(figures["ap50"])])
+    return _told(figures, result.warnings, _table(["", "AP", "AP50"], rows), notes, out)
 
 
 def miou_files(
-    gt_json: Path, gt_dir: Path, pred_json: Path, pred_dir: Path, *, out: Path | None, strict: bool
+    gt_json: Path | None,
+    gt_dir: Path,
+    pred_json: Path | None,
+    pred_dir: Path,
+    *,
+    out: Path | None,
+    strict: bool,
+    labels: str = "panoptic",
+    workers: int | None = None,
+    split: str | None = None,
+    check: bool = False,
 ) -> str:
-    """Mean IoU of prediction files: a table, and `out` where it is given."""
-    from kmax.evaluation import miou
+    """Mean IoU of panoptic maps, or of label PNGs of Cityscapes or ADE20K."""
+    from kmax.evaluation import cityscapes_miou, label_maps, miou
 
-    result = miou.evaluate_files(gt_json, gt_dir, pred_json, pred_dir, workers=_workers(), strict=strict)
+    options: dict[str, Any] = {"workers": workers, "strict": strict, "split": split}
+    if check and labels != "cityscapes":
+        raise InputError("--check-with official: only the mean IoU of --labels cityscapes can be compared")
+    if (labels == "panoptic") != (gt_json is not None and pred_json is not None):
+        raise InputError("--gt-json and --pred-json belong to --labels panoptic, which needs both")
+    notes = []
+    result: Any
+    if gt_json is not None and pred_json is not None:
+        result = pixels = miou.evaluate_files(gt_json, gt_dir, pred_json, pred_dir, **options)
+    elif labels == "ade20k":
+        result = pixels = label_maps.evaluate_ade20k(gt_dir, pred_dir, **options)
+    else:
+        result = cityscapes_miou.evaluate_files(gt_dir, pred_dir, **options)
+        pixels = result.pixels
+        if check:
+            from kmax.evaluation.official import check_cityscapes_miou
+
+            notes.append(check_cityscapes_miou(result, gt_dir, pred_dir))
     figures = result.to_json()
-    rows = [[category.name, _percent(figures["per_class"][str(category.id)]["iou"])]
-            for category in result.categories]  # fmt: skip
-    rows.append(["mean", _percent(figures["miou"])])
-    return _told(result, figures, _table(["", "IoU"], rows), out)
+    rows = [
+        [category.name, _percent(figures["per_class"][str(category.id)]["iou"])]
+        for category in pixels.categories
+    ]
+    rows += [[f"mean, {name}", _percent(value)] for name, value in figures["averages"].items()]
+    rows += [
+        [f"mean, {text}", _percent(figures[key])] for key, text in _CITYSCAPES_MEANS.items() if key in figures
+    ]
+    return _told(figures, result.warnings, _table(["", "IoU"], rows), notes, out)
 
 
-def _told(result: PQResult | MiouResult, figures: dict[str, Any], table: str, out: Path | None) -> str:
+def _told(
+    figures: dict[str, Any], warnings: list[str], table: str, notes: list[str], out: Path | None
+) -> str:
     from kmax.files import write_json
 
-    for warning in result.warnings:
+    for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    heading = f"{figures['evaluator']}, version {figures['version']}, {len(result.image_ids)} images"
-    if out is None:
-        return f"{heading}\n{table}"
-    write_json(out, figures)
-    return f"{heading}\n{table}\n{out}"
+    images = figures["provenance"]["images"]
+    lines = [f"{figures['evaluator']}, version {figures['version']}, {images} images", table, *notes]
+    if out is not None:
+        write_json(out, figures | {"warnings": warnings})
+        lines.append(str(out))
+    return "\n".join(lines)
 
 
 def _percent(value: float | None) -> str:
@@ -63,7 +173,3 @@ def _table(header: list[str], rows: list[list[str]]) -> str:
         numbers = (cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))
         lines.append("  ".join([row[0].ljust(widths[0]), *numbers]))
     return "\n".join(lines)
-
-
-def _workers() -> int:
-    return min(8, os.cpu_count() or 1)
