@@ -5,24 +5,19 @@ from __future__ import annotations
 import os
 import shutil
 import tarfile
-import urllib.error
 import zipfile
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kmax import paths
+from kmax import fetch, paths
 from kmax.config import CocoPanoptic, Dataset, Generated, RemoteFile
 from kmax.data import shapes
 from kmax.data.datasets import load_dataset, raw_root
 from kmax.data.panoptic_json import parse_panoptic_json
-from kmax.data.parallel import map_items, track
+from kmax.data.parallel import map_items
 from kmax.errors import InputError
-from kmax.fetch import open_url
-from kmax.files import atomic_path, exclusive_lock, read_json, sha256, write_json, write_text
-
-CHUNK = 2**20
+from kmax.files import exclusive_lock, read_json, sha256, write_json, write_text
 
 
 def download(name: str) -> Path:
@@ -122,36 +117,11 @@ def _fetch(remote: RemoteFile, root: Path, known: dict[str, Any] | None) -> None
     path = root / remote.path
     wanted = remote.sha256 or (known or {}).get("sha256")
     if not path.exists():
-        _transfer(remote, path, wanted)
+        fetch.download(remote.url, path, size=remote.bytes, sha256=wanted)
     elif wanted is not None and sha256(path) != wanted:
         raise InputError(f"{path}: SHA-256 is not {wanted}; move the file away to download it again")
     if remote.unpack:
         _unpack(path, root)
-
-
-def _transfer(remote: RemoteFile, path: Path, wanted: str | None) -> None:
-    try:
-        with (
-            open_url(remote.url) as response,
-            atomic_path(path) as temporary,
-        ):
-            length = int(response.headers.get("Content-Length") or 0)
-            with open(temporary, "wb") as stream:
-                for chunk in track(_chunks(response), -(-length // CHUNK), f"{path.name} (MiB)"):
-                    stream.write(chunk)
-            size = temporary.stat().st_size
-            expected = remote.bytes or length
-            if expected and size != expected:
-                raise InputError(f"{remote.url}: got {size} bytes of {expected}; run the same command again")
-            if wanted is not None and sha256(temporary) != wanted:
-                raise InputError(f"{remote.url}: SHA-256 of what was served is not {wanted}")
-    except (urllib.error.URLError, TimeoutError, ConnectionError, ValueError) as error:
-        raise InputError(f"{remote.url}: cannot be downloaded: {getattr(error, 'reason', error)}") from error
-
-
-def _chunks(response: Any) -> Iterator[bytes]:
-    while chunk := response.read(CHUNK):
-        yield chunk
 
 
 def _unpack(archive: Path, root: Path) -> None:

@@ -5,19 +5,15 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import TypeVar
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from kmax.progress import track
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-SECONDS_BETWEEN_LINES = 10.0
 
 
 def available_cpus() -> int:
@@ -63,19 +59,3 @@ def _start_worker(alive: int, parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def track(results: Iterator[Result], total: int, task: str) -> Iterator[Result]:
-    """Pass `results` on, with progress on stderr: a bar on a terminal, a line now and then in a log."""
-    console = Console(stderr=True)
-    if console.is_terminal:
-        columns = (TextColumn(task), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=console, transient=True) as progress:
-            yield from progress.track(results, total=total)
-        return
-    last = time.monotonic()
-    for done, result in enumerate(results, start=1):
-        yield result
-        if time.monotonic() - last > SECONDS_BETWEEN_LINES:
-            last = time.monotonic()
-            print(f"{task}: {done} of {total}", file=sys.stderr, flush=True)

@@ -14,13 +14,13 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from kmax.config import Predict
 from kmax.data.loader import network_input
 from kmax.data.panoptic import write_map
-from kmax.data.parallel import track
 from kmax.errors import InputError
 from kmax.files import write_json
 from kmax.inference.pictures import overlay, save_picture
 from kmax.inference.segment import segment_images, segments_info
 from kmax.model.io import load_model
 from kmax.parameter_files import parse
+from kmax.progress import track
 
 # The original's thresholds on COCO, without its area limits, which suit inputs of 1281 pixels.
 DEFAULTS = Predict(

@@ -24,12 +24,12 @@ from kmax.data.datasets import Prepared, open_prepared
 from kmax.data.loader import val_batches
 from kmax.data.panoptic import Annotation, Image, ImageId, select_images, write_map
 from kmax.data.panoptic_json import read_panoptic_json
-from kmax.data.parallel import track
 from kmax.errors import InputError
 from kmax.files import atomic_folder, digest, exclusive_lock, read_json, sha256, write_json
 from kmax.inference.pictures import draw_pictures
 from kmax.inference.segment import segment_images, segments_info
 from kmax.model.io import ModelMetadata, load_model
+from kmax.progress import track
 
 
 def predict_run(run: Run, state: Path) -> Path:

@@ -3,6 +3,9 @@ import hashlib
 import http.server
 import io
 import json
+import socket
+import socketserver
+import struct
 import tarfile
 import threading
 import zipfile
@@ -118,10 +121,10 @@ def test_a_first_checksum_is_recorded_and_checked_ever_after(own: Own, server: t
 @pytest.mark.parametrize(
     ("name", "changes", "message"),
     [
-        ("gone.txt", {}, "cannot be downloaded: File not found"),
-        ("half.txt", {}, "bytes of"),
-        ("good.txt", {"sha256": "0" * 64}, "SHA-256 of what was served is not 0000"),
-        ("good.txt", {"bytes": 5}, "bytes of 5"),
+        ("gone.txt", {}, "gone.txt: the server answered 404 File not found"),
+        ("half.txt", {}, "ended after 500 of 1000 bytes"),
+        ("good.txt", {"sha256": "0" * 64}, "SHA-256 of what was served is .*, not 0000"),
+        ("good.txt", {"bytes": 5}, "of 5 bytes"),
     ],
 )
 def test_a_bad_download_leaves_no_file(
@@ -138,8 +141,58 @@ def test_a_bad_download_leaves_no_file(
 
 def test_a_server_that_is_down_is_one_clear_error(own: Own) -> None:
     set_files({"url": "http://127.0.0.1:9/x", "path": "x"})
-    with pytest.raises(InputError, match=r"http://127\.0\.0\.1:9/x: cannot be downloaded"):
+    with pytest.raises(InputError, match=r"http://127\.0\.0\.1:9/x: cannot be fetched: .*refused"):
         download("own")
+
+
+BROKEN = {
+    "500": b"HTTP/1.1 500 Out of order\r\nContent-Length: 0\r\n\r\n",
+    "no-status": b"what?\r\n\r\n",
+    "nothing": b"",
+    "no-number": b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n",
+    "cut-chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n400\r\nhalf",
+    "no-chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
+    "page": b"HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\n<!DOCTYPE html",
+    "reset": b"HTTP/1.1 200 OK\r\nContent-Length: 2000000\r\n\r\nhalf",
+}
+
+
+class BrokenHandler(socketserver.StreamRequestHandler):
+    """Answers what the URL's name stands for; `reset` ends as a killed server does."""
+
+    def handle(self) -> None:
+        name = self.rfile.readline().split()[1].decode().strip("/")
+        while self.rfile.readline().strip():
+            pass
+        self.wfile.write(BROKEN[name])
+        self.wfile.flush()
+        if name == "reset":
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.close()
+
+
+@pytest.fixture
+def broken_server() -> Iterator[str]:
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), BrokenHandler) as running:
+        thread = threading.Thread(target=running.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{running.server_address[1]}"
+        running.shutdown()
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_server_that_breaks_the_rules_is_told_in_one_line_and_leaves_no_file(
+    own: Own, broken_server: str, name: str
+) -> None:
+    before = sorted(own.root.iterdir())
+    set_files({"url": f"{broken_server}/{name}", "path": "got.bin"})
+    with pytest.raises(InputError) as caught:
+        download("own")
+    (fault,) = caught.value.faults
+    assert fault.startswith(f"{broken_server}/{name}: ")
+    assert "written" not in fault
+    assert "\n" not in fault
+    assert sorted(own.root.iterdir()) == before
 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://127.0.0.1/x", "x", "data:,x"])
