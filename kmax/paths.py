@@ -66,8 +66,13 @@ def port_report(run: str) -> Path:
 
 
 def predictions(run: str) -> Path:
-    """Panoptic predictions: `panoptic.json`, `panoptic/*.png`, `pictures/`."""
+    """Panoptic predictions: `panoptic.json`, `panoptic/*.png`, `pictures/`, `provenance.json`."""
     return results(run) / "predictions"
+
+
+def predictions_provenance(run: str) -> Path:
+    """Which model made the predictions."""
+    return predictions(run) / "provenance.json"
 
 
 def metrics_folder(run: str) -> Path:

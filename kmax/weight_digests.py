@@ -1,11 +1,14 @@
-"""`params/weights.recorded.json`: digests of what was fetched from publishers that state none."""
+"""SHA-256 of weight files: of `params/weights.yaml`, else of `params/weights.recorded.json`.
+
+The latter holds those of what was fetched from publishers that state none.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from kmax import files, paths
-from kmax.config import Name, Parameters, Sha256
+from kmax.config import Name, Parameters, Sha256, Weights
 from kmax.parameter_files import parse
 
 
@@ -18,6 +21,16 @@ class Recorded(Parameters):
 
 class _Content(Parameters):
     weights: dict[Name, Recorded]
+
+
+def source_of(entry: Weights) -> str:
+    """Where an entry's file comes from: its URL or path."""
+    return str(entry.url or entry.path)
+
+
+def expected_sha256(name: str, entry: Weights) -> str | None:
+    """The digest that the source must have: the entry's, else the recorded one, else None."""
+    return entry.sha256 or RecordedFile().sha256(name, source_of(entry))
 
 
 class RecordedFile:

@@ -11,7 +11,7 @@ from PIL import Image as PillowImage
 
 from kmax import paths
 from kmax.config import Category, CocoPanoptic, Dataset, SplitFiles
-from kmax.data.datasets import contiguous_categories, load_dataset, open_prepared, raw_root
+from kmax.data.datasets import contiguous_categories, load_dataset, open_prepared, require_raw_root
 from kmax.data.panoptic import Annotation, Image, PanopticJson, read_map
 from kmax.data.panoptic_json import parse_panoptic_json
 from kmax.data.parallel import map_items
@@ -48,10 +48,7 @@ def check(name: str) -> list[str]:
     """
     dataset = load_dataset(name)
     if isinstance(dataset.source, CocoPanoptic):
-        root = raw_root(dataset)
-        if not root.is_dir():
-            raise InputError(f"{root}: folder of dataset '{name}' not found; run: kmax data download {name}")
-        return check_splits(dataset, root, dataset.source.splits)[2]
+        return check_splits(dataset, require_raw_root(dataset), dataset.source.splits)[2]
     folder = paths.prepared(name)
     splits = {
         split.name: SplitFiles(

@@ -102,6 +102,24 @@ def raw_root(dataset: Dataset) -> Path:
     return data_root / source.folder if data_root else paths.raw_manifest(dataset.dataset).parent
 
 
+def require_raw_root(dataset: Dataset) -> Path:
+    """`raw_root`, where at least one of the dataset's panoptic JSON files is there.
+
+    Raises:
+        InputError: there is none, with the ways to say where the data lies.
+    """
+    source, root = dataset.source, raw_root(dataset)
+    assert isinstance(source, CocoPanoptic)
+    wanted = [root / split.panoptic_json for split in source.splits.values()]
+    if any(path.is_file() for path in wanted):
+        return root
+    missing = f"{wanted[0]}: JSON" if root.is_dir() else f"{root}: folder"
+    raise InputError(
+        f"{missing} of dataset '{dataset.dataset}' not found; in every call, set KMAX_DATA_ROOT to the "
+        f"folder that holds {source.folder}/, or 'root' in {paths.dataset_file(dataset.dataset)}"
+    )
+
+
 def open_prepared(name: str) -> Prepared:
     """Open a prepared dataset.
 

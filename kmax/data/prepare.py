@@ -20,7 +20,7 @@ from kmax import paths
 from kmax.config import Category, CocoPanoptic, Dataset, Generated
 from kmax.data import shapes
 from kmax.data.check import FileRecord, SplitCheck, check_splits
-from kmax.data.datasets import MANIFEST_VERSION, load_dataset, raw_root
+from kmax.data.datasets import MANIFEST_VERSION, load_dataset, raw_root, require_raw_root
 from kmax.data.download import raw_record
 from kmax.data.panoptic import Annotation, Image, map_to_rgb
 from kmax.data.parallel import map_items
@@ -149,7 +149,7 @@ def _collect(
     dataset: Dataset, source: CocoPanoptic, record: dict[str, Any], folder: Path
 ) -> tuple[dict[str, _Split], list[Category]]:
     """Validate raw files and copy the panoptic PNGs."""
-    root = raw_root(dataset)
+    root = require_raw_root(dataset)
     found, categories, faults = check_splits(dataset, root, source.splits)
     faults += _changed_since_download(dataset, source, found, record)
     if faults:

@@ -14,7 +14,7 @@ import importlib.metadata
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,16 +34,23 @@ MIN_CALLS, MAX_CALLS = 3, 20
 ENOUGH_SECONDS = 10.0
 
 
-def benchmark_run(run: config.Run) -> Path:
+def benchmark_run(run: config.Run, provenance: Mapping[str, Any]) -> Path:
     """Benchmark stage: measure the run's model, alone on its device; writes `speed.json`.
+
+    Args:
+        run: whose model is measured, with its thresholds.
+        provenance: what the caller knows of the model's origin; it is written beside the model's SHA-256.
 
     Raises:
         InputError: the run has no model yet.
     """
-    model, metadata = load_model(paths.model(run.run))
+    path = paths.model(run.run)
+    model, metadata = load_model(path)
     isthing = torch.tensor([category.isthing for category in metadata.categories])
     figures = benchmark_model(model, isthing, run.predict)
-    files.write_json(paths.speed(run.run), {"run": run.run, "model": run.model.name, **figures})
+    told = {"run": run.run, "model": run.model.name}
+    told |= {"provenance": {**provenance, "model_sha256": files.sha256(path)}}
+    files.write_json(paths.speed(run.run), {**told, **figures})
     return paths.speed(run.run)
 
 

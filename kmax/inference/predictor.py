@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from kmax.model.io import ModelMetadata, load_model
 from kmax.progress import track
 
 
-def predict_run(run: Run, state: Path) -> Path:
+def predict_run(run: Run, state: Path, provenance: Mapping[str, Any]) -> Path:
     """Predict the val images of a run, or those of them that are not finished yet.
 
     Where `RANK` and `WORLD_SIZE` (torchrun) or `SLURM_PROCID` and `SLURM_STEP_NUM_TASKS` (srun) say that
@@ -41,6 +41,8 @@ def predict_run(run: Run, state: Path) -> Path:
 
     Args:
         state: folder of the run's mutable state.
+        provenance: what the caller knows of the model's origin; it is written into `provenance.json`, with
+            the model's SHA-256.
 
     Returns:
         `results/<run>/predictions`.
@@ -48,7 +50,7 @@ def predict_run(run: Run, state: Path) -> Path:
     Raises:
         InputError: model or data are missing or damaged (which file, and why).
     """
-    job = _open_job(run, state)
+    job = _open_job(run, state, provenance)
     rank, world = launcher()
     gpus = torch.cuda.device_count()
     if gpus > 1 and "LOCAL_RANK" not in os.environ:
@@ -85,6 +87,7 @@ class _Job:
     prepared: Prepared
     images: list[Image]
     work: Path
+    provenance: dict[str, Any]
 
     def finished(self) -> dict[ImageId, dict[str, Any]]:
         """The annotations of the finished images: their JSON is written last."""
@@ -103,7 +106,7 @@ class _Job:
         return str(Path(image.file_name).with_suffix(".png"))
 
 
-def _open_job(run: Run, state: Path) -> _Job:
+def _open_job(run: Run, state: Path, provenance: Mapping[str, Any]) -> _Job:
     prepared = open_prepared(run.data.dataset)
     model_path = paths.model(run.run)
     if not model_path.exists():
@@ -113,8 +116,10 @@ def _open_job(run: Run, state: Path) -> _Job:
     listed = read_panoptic_json(split.panoptic_json).images
     images = select_images(listed, run.data.val_images, f"{paths.run_file(run.run)}: data.val_images")
     sections = {"predict": run.predict.model_dump(), "data": run.data.model_dump()}
-    key = digest([sections, run.model.flavour, sha256(model_path), prepared.digest])
-    return _Job(run, prepared, images, state / f"predictions-{key[:16]}")
+    model_sha256 = sha256(model_path)
+    key = digest([sections, run.model.flavour, model_sha256, prepared.digest])
+    told = {**provenance, "model_sha256": model_sha256}
+    return _Job(run, prepared, images, state / f"predictions-{key[:16]}", told)
 
 
 def _predict_on_gpu(local_rank: int, job: _Job, first_rank: int, world: int) -> None:
@@ -210,6 +215,7 @@ def _publish(job: _Job) -> None:
                 "annotations": [finished[image.id] for image in job.images],
             }
             write_json(folder / "panoptic.json", content)
+            write_json(folder / paths.predictions_provenance(job.run.run).name, job.provenance)
 
 
 def _link(source: str, target: str) -> None:

@@ -27,6 +27,8 @@ PROVENANCE = (
     ("split", "provenance/split"),
     ("data digest", "provenance/data_digest"),
     ("initial weights, SHA-256", "provenance/weights_digest"),
+    ("weights, SHA-256", "provenance/model_sha256"),
+    ("weights, commit", "provenance/model_commit"),
     ("predictions digest", "provenance/predictions_digest"),
     ("ground truth digest", "provenance/ground_truth_digest"),
     ("protocol", "provenance/protocol"),
@@ -154,11 +156,7 @@ def _headline(measured: Measured) -> list[Figure]:
 
 def _provenance(measured: Measured) -> list[tuple[str, str]]:
     """Where the figures come from: run, weights, parameters, commit, evaluators."""
-    run = measured.run
     rows = [(title, measured.texts[path]) for title, path in PROVENANCE if measured.texts.get(path)]
-    if paths.model(run).exists():
-        rows.append(("weights", str(paths.model(run))))
-        rows.append(("weights, SHA-256", files.sha256(paths.model(run))))
     for part in ("pq", "miou", "ap"):
         evaluator = measured.evaluator(f"{part}/")
         if evaluator:

@@ -21,8 +21,10 @@ def report(
         The first page of the site.
 
     Raises:
-        InputError: unknown names, damaged files, or figures that differ from those in `check`.
+        InputError: what draws the report is not installed, unknown names, damaged files, or figures that
+            differ from those in `check`.
     """
+    _require_report_extra()
     from kmax.errors import InputError
     from kmax.families import select
 
@@ -39,12 +41,26 @@ def report(
     return page
 
 
+def _require_report_extra() -> None:
+    """What only reports need: the tables on the page, the page, the figures."""
+    from importlib.util import find_spec
+
+    from kmax.errors import InputError
+
+    absent = [name for name in ("markupsafe", "jinja2", "matplotlib") if find_spec(name) is None]
+    if absent:
+        raise InputError(
+            f'{", ".join(absent)}: not installed; install the report extra: pip install "kmax[report]"'
+        )
+
+
 def track_sync(runs: list[str]) -> str:
-    """Backfill MLflow from the recorded events; says how many events each state folder sent."""
+    """Backfill MLflow from the recorded events; says how many each state folder sent, and what is lost."""
     from kmax.tracking.sync import sync
 
     sent = sync(runs)
-    lines = [f"{name}: {count} events sent" for name, count in sorted(sent.items())]
+    lines = [f"{name}: {count} events sent" for name, count in sorted(sent.events.items())]
+    lines += [f"not sent: {reason}" for reason in sent.skipped]
     return "\n".join(lines) or "no run has recorded events"
 
 

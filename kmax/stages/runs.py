@@ -37,6 +37,8 @@ def train(name: str, *, fresh: bool = False, time_budget: str | None = None) -> 
 def port(name: str) -> Path:
     """Port stage."""
     run = load_run(name)
+    if run.port is None:
+        raise InputError(f"params/runs/{name}.yaml: no 'port' section: `kmax train {name}` makes its model")
     from kmax.porting import port_run
     from kmax.tracking.tracker import track
 
@@ -45,35 +47,41 @@ def port(name: str) -> Path:
 
 
 def predict(name: str) -> Path:
-    """Predict stage; unfinished work is kept in the run's state folder."""
+    """Predict stage, by the model that the run file makes now; unfinished work stays in the state folder."""
     run = load_run(name)
     from kmax.inference.predictor import predict_run
     from kmax.tracking.identity import identify
+    from kmax.tracking.provenance import require_model, stage_digest
     from kmax.tracking.tracker import track
 
     identity = identify(run)
+    provenance = require_model(run, identity) | {"data_digest": identity.data_digest}
+    provenance["stage_digest"] = stage_digest(run, "predict")
     with track(run, "predict", identity=identity):
-        return predict_run(run, identity.state)
+        return predict_run(run, identity.state, provenance)
 
 
 def evaluate(name: str) -> Path:
-    """Evaluate stage; the run's identity goes into metrics.json."""
+    """Evaluate stage; which model the predictions are of goes into metrics.json."""
     run = load_run(name)
     from kmax.evaluation.run import evaluate_run
     from kmax.tracking.identity import identify
+    from kmax.tracking.provenance import require_predictions, stage_digest
     from kmax.tracking.tracker import track
 
     identity = identify(run)
-    known = ("digest", "parameters_digest", "weights_digest", "commit")
+    provenance = require_predictions(run, identity) | {"stage_digest": stage_digest(run, "evaluate")}
+    provenance |= {"parameters_digest": identity.parameters_digest, "commit": identity.commit}
     with track(run, "evaluate", identity=identity):
-        return evaluate_run(run, {key: getattr(identity, key) for key in known})
+        return evaluate_run(run, provenance)
 
 
 def benchmark(name: str) -> Path:
-    """Benchmark stage."""
+    """Benchmark stage; it needs the model alone, which tells who it is."""
     run = load_run(name)
     from kmax.inference.benchmark import benchmark_run
+    from kmax.tracking.provenance import model_identity, model_provenance
     from kmax.tracking.tracker import track
 
-    with track(run, "benchmark"):
-        return benchmark_run(run)
+    with track(run, "benchmark", identity=model_identity(run)):
+        return benchmark_run(run, model_provenance(run))

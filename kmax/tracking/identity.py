@@ -5,10 +5,13 @@ from __future__ import annotations
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from kmax import config, files, paths
 from kmax.errors import InputError, unknown_name
+from kmax.evaluation.version import VERSION
 from kmax.parameter_files import load
+from kmax.weight_digests import expected_sha256
 
 
 @dataclass(frozen=True)
@@ -34,22 +37,27 @@ class Identity:
     state: Path
 
 
-def identify(run: config.Run) -> Identity:
+def identify(run: config.Run, data_digest: str | None = None) -> Identity:
     """The identity of `run` with the data and weights at hand.
 
     A trained run depends on its data, model and train sections, the prepared data and the initial weights; a
-    ported run on its model and port sections and the weight file alone, so that it can be ported before (or
-    without) its dataset.
+    ported run on its data, model and port sections and the weight file alone, so that it can be ported before
+    (or without) its dataset.
+
+    Args:
+        run: parameters.
+        data_digest: of the data that the run is of; None: of the prepared dataset.
 
     Raises:
-        InputError: the dataset of a trained run is not prepared, or its weights are not registered.
+        InputError: the dataset of a trained run is not prepared, or the SHA-256 of its weights is not known.
     """
     parameters = run.model_dump(mode="json")
     trained = run.train is not None
-    data_digest = _data_digest(run.data.dataset, required=trained)
+    if data_digest is None:
+        data_digest = _data_digest(run.data.dataset, required=trained)
     name = run.train.weights if run.train else run.port.weights if run.port else None
     weights_digest = _weights_digest(name) if name else ""
-    sections = ("data", "model", "train") if trained else ("model", "port")
+    sections = ("data", "model", "train" if trained else "port")
     digest = files.digest(
         [
             {section: parameters[section] for section in sections},
@@ -66,6 +74,13 @@ def identify(run: config.Run) -> Identity:
         commit=commit(),
         state=paths.state(run.run, digest),
     )
+
+
+def stage_parameters(run: config.Run, stage: str) -> dict[str, Any]:
+    """What the output of a stage depends on beside the weights: sections of the run file, the evaluator."""
+    sections = {"predict": ("predict",), "evaluate": ("predict", "evaluate")}.get(stage, ())
+    parameters = {name: getattr(run, name).model_dump(mode="json") for name in sections}
+    return parameters | ({"evaluator": {"version": VERSION}} if stage == "evaluate" else {})
 
 
 def commit() -> str:
@@ -100,4 +115,7 @@ def _weights_digest(name: str) -> str:
     registry = load(config.WeightsFile, paths.WEIGHTS_FILE).weights
     if name not in registry:
         raise unknown_name("weights", name, registry, str(paths.WEIGHTS_FILE))
-    return registry[name].sha256
+    digest = expected_sha256(name, registry[name])
+    if digest is None:
+        raise InputError(f"weights '{name}': of unknown SHA-256; run: kmax weights fetch {name}")
+    return digest

@@ -42,6 +42,8 @@ def main(state: Path, stage: str, child: str) -> None:
             try:
                 mirror = mirror or Mirror(tracking_uri())
                 mirror.replay(state)
+                while mirror.skipped:
+                    print(f"warning: not tracked: {mirror.skipped.pop(0)}", file=sys.stderr, flush=True)
                 next_flush = time.monotonic() + FLUSH_SECONDS
                 failed = False
             except Exception as error:

@@ -81,6 +81,9 @@ class Mirror:
 
     Args:
         uri: of the store.
+
+    Attributes:
+        skipped: files that no replay could send, since they are gone or changed.
     """
 
     def __init__(self, uri: str) -> None:
@@ -99,7 +102,10 @@ class Mirror:
             self._store_lock(),
         ):
             self._connect()
-            return _Replay(self, state).run()
+            replay = _Replay(self, state)
+            count = replay.run()
+        self.skipped += replay.skipped
+        return count
 
     def latest(self, run: str, stage: str) -> Any | None:
         """The MLflow run of the latest finished attempt at a stage of `run`; None where there is none."""
@@ -153,7 +159,7 @@ class _Replay:
         key = hashlib.sha256(mirror.uri.encode()).hexdigest()[:12]
         self.notes_path = state / f"mlflow-{key}.json"
         self.batches: dict[str, _Batch] = {}
-        self.known_parameters: dict[str, dict[str, str]] = {}
+        self.skipped: list[str] = []
 
     def run(self) -> int:
         self.notes = self._read_notes()
@@ -298,7 +304,7 @@ class _Replay:
         if path.is_file() and files.sha256(path) == event["sha256"]:
             self.client.log_artifact(run_id, str(path), event["folder"] or None)
         else:
-            self.mirror.skipped.append(f"{path}: gone or changed since {event['stage']} logged it")
+            self.skipped.append(f"{path}: gone or changed since {event['stage']} logged it")
 
     def _refer_to_weights(self, run_id: str, event: events.Event) -> None:
         """An external model of MLflow: path and hash, no copy."""

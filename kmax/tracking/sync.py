@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from kmax import paths
 from kmax.errors import InputError, unknown_name
@@ -11,11 +12,21 @@ from kmax.tracking import events
 from kmax.tracking.mlflow_mirror import Mirror, tracking_uri
 
 
-def sync(runs: Sequence[str] = ()) -> dict[str, int]:
-    """Send the events of `runs` (default: of all) that the store has not got.
+@dataclass(frozen=True)
+class Sent:
+    """What `sync` did.
 
-    Returns:
-        `<run>/<digest>` -> number of events sent.
+    Attributes:
+        events: `<run>/<digest>` -> number of events sent.
+        skipped: files that could not be sent any more, and why.
+    """
+
+    events: dict[str, int] = field(default_factory=dict)
+    skipped: list[str] = field(default_factory=list)
+
+
+def sync(runs: Sequence[str] = ()) -> Sent:
+    """Send the events of `runs` (default: of all) that the store has not got.
 
     Raises:
         InputError: no such run, MLflow is missing, or the store cannot be reached.
@@ -29,10 +40,10 @@ def sync(runs: Sequence[str] = ()) -> dict[str, int]:
             raise unknown_name("run", run, tracked, str(paths.STATE))
     wanted = [log.parent for log in logs if not runs or log.parent.parent.name in runs]
     mirror = Mirror(tracking_uri())
-    sent: dict[str, int] = {}
+    sent = Sent(skipped=mirror.skipped)
     for state in wanted:
         try:
-            sent[f"{state.parent.name}/{state.name}"] = mirror.replay(state)
+            sent.events[f"{state.parent.name}/{state.name}"] = mirror.replay(state)
         except InputError:
             raise
         except Exception as error:

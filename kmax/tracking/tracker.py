@@ -15,16 +15,9 @@ from typing import Any, Literal
 from kmax import config, files
 from kmax.errors import InputError, OutOfTimeError
 from kmax.tracking import events
-from kmax.tracking.identity import Identity, identify
+from kmax.tracking.identity import Identity, identify, stage_parameters
 
 Stage = Literal["train", "port", "predict", "evaluate", "benchmark"]
-STAGE_SECTIONS: dict[str, tuple[str, ...]] = {
-    "train": (),
-    "port": (),
-    "predict": ("predict",),
-    "evaluate": ("predict", "evaluate"),
-    "benchmark": (),
-}
 MIRROR_CLOSE_SECONDS = 60.0
 
 
@@ -115,14 +108,14 @@ def track(run: config.Run, stage: Stage, *, identity: Identity | None = None) ->
     time. On ranks other than 0 nothing is told.
     """
     identity = identity or identify(run)
-    sections = {name: getattr(run, name).model_dump(mode="json") for name in STAGE_SECTIONS[stage]}
-    child = f"{stage}-{files.digest(sections)[:8]}" if sections else stage
+    own = stage_parameters(run, stage)
+    child = f"{stage}-{files.digest(own)[:8]}" if own else stage
     if rank() != 0:
         yield SilentTracker(identity, stage, child)
         return
     tracker = Tracker(identity, stage, child)
-    tracker._append("start", **_introduction(run, identity, sections))
-    if identity.data_digest:
+    tracker._append("start", **_introduction(run, identity, own))
+    if identity.data_digest and stage != "benchmark":  # which draws its own picture
         tracker.dataset(run.data.dataset, identity.data_digest)
     mirror = _start_mirror(identity.state, stage, child)
     status = "FAILED"
@@ -135,7 +128,7 @@ def track(run: config.Run, stage: Stage, *, identity: Identity | None = None) ->
     except OutOfTimeError:
         status = "SCHEDULED"
         raise
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):  # Ctrl-C; SIGTERM, which unwinds as an exit
         status = "KILLED"
         raise
     finally:
@@ -155,7 +148,7 @@ def rank() -> int:
     return int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0)
 
 
-def _introduction(run: config.Run, identity: Identity, sections: dict[str, Any]) -> dict[str, Any]:
+def _introduction(run: config.Run, identity: Identity, own: dict[str, Any]) -> dict[str, Any]:
     """The fields of a start event: all that a mirror needs to make the parent and child runs."""
     parameters = run.model_dump(mode="json", exclude={"run", "description", "predict", "evaluate"})
     return {
@@ -163,7 +156,7 @@ def _introduction(run: config.Run, identity: Identity, sections: dict[str, Any])
         "digest": identity.digest,
         "description": run.description,
         "parameters": events.flatten_parameters({k: v for k, v in parameters.items() if v is not None}),
-        "stage_parameters": events.flatten_parameters(sections),
+        "stage_parameters": events.flatten_parameters(own),
         "identity": {
             "parameters_digest": identity.parameters_digest,
             "data_digest": identity.data_digest,

@@ -122,6 +122,7 @@ def find_checkpoint(name: str, folder: Path, fresh: bool) -> Path | None:
         say(f"warning: {warning}")
     others = [str(other) for other in sorted(folder.parent.glob("*")) if checkpoint.checkpoints(other)]
     if newest is None and (others := [other for other in others if other != str(folder)]):
-        say(f"{name}: parameters, data or initial weights have changed: training anew in {folder}")
-        say(f"{name}: the state of earlier ones is kept in {', '.join(others)}")
+        if not fresh:
+            say(f"{name}: parameters, data or initial weights have changed: training anew in {folder}")
+        say(f"{name}: the state of other parameters, data or weights is kept in {', '.join(others)}")
     return newest

@@ -9,6 +9,8 @@ from typing import Any
 from kmax import paths
 from kmax.errors import InputError
 from kmax.families import RunsFile, read, select
+from kmax.runs import load_run
+from kmax.tracking.provenance import stale_results
 from kmax.versioning.engines import dvc_repository, outputs, pipeline, snakemake
 
 UP_TO_DATE = "Nothing to be done"
@@ -25,12 +27,16 @@ def record(names: Iterable[str] = ()) -> list[str]:
         intermediate file once its successors are made) are left as they were.
 
     Raises:
-        InputError: Snakemake has something left to do, an engine is missing, or an unknown name.
+        InputError: Snakemake has something left to do, the run file would not make a result now, an engine is
+            missing, or an unknown name.
     """
     file = read()
     names = list(names) or [file.default]
-    select(names)  # refuses what is neither a family nor a run
+    runs = select(names)
     _require_finished(names, file)
+    # Snakemake does not notice changed parameters of what it has not made itself.
+    if faults := [fault for run in runs for fault in stale_results(load_run(run))]:
+        raise InputError([*faults, "nothing was recorded"])
     with dvc_repository() as repository:
         committed = []
         for stage in _stages(repository, names, file):

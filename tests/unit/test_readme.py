@@ -16,21 +16,39 @@ from kmax.runs import run_names
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-PLACEHOLDERS = {"NAME", "RUN"}
+ASSIGNMENT = re.compile(r"[A-Z_]+=.*")
+PLACEHOLDERS = {"my-run", "shapes-mine"}
 
 
 def commands(tool: str) -> list[tuple[str, str]]:
     """(page, command) of each line in a bash block that calls a tool, without `NAME=value` before it."""
     found = []
     for page in PAGES:
-        for block in re.findall(r"```bash\n(.*?)```", page.read_text(), re.DOTALL):
-            for line in block.replace("\\\n", " ").splitlines():
-                words = shlex.split(line)
-                while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
-                    del words[0]
+        for block in blocks(page):
+            for words in block:
+                while words and ASSIGNMENT.fullmatch(words[0]):
+                    words = words[1:]
                 if words and words[0] == tool:
                     found.append((page.name, shlex.join(words[1:])))
     return found
+
+
+def blocks(page: Path) -> list[list[list[str]]]:
+    """The bash blocks of a page, as lines of words."""
+    found = re.findall(r"```bash\n(.*?)```", page.read_text(), re.DOTALL)
+    return [[shlex.split(line) for line in block.replace("\\\n", " ").splitlines()] for block in found]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_variable_is_not_set_for_one_of_several_commands_alone(page: Path) -> None:
+    for block in blocks(page):
+        calls = [words for words in block if words and words[0] != "export"]
+        assert len(calls) < 2 or not any(ASSIGNMENT.fullmatch(words[0]) for words in calls), block
+
+
+def test_dvc_has_a_remote_before_it_pushes() -> None:
+    words = [line.split()[:2] for _, line in commands("dvc")]
+    assert words.index(["remote", "add"]) < words.index(["push"])
 
 
 def cases(tool: str) -> pytest.MarkDecorator:
@@ -63,7 +81,7 @@ def datasets() -> set[str]:
 @cases("make")
 def test_make_targets_exist(line: str) -> None:
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    assert set(shlex.split(line)) <= targets
+    assert {word for word in shlex.split(line) if not ASSIGNMENT.fullmatch(word)} <= targets
 
 
 @cases("snakemake")

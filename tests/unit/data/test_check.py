@@ -97,3 +97,13 @@ def test_an_absent_folder_is_one_clear_error(own: Own, monkeypatch: pytest.Monke
     monkeypatch.setenv("KMAX_DATA_ROOT", "/nowhere")
     with pytest.raises(InputError, match=r"/nowhere/own: folder of dataset 'own' not found"):
         check("own")
+
+
+def test_a_variable_set_for_the_download_alone_is_told_by_the_next_verbs(
+    own: Own, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    download("own")  # writes data/raw/own/manifest.json, so that this folder is there
+    monkeypatch.delenv("KMAX_DATA_ROOT")
+    for verb in (check, prepare):
+        with pytest.raises(InputError, match=r"JSON of dataset .own. not found; in every call"):
+            verb("own")

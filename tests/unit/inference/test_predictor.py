@@ -28,7 +28,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_predictions_agree_with_their_json(project: Path) -> None:
     run = load_run("small")
     run = run.model_copy(update={"predict": run.predict.model_copy(update={"pictures": 2})})
-    folder = predict_run(run, STATE)
+    folder = predict_run(run, STATE, {})
     content = json.loads((folder / "panoptic.json").read_text())
     known = {category["id"] for category in content["categories"]}
     assert [a["image_id"] for a in content["annotations"]] == [i["id"] for i in content["images"]]
@@ -61,11 +61,11 @@ def test_interrupted_prediction_goes_on_where_it_was(project: Path, monkeypatch:
     run = load_run("small")
     monkeypatch.setattr(predictor, "segment_images", counted)
     with pytest.raises(KeyboardInterrupt):
-        predict_run(run, STATE)
+        predict_run(run, STATE, {})
     assert predicted == [2, 2]
     assert not paths.predictions("small").exists()
     monkeypatch.setattr(predictor, "segment_images", lambda *a: predicted.append(len(a[1])) or whole(*a))
-    predict_run(run, STATE)
+    predict_run(run, STATE, {})
     assert predicted == [2, 2, 1]
     assert len(contents(paths.predictions("small") / "panoptic")) == 5
 
@@ -74,20 +74,21 @@ def test_complete_predictions_are_published_again_without_the_network(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = load_run("small")
-    before = contents(predict_run(run, STATE))
+    before = contents(predict_run(run, STATE, {}))
     (paths.predictions("small") / "panoptic.json").unlink()
     monkeypatch.setattr(predictor, "load_model", lambda path: pytest.fail("the network was loaded"))
-    assert contents(predict_run(run, STATE)) == before
+    assert contents(predict_run(run, STATE, {})) == before
 
 
 def test_other_parameters_do_not_reuse_predictions(project: Path) -> None:
     run = load_run("small")
-    predict_run(run, STATE)
+    predict_run(run, STATE, {})
     predict_run(
         run.model_copy(
             update={"predict": run.predict.model_copy(update={"pictures": 0, "class_threshold_thing": 0.1})}
         ),
         STATE,
+        {},
     )
     assert len(list(STATE.glob("predictions-*"))) == 2
 
@@ -97,7 +98,7 @@ def test_the_last_shard_publishes(project: Path, monkeypatch: pytest.MonkeyPatch
     for rank in ("1", "0"):
         assert not paths.predictions("small").exists()
         monkeypatch.setenv("RANK", rank)
-        predict_run(load_run("small"), STATE)
+        predict_run(load_run("small"), STATE, {})
     assert len(contents(paths.predictions("small") / "panoptic")) == 5
 
 
@@ -120,7 +121,7 @@ def test_impossible_shards_are_refused(monkeypatch: pytest.MonkeyPatch, rank: st
 def test_missing_model_says_how_to_make_it(project: Path) -> None:
     paths.model("small").unlink()
     with pytest.raises(InputError, match="kmax train small"):
-        predict_run(load_run("small"), STATE)
+        predict_run(load_run("small"), STATE, {})
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated"])
@@ -131,7 +132,7 @@ def test_damaged_image_is_named_and_nothing_is_published(project: Path, damage: 
     if damage == "truncated":
         image.write_bytes(content[: len(content) // 2])
     with pytest.raises(InputError, match=image.name):
-        predict_run(load_run("small"), STATE)
+        predict_run(load_run("small"), STATE, {})
     assert not paths.predictions("small").exists()
 
 

@@ -205,7 +205,7 @@ def test_a_server_that_is_down_costs_one_line_and_sync_sends_what_it_missed(run,
     assert uri in line
     assert "kmax track sync" in line
     shutil.copy(empty_store, "mlflow.db")
-    assert sum(sync(["shapes-smoke"]).values()) == 303
+    assert sum(sync(["shapes-smoke"]).events.values()) == 303
     assert tracked_runs()["shapes-smoke/predict"].data.metrics["value/a"] == 299
 
 
