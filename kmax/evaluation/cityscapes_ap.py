@@ -143,7 +143,9 @@ def _joined(frames: Sequence[FrameOverlaps]) -> FrameOverlaps:
         predictions += len(frame.predicted_class)
         regions += len(frame.truth_class)
     names = {field.name for field in fields(FrameOverlaps)} - {"overlap", "sha256"}
-    columns = {name: np.concatenate([getattr(frame, name) for frame in frames]) for name in names}
+    columns: dict[str, Any] = {
+        name: np.concatenate([getattr(frame, name) for frame in frames]) for name in names
+    }
     return replace(frames[0], overlap=np.concatenate(overlaps), **columns)
 
 

@@ -63,7 +63,9 @@ def count_frame(frame: Frame, predicted_dir: Path, oddities: Oddities) -> FrameO
     counted = class_of >= 0
     ids, class_of = ids[counted], class_of[counted]
 
-    rows, overlaps, faults = [], [], []
+    rows: list[tuple[int, int, int, float]] = []
+    overlaps: list[tuple[int, int, int]] = []
+    faults: list[str] = []
     lines, text_digest, line_faults = _read_lines(frame, predicted_dir, oddities)
     faults.extend(line_faults)
     digests = [(frame.predicted.name, text_digest)]
@@ -82,7 +84,7 @@ def count_frame(frame: Frame, predicted_dir: Path, oddities: Oddities) -> FrameO
         index = _CLASS_INDEX[label]
         rows.append((index, len(on_truth), int(pixels[_VOID].sum()), confidence))
         regions = np.flatnonzero((class_of == index) & (pixels[ids] > 0))
-        overlaps.extend((len(rows) - 1, region, pixels[ids[region]]) for region in regions.tolist())
+        overlaps.extend((len(rows) - 1, region, int(pixels[ids[region]])) for region in regions.tolist())
     if faults:
         raise InputError(faults)
     columns = np.array(rows, np.float64).reshape(-1, 4)
@@ -90,7 +92,9 @@ def count_frame(frame: Frame, predicted_dir: Path, oddities: Oddities) -> FrameO
         class_of,
         areas[ids],
         ids < INSTANCE_ID,
-        *(columns[:, column].astype(np.int64) for column in range(3)),
+        columns[:, 0].astype(np.int64),
+        columns[:, 1].astype(np.int64),
+        columns[:, 2].astype(np.int64),
         columns[:, 3],
         np.array(overlaps, np.int64).reshape(-1, 3),
         ([(frame.truth.name, truth_png.sha256)], digests),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,7 +81,8 @@ def each(
     function: Callable[[Item], Result], items: Sequence[Item], workers: int | None
 ) -> tuple[list[Result], list[str]]:
     """Results of all items, over processes, and all their faults."""
-    results, faults = [], []
+    results: list[Result] = []
+    faults: list[str] = []
     workers = bounded_workers(workers, len(items), MEGABYTES_EACH)
     for result, found in map_items(_Guarded(function), items, "evaluate", workers):
         faults.extend(found)
@@ -90,10 +91,10 @@ def each(
     return results, faults
 
 
-class _Guarded:
+class _Guarded(Generic[Item, Result]):
     """A function whose `InputError` becomes its lines; picklable if the function is."""
 
-    def __init__(self, function: Callable[..., Result]) -> None:
+    def __init__(self, function: Callable[[Item], Result]) -> None:
         self.function = function
 
     def __call__(self, item: Item) -> tuple[Result | None, list[str]]:

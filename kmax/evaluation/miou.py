@@ -84,7 +84,7 @@ class MiouResult:
     `provenance` where they come from, if from files."""
 
     categories: list[CategoryFacts]
-    image_ids: list[ImageId]
+    image_ids: Sequence[ImageId]
     per_image: PixelCounts
     warnings: list[str]
     provenance: Provenance | None = None
@@ -151,7 +151,7 @@ def _classes_of(
 
 def collect(
     categories: list[CategoryFacts],
-    image_ids: list[ImageId],
+    image_ids: Sequence[ImageId],
     counts: Sequence[PixelCounts],
     warnings: list[str],
 ) -> MiouResult:

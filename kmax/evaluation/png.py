@@ -144,11 +144,11 @@ def decode_mask(png: PngFile) -> NDArray[np.bool_]:
     Raises:
         InputError: damaged.
     """
-    if png.color_type != GREY or png.bit_depth != 8:
-        return _decode(png, "L") != 0
-    lines = _inflate(png, 1)
+    mask: NDArray[np.bool_]
+    lines = _inflate(png, 1) if png.color_type == GREY and png.bit_depth == 8 else None
     if lines is None:
-        return _decode(png, None) != 0
+        mask = _decode(png, "L") != 0
+        return mask
     # Above the first line with a difference, and below the last where that leaves black, all is black.
     occupied = np.flatnonzero(lines[:, 1:].any(1))
     if not len(occupied):

@@ -65,7 +65,7 @@ class PQResult:
     """
 
     categories: list[CategoryFacts]
-    image_ids: list[ImageId]
+    image_ids: Sequence[ImageId]
     per_image: Counts
     warnings: list[str]
     provenance: Provenance | None = None
@@ -187,7 +187,10 @@ def _positions(
 
 
 def collect(
-    categories: list[CategoryFacts], image_ids: list[ImageId], counts: Sequence[Counts], warnings: list[str]
+    categories: list[CategoryFacts],
+    image_ids: Sequence[ImageId],
+    counts: Sequence[Counts],
+    warnings: list[str],
 ) -> PQResult:
     """The result over images whose counts [C] are given in order."""
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from kmax.errors import InputError
 
-
 _AP_ORDER = (
     *("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large"),
     *("ar1", "ar10", "ar", "ar_small", "ar_medium", "ar_large"),

@@ -1,12 +1,15 @@
-"""Mean IoU against the numbers of the official evaluators, on semantic maps written as panoptic ones."""
+"""Mean IoU against the numbers of the official evaluators, of label maps and of panoptic maps."""
 
 import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from kmax.data.panoptic import write_map
+from kmax.evaluation import cityscapes_miou, label_maps
+from kmax.evaluation.cityscapes_labels import LABELS
 from kmax.evaluation.miou import MiouResult, evaluate_files
 
 
@@ -64,3 +67,46 @@ def test_cityscapes_mean_is_that_of_cityscapesscripts(golden: Path, tmp_path: Pa
         pairs.append((train_id[read(truth)], train_id[read(path)]))
     result = evaluate_semantic(tmp_path, pairs, 19)
     assert abs(result.to_json()["miou"] - expected["trainid_mIoU"]) <= 1e-9
+
+
+def test_ade20k_by_each_convention(golden: Path, tmp_path: Path) -> None:
+    case = golden / "metrics/miou_ade20k/mini"
+    expected = json.loads((case / "expected.json").read_text())
+    for path in expected["gt"]:
+        (tmp_path / Path(path).name).symlink_to(golden.parent / path)
+    figures = label_maps.evaluate_ade20k(tmp_path, case / "pred").to_json()
+    detectron2 = expected["detectron2_SemSegEvaluator"]["values_percent"]
+    mmsegmentation = expected["mmsegmentation_IoUMetric"]["values_fraction"]
+    averages, recorded = figures["averages"], expected["reference_from_counts"]
+    assert abs(100 * averages["classes in ground truth"] - detectron2["mIoU"]) <= 1e-9
+    assert abs(averages["all classes"] - recorded["mIoU_over_all_150_absent_as_zero"]) <= 1e-9
+    union = averages["classes in ground truth or prediction"]
+    assert abs(union - recorded["mIoU_classes_in_gt_or_pred"]) <= 1e-9
+    assert abs(union - mmsegmentation["mIoU"]) <= 1e-7  # it counts in 32 bits
+    assert abs(100 * figures["frequency_weighted_iou"] - detectron2["fwIoU"]) <= 1e-9
+    assert abs(100 * figures["mean_accuracy"] - detectron2["mACC"]) <= 1e-9
+    assert abs(100 * figures["pixel_accuracy"] - detectron2["pACC"]) <= 1e-9
+
+
+@pytest.mark.parametrize("name", ["mini_val", "real_frame"])
+def test_cityscapes_classes_categories_and_instances(golden: Path, name: str) -> None:
+    case = golden / "metrics/miou_cityscapes" / name
+    expected = json.loads((case / "expected.json").read_text())
+    figures = cityscapes_miou.evaluate_files(golden.parent / expected["gt"], case).to_json()
+    pairs = [
+        (figures["miou"], expected["averageScoreClasses"]),
+        (figures["iiou"], expected["averageScoreInstClasses"]),
+        (figures["category_iou"], expected["averageScoreCategories"]),
+        (figures["category_iiou"], expected["averageScoreInstCategories"]),
+    ]
+    for label in LABELS:
+        mine = figures["per_class"].get(str(label.id), {"iou": None})["iou"]
+        pairs.append((mine, expected["classScores"][label.name]))
+        mine = figures["iiou_per_class"].get(str(label.id))
+        pairs.append((mine, expected["classInstScores"][label.name]))
+    for category in expected["categoryScores"]:
+        pairs.append((figures["iou_per_category"].get(category), expected["categoryScores"][category]))
+        pairs.append((figures["iiou_per_category"].get(category), expected["categoryInstScores"][category]))
+    for mine, official in pairs:
+        assert (mine is None) == (official is None)
+        assert mine is None or abs(mine - official) <= 1e-9

@@ -1,0 +1,132 @@
+"""PNG files decoded as Pillow decodes them, and refused in words when they are damaged."""
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kmax.errors import InputError
+from kmax.evaluation import png
+
+RNG = np.random.default_rng(0)
+RGB = RNG.integers(0, 256, (37, 53, 3)).astype(np.uint8)
+GREY = RNG.integers(0, 256, (21, 8)).astype(np.uint8)
+
+
+def write(path: Path, pixels: np.ndarray, mode: str | None = None) -> png.PngFile:
+    Image.fromarray(pixels, mode).save(path)
+    return png.open_png(path, "map")
+
+
+@pytest.fixture(params=[True, False], ids=["libspng", "pillow"])
+def _decoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With and without the fast packages."""
+    if not request.param:
+        monkeypatch.setattr(png, "deflate", None)
+    elif png.deflate is None:
+        pytest.skip("deflate and pyspng are not installed")
+
+
+@pytest.mark.usefixtures("_decoder")
+class TestPixels:
+    def test_rgb(self, tmp_path: Path) -> None:
+        assert (png.decode_rgb(write(tmp_path / "a.png", RGB)) == RGB).all()
+
+    def test_alpha_is_dropped(self, tmp_path: Path) -> None:
+        rgba = np.concatenate([RGB, RNG.integers(0, 256, (37, 53, 1)).astype(np.uint8)], axis=2)
+        assert (png.decode_rgb(write(tmp_path / "a.png", rgba)) == RGB).all()
+
+    def test_grey_of_8_and_16_bits(self, tmp_path: Path) -> None:
+        deep = RNG.integers(0, 2**16, (9, 14)).astype(np.uint16)
+        for pixels in (GREY, deep):
+            found = png.decode_labels(write(tmp_path / "a.png", pixels), "map")
+            assert found.dtype == pixels.dtype
+            assert (found == pixels).all()
+
+    def test_palette_gives_indices(self, tmp_path: Path) -> None:
+        image = Image.fromarray((GREY % 5).astype(np.uint8), "P")
+        image.putpalette(RNG.integers(0, 256, 768).astype(np.uint8).tobytes())
+        image.save(tmp_path / "a.png")
+        assert (png.decode_labels(png.open_png(tmp_path / "a.png", "map"), "map") == GREY % 5).all()
+
+    @pytest.mark.parametrize("rows", [slice(0, 0), slice(3, 7), slice(0, 4), slice(30, 40), slice(0, 40)])
+    def test_masks_wherever_they_lie(self, tmp_path: Path, rows: slice) -> None:
+        pixels = np.zeros((40, 31), np.uint8)
+        pixels[rows, 4:20] = RNG.integers(0, 3, (40, 16))[rows]
+        pixels[rows, 22:24] = 255
+        assert (png.decode_mask(write(tmp_path / "a.png", pixels)) == (pixels != 0)).all()
+
+    def test_masks_of_other_kinds(self, tmp_path: Path) -> None:
+        black = np.where(GREY > 128, GREY, 0).astype(np.uint8)
+        found = png.decode_mask(write(tmp_path / "a.png", np.stack([black] * 3, axis=2)))
+        assert (found == (black != 0)).all()
+
+
+@pytest.mark.parametrize("cut", [0, 5, 20, 33, 60, 200, -20, -1])
+def test_truncation_is_told(tmp_path: Path, cut: int) -> None:
+    write(tmp_path / "a.png", RGB)
+    (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:cut])
+    with pytest.raises(InputError, match=r"a\.png: map (is not a PNG|cannot be read: truncated)"):
+        png.open_png(tmp_path / "a.png", "map")
+
+
+def test_every_changed_byte_is_noticed(tmp_path: Path) -> None:
+    write(tmp_path / "a.png", RGB[:3, :4])
+    data = (tmp_path / "a.png").read_bytes()
+    for place in range(len(data)):
+        changed = bytearray(data)
+        changed[place] ^= 0x10
+        (tmp_path / "b.png").write_bytes(changed)
+        with pytest.raises(InputError, match=r"b\.png"):
+            png.decode_rgb(png.open_png(tmp_path / "b.png", "map"))
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    checksum = zlib.crc32(kind + content)
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "data"),
+    [
+        (4, 4, zlib.compress(b"\0" * 51)),  # one byte short
+        (4, 4, zlib.compress(b"\0" * 53)),
+        (4, 4, b"no deflate at all"),
+        (4, 4, zlib.compress(b"\7" * 52)),  # no such filter
+        (2**20, 2**20, zlib.compress(b"\0" * 52)),
+        (0, 4, zlib.compress(b"")),
+    ],
+)
+def test_files_with_sound_checksums_that_lie(tmp_path: Path, width: int, height: int, data: bytes) -> None:
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+    with pytest.raises(InputError, match=r"a\.png"):
+        png.decode_rgb(png.open_png(tmp_path / "a.png", "map"))
+
+
+def test_interlaced_files(tmp_path: Path) -> None:
+    """No encoder at hand writes one; a single pixel is the same interlaced."""
+    header = struct.pack(">IIBBBBB", 1, 1, 8, 2, 0, 0, 1)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0\1\2\3")) + chunk(b"IEND", b"")
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+    assert png.decode_rgb(png.open_png(tmp_path / "a.png", "map")).tolist() == [[[1, 2, 3]]]
+
+
+def test_other_channels_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="RGB"):
+        png.decode_rgb(write(tmp_path / "a.png", GREY))
+    with pytest.raises(InputError, match="one channel"):
+        png.decode_labels(write(tmp_path / "a.png", RGB), "map")
+
+
+def test_a_jpeg_is_no_png(tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    Image.fromarray(RGB).save(stream, "JPEG")
+    (tmp_path / "a.png").write_bytes(stream.getvalue())
+    with pytest.raises(InputError, match="not a PNG"):
+        png.open_png(tmp_path / "a.png", "map")
