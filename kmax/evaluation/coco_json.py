@@ -47,9 +47,9 @@ def read_ground_truth(path: Path) -> dict[str, Any]:
         elif type(entry.get("id")) is not int or entry["id"] in seen:
             faults.append(f"{where}: 'id' {entry.get('id')!r:.40} is no number or occurs twice")
         elif not _is_number(entry.get("area")) or not _is_box(entry.get("bbox")):
-            faults.append(
-                f"{where}: category {entry['category_id']}: 'area' or 'bbox' is missing or no number"
-            )
+            faults.append(f"{where}: category {entry['category_id']}: no sound 'area' and 'bbox'")
+        elif entry.get("iscrowd") not in (0, 1):
+            faults.append(f"{where}: category {entry['category_id']}: 'iscrowd' is neither 0 nor 1")
         elif fault := _region_fault(entry.get("segmentation"), sizes[entry["image_id"]], ground_truth=True):
             faults.append(f"{where}: category {entry['category_id']}: {fault}")
         seen.add(entry.get("id"))

@@ -1,0 +1,147 @@
+"""What the evaluator of COCO's instances says about input that is not what it should be."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pycocotools import mask as masks
+
+from kmax.errors import InputError
+from kmax.evaluation.coco_ap import evaluate_files
+from kmax.evaluation.coco_json import decode_run_lengths
+
+
+def encode(mask: np.ndarray) -> dict[str, Any]:
+    encoded = masks.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return {"size": list(encoded["size"]), "counts": encoded["counts"].decode()}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    mask = np.zeros((40, 50), bool)
+    mask[3:33, 5:44] = True
+    box, area = [5.0, 3.0, 39.0, 30.0], int(mask.sum())
+    truth = {
+        "images": [{"id": 1, "height": 40, "width": 50}, {"id": 2, "height": 40, "width": 50}],
+        "categories": [{"id": 3, "name": "car"}, {"id": 4, "name": "bus"}],
+        "annotations": [
+            {
+                "id": 1,
+                "image_id": 1,
+                "category_id": 3,
+                "segmentation": encode(mask),
+                "area": area,
+                "bbox": box,
+                "iscrowd": 0,
+            }
+        ],
+    }
+    found = [{"image_id": 1, "category_id": 3, "score": 0.9, "segmentation": encode(mask)}]
+    (tmp_path / "gt.json").write_text(json.dumps(truth))
+    (tmp_path / "pred.json").write_text(json.dumps(found))
+    return tmp_path
+
+
+def evaluate(folder: Path, **options: object) -> dict[str, Any]:
+    return evaluate_files(folder / "gt.json", folder / "pred.json", **options).to_json()
+
+
+def edit(path: Path, change: Any) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def test_a_perfect_detection_scores_one(folder: Path) -> None:
+    figures = evaluate(folder)
+    assert figures["ap"] == pytest.approx(1.0)
+    assert figures["ap_small"] is None
+    assert figures["per_category"]["4"]["ap"] is None
+    assert figures["provenance"]["images"] == 2
+    assert evaluate(folder, iou_type="bbox")["ap"] == pytest.approx(1.0)
+
+
+def test_no_detections_score_zero(folder: Path) -> None:
+    (folder / "pred.json").write_text("[]")
+    assert evaluate(folder)["ap"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda d: d[0].update(image_id=9), "another split"),
+        (lambda d: d[0].update(image_id="1"), "another split"),
+        (lambda d: d[0].update(score=float("nan")), "'score' is nan"),
+        (lambda d: d[0].update(score="0.9"), "not a finite number"),
+        (lambda d: d[0].pop("score"), "'score' is None"),
+        (lambda d: d[0].pop("category_id"), "'category_id' is missing"),
+        (lambda d: d[0].pop("segmentation"), "neither 'segmentation' nor 'bbox'"),
+        (lambda d: d[0]["segmentation"].update(size=[4, 5]), "the image is 40 high, 50 wide"),
+        (lambda d: d[0]["segmentation"].update(counts="zz"), "malformed or do not cover the image"),
+        (lambda d: d[0]["segmentation"].update(counts=[2000]), "malformed"),
+        (lambda d: d[0].update(segmentation=[[1, 2, 3, 4, 5, 6]]), "no run lengths"),
+        (lambda d: d.append({**d[0], "bbox": [0, 0, 1, 1]}), "some detections have 'bbox'"),
+    ],
+)
+def test_faults_of_detections(folder: Path, change: Any, said: str) -> None:
+    edit(folder / "pred.json", change)
+    with pytest.raises(InputError) as caught:
+        evaluate(folder)
+    assert len(caught.value.faults) == 1
+    assert said in caught.value.faults[0]
+    assert "detection" in caught.value.faults[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda t: t.pop("images"), "no lists of"),
+        (lambda t: t["images"][0].pop("height"), "images[0]: 'height'"),
+        (lambda t: t["annotations"][0].update(image_id=5), "unknown image"),
+        (lambda t: t["annotations"][0].update(category_id=5), "unknown category 5"),
+        (lambda t: t["annotations"][0].update(area=None), "no sound 'area' and 'bbox'"),
+        (lambda t: t["annotations"][0].pop("iscrowd"), "'iscrowd' is neither 0 nor 1"),
+        (lambda t: t["annotations"][0].pop("segmentation"), "neither run lengths nor polygons"),
+        (lambda t: t["annotations"].append(t["annotations"][0]), "occurs twice"),
+    ],
+)
+def test_faults_of_the_ground_truth(folder: Path, change: Any, said: str) -> None:
+    edit(folder / "gt.json", change)
+    with pytest.raises(InputError) as caught:
+        evaluate(folder)
+    assert said in caught.value.faults[0]
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", "null", "["])
+def test_json_that_is_no_list_of_detections(folder: Path, text: str) -> None:
+    (folder / "pred.json").write_text(text)
+    with pytest.raises(InputError, match=r"pred\.json"):
+        evaluate(folder)
+
+
+def test_unknown_categories_are_told_and_refused_when_strict(folder: Path) -> None:
+    edit(folder / "pred.json", lambda d: d.append({**d[0], "category_id": 77}))
+    result = evaluate_files(folder / "gt.json", folder / "pred.json")
+    assert "category 77" in result.warnings[0]
+    with pytest.raises(InputError, match="category 77"):
+        evaluate(folder, strict=True)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 30), st.integers(1, 30), st.floats(0, 1))
+def test_run_lengths_are_those_of_the_mask(seed: int, height: int, width: int, share: float) -> None:
+    mask = np.random.default_rng(seed).random((height, width)) < share
+    column = mask.reshape(-1, order="F")
+    lengths = decode_run_lengths(encode(mask)["counts"])
+    assert lengths.sum() == column.size
+    assert (np.repeat(np.arange(len(lengths)) % 2 == 1, lengths) == column).all()
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(alphabet=st.characters(min_codepoint=40, max_codepoint=120), max_size=20))
+def test_any_text_is_decoded_or_refused(text: str) -> None:
+    assert decode_run_lengths(text) is None or decode_run_lengths(text).dtype == np.int64
