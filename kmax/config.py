@@ -195,8 +195,9 @@ class Predict(Parameters):
 class Evaluate(Parameters):
     """Which evaluators judge the predictions."""
 
-    metrics: Annotated[list[Literal["pq", "miou", "ceiling"]], Field(min_length=1)] = Field(
-        description="ceiling: PQ that ground truth keeps on the stride-4 grid of the network's output"
+    metrics: Annotated[list[Literal["pq", "pq_deeplab2", "miou", "ceiling"]], Field(min_length=1)] = Field(
+        description="pq_deeplab2: PQ by deeplab2's own rules; ceiling: PQ that ground truth keeps on the "
+        "stride-4 grid of the network's output"
     )
     bootstrap_samples: PositiveInt
     bootstrap_seed: Annotated[int, Field(ge=0)]

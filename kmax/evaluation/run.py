@@ -18,13 +18,13 @@ from kmax.data.datasets import open_prepared
 from kmax.data.panoptic import select_images
 from kmax.data.panoptic_json import read_panoptic_json
 from kmax.errors import InputError
-from kmax.evaluation import miou, pq
+from kmax.evaluation import deeplab2, miou, pq
 from kmax.evaluation.bootstrap import intervals
 from kmax.evaluation.ceiling import stride4_ceiling
 from kmax.evaluation.files import open_files
 from kmax.evaluation.matchable import Matchable
 from kmax.evaluation.stream import read_all
-from kmax.files import atomic_path, digest, sha256, write_json, write_text
+from kmax.files import atomic_path, write_json, write_text
 
 PROTOCOL = "mask-wise panoptic prediction at image size, single scale, no flip"
 logger = logging.getLogger(__name__)
@@ -57,17 +57,23 @@ def evaluate_run(run: Run, provenance: Mapping[str, Any]) -> Path:
         folder / "panoptic",
         image_ids={image.id for image in images},
     )
-    counts = read_all(files, partial(_count, num_categories=len(files.categories)), workers=None)
+    isthing = [category.isthing for category in files.categories]
+    counts = read_all(files, partial(_count, isthing=isthing), workers=None)
     for line in files.oddities.lines():
         logger.warning("%s", line)
     image_ids = [image.image_id for image in files.images]
-    quality = pq.collect(files.categories, image_ids, [c for c, _ in counts], files.oddities.lines())
-    semantic = miou.collect(files.categories, image_ids, [c for _, c in counts], quality.warnings)
+    quality = pq.collect(files.categories, image_ids, [c for c, _, _ in counts], files.oddities.lines())
+    semantic = miou.collect(files.categories, image_ids, [c for _, c, _ in counts], quality.warnings)
+
+    read = files.provenance(pq.EVALUATOR, PROTOCOL, run.data.val_split)
 
     wanted = run.evaluate.metrics
     metrics: dict[str, Any] = {"warnings": quality.warnings}
     if "pq" in wanted:
         metrics["pq"] = quality.to_json()
+    if "pq_deeplab2" in wanted:
+        by_deeplab2 = pq.collect(files.categories, image_ids, [c for _, _, c in counts], quality.warnings)
+        metrics["pq_deeplab2"] = by_deeplab2.to_json() | {"evaluator": deeplab2.EVALUATOR}
     if "miou" in wanted:
         metrics["miou"] = semantic.to_json()
     if "ceiling" in wanted:
@@ -89,8 +95,8 @@ def evaluate_run(run: Run, provenance: Mapping[str, Any]) -> Path:
         "dataset": run.data.dataset,
         "split": run.data.val_split,
         "images": len(image_ids),
-        "ground_truth_digest": files_digest(split.panoptic_json, [i.truth_path for i in files.images]),
-        "predictions_digest": files_digest(predicted_json, [i.predicted_path for i in files.images]),
+        "ground_truth_digest": read.ground_truth_digest,
+        "predictions_digest": read.predictions_digest,
         "data_digest": prepared.digest,
         "flavour": run.model.flavour,
     }
@@ -101,8 +107,10 @@ def evaluate_run(run: Run, provenance: Mapping[str, Any]) -> Path:
     return paths.metrics(run.run)
 
 
-def _count(image: Matchable, num_categories: int) -> tuple[pq.Counts, miou.PixelCounts]:
-    return pq.match(image, num_categories), miou.count_pixels(image, num_categories)
+def _count(image: Matchable, isthing: list[bool]) -> tuple[pq.Counts, miou.PixelCounts, pq.Counts]:
+    """Counts of panoptic quality, of mean IoU and of deeplab2's panoptic quality."""
+    size = len(isthing)
+    return pq.match(image, size), miou.count_pixels(image, size), deeplab2.match_image(image, isthing)
 
 
 def _scores(metrics: Mapping[str, Any]) -> dict[str, float | None]:
@@ -112,6 +120,8 @@ def _scores(metrics: Mapping[str, Any]) -> dict[str, float | None]:
         groups = {"": "all", "_things": "things", "_stuff": "stuff"}
         scores |= {f"pq{suffix}": metrics["pq"][group]["pq"] for suffix, group in groups.items()}
         scores |= {name: metrics["pq"]["all"][name] for name in ("sq", "rq")}
+    if "pq_deeplab2" in metrics:
+        scores["pq_deeplab2"] = metrics["pq_deeplab2"]["all"]["pq"]
     if "miou" in metrics:
         scores["miou"] = metrics["miou"]["miou"]
     if "ceiling" in metrics:
@@ -124,11 +134,6 @@ def _ceiling_line(quality: pq.PQResult, ceiling: pq.PQResult) -> str:
     reached, allowed = (result.group("all")["pq"] or 0.0 for result in (quality, ceiling))
     share = f", {reached / allowed:.0%} of it" if allowed else ""
     return f"the stride-4 grid allows PQ {100 * allowed:.1f}; reached {100 * reached:.1f}{share}"
-
-
-def files_digest(json_path: Path, maps: list[Path]) -> str:
-    """One SHA-256 over a panoptic JSON and its PNGs, by name and bytes, whatever folder they lie in."""
-    return digest([sha256(json_path), *sorted([path.name, sha256(path)] for path in maps)])
 
 
 def _write_per_class(path: Path, quality: pq.PQResult, semantic: miou.MiouResult) -> None:

@@ -82,6 +82,15 @@ def test_only_listed_images_and_metrics_count(run: Run) -> None:
     assert "miou" not in metrics["intervals"]
 
 
+def test_both_rules_of_panoptic_quality_are_named(run: Run) -> None:
+    evaluate = run.evaluate.model_copy(update={"metrics": ["pq", "pq_deeplab2"]})
+    metrics = json.loads(evaluate_run(run.model_copy(update={"evaluate": evaluate}), {}).read_text())
+    assert metrics["pq_deeplab2"]["all"]["pq"] == 1.0
+    evaluators = metrics["provenance"]["evaluator"]
+    assert "panopticapi" in evaluators["pq"]
+    assert "deeplab2" in evaluators["pq_deeplab2"]
+
+
 def test_missing_predictions_say_how_to_make_them(run: Run) -> None:
     shutil.rmtree(paths.predictions("small"))
     with pytest.raises(InputError, match="kmax predict small"):
