@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from kmax.config import Category, Parameters, PositiveInt, Size
 from kmax.errors import InputError
@@ -26,6 +27,20 @@ from kmax.model.kmax import KMaX
 ENCODER = "pixel_encoder."
 FORMAT = 1
 KEY = "kmax"
+# Operations that initial values are made with.
+IN_PLACE = {
+    "uniform_",
+    "normal_",
+    "zero_",
+    "fill_",
+    "copy_",
+    "mul_",
+    "add_",
+    "clamp_",
+    "erfinv_",
+    "trunc_normal_",
+}
+IN_PLACE |= {"ones_", "zeros_", "constant_", "kaiming_normal_", "kaiming_uniform_", "xavier_uniform_"}
 
 
 class _Arguments(Parameters):
@@ -110,6 +125,27 @@ def metadata_text(model: KMaX, path: Path, categories: list[Category], extra: Ma
     return json.dumps(metadata, allow_nan=False)
 
 
+def shapes_only(name: str, **arguments: Any) -> KMaX:
+    """A model without memory for its tensors (on the meta device); arguments of `create_model`.
+
+    Raises:
+        InputError: as `create_model`.
+    """
+    with torch.device("meta"), _NoValues():
+        return create_model(name, **arguments)
+
+
+class _NoValues(TorchFunctionMode):
+    """Leaves out initial values: on the meta device they take most of the time, and there are none."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if getattr(func, "__name__", "") in IN_PLACE and args:
+            return args[0]
+        return func(*args, **(kwargs or {}))
+
+
 def load_model(path: Path) -> tuple[KMaX, ModelMetadata]:
     """Build the model that `path` describes, with its weights, in evaluation mode on the CPU.
 
@@ -118,10 +154,7 @@ def load_model(path: Path) -> tuple[KMaX, ModelMetadata]:
     """
     metadata = read_metadata(path)
     try:
-        with torch.device("meta"):
-            model = create_model(
-                **{**metadata.arguments, "image_size": tuple(metadata.arguments["image_size"])}
-            )
+        model = shapes_only(**{**metadata.arguments, "image_size": tuple(metadata.arguments["image_size"])})
     except InputError as error:
         raise InputError([f"{path}: {fault}" for fault in error.faults]) from error
     _check_shapes(path, _header_shapes(path), model.state_dict())

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,8 +62,7 @@ def write_tensors(
     ordered = sorted(heads, key=lambda head: (-head.dtype.itemsize, head.name))
     with atomic_path(path) as temporary, open(temporary, "wb") as stream:
         reserved = stream.write(_header(path, ordered, metadata))
-        for head in ordered:
-            tensor = content(head.name).contiguous()
+        for head, tensor in zip(ordered, _made_ahead(ordered, content), strict=True):
             if tensor.dtype != head.dtype or tuple(tensor.shape) != head.shape:
                 raise ValueError(f"{head.name}: {tensor.dtype} {list(tensor.shape)} is not as announced")
             if tensor.numel():
@@ -73,6 +73,24 @@ def write_tensors(
                 raise ValueError("the metadata have changed their length")
             stream.seek(0)
             stream.write(header)
+
+
+def _made_ahead(heads: list[Head], content: Callable[[str], Tensor]) -> Iterator[Tensor]:
+    """The tensors in order, each made while the one before is written."""
+
+    def make(head: Head) -> Tensor:
+        tensor = content(head.name)
+        # Torch transposes matrices in blocks, and nothing else: sides of 1 are taken off for it.
+        return tensor.squeeze().contiguous().reshape(tensor.shape)
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(make, heads[0]) if heads else None
+        for head in heads[1:]:
+            assert waiting is not None
+            tensor, waiting = waiting.result(), pool.submit(make, head)
+            yield tensor
+        if waiting is not None:
+            yield waiting.result()
 
 
 def _header(path: Path, heads: list[Head], metadata: Mapping[str, str]) -> bytes:

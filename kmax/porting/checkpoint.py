@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import google_crc32c
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -15,6 +16,8 @@ from safetensors import SafetensorError, safe_open
 from kmax.errors import InputError
 from kmax.porting.pickles import PickledTensors, read_pickled
 from kmax.porting.tensorflow import Bundle, find_prefix
+from kmax.porting.tensorflow.checksum import unmasked
+from kmax.porting.tensorflow.entry import BFLOAT16
 from kmax.porting.tensorflow.object_graph import variable_names
 
 Kind = Literal["tf", "torch", "safetensors"]
@@ -39,6 +42,15 @@ class Checkpoint(Mapping[str, NDArray[Any]]):
     def files(self) -> list[Path]:
         """All its files."""
         return [self.path]
+
+    def digested(self) -> list[Path]:
+        """The files whose bytes tell the checkpoint from others."""
+        return self.files()
+
+    def checksum(self, name: str, array: NDArray[Any]) -> int:
+        """CRC-32C of a tensor's values as they were read."""
+        found: int = google_crc32c.value(np.ascontiguousarray(array))
+        return found
 
     def variables(self) -> dict[str, str]:
         """What the writing program called a tensor's variable, where the file says so."""
@@ -83,6 +95,15 @@ class _TensorFlow(Checkpoint):
 
     def files(self) -> list[Path]:
         return self._bundle.files()
+
+    def digested(self) -> list[Path]:
+        """The index, which has a checksum of every tensor."""
+        return [self._bundle.index]
+
+    def checksum(self, name: str, array: NDArray[Any]) -> int:
+        """The one that it was just compared with, where its bytes are kept as they are."""
+        entry = self._bundle.entries[name]
+        return super().checksum(name, array) if entry.dtype == BFLOAT16 else unmasked(entry.crc)
 
     def variables(self) -> dict[str, str]:
         return variable_names(self._bundle)

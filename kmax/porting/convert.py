@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -27,7 +26,7 @@ def read_source(checkpoint: Checkpoint, name: str, account: Account) -> Tensor:
     if not is_finite(array):
         line.fate = "not finite"
     if line.crc32c is None:
-        line.crc32c = f"{google_crc32c.value(np.ascontiguousarray(array)):08x}"
+        line.crc32c = f"{checkpoint.checksum(name, array):08x}"
     return convert_tensor(np.asarray(array, dtype=np.float32))
 
 
@@ -74,6 +73,6 @@ def write_model(
         tensor: Tensor = entry.convert(
             *(read_source(checkpoint, source, account) for source in entry.sources)
         )
-        return tensor.contiguous()
+        return tensor
 
     write_tensors(out, heads, {KEY: metadata}, content, lambda: {KEY: finish()})

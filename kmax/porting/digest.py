@@ -18,7 +18,7 @@ def hashing(paths: Sequence[Path], known: str | None = None) -> Iterator[Callabl
     """Hash files, one after the other as if they were one, in a thread; what is yielded waits for the digest.
 
     Args:
-        paths: of a single file, or of the files of a bundle: index, then shards.
+        paths: of the files, in order.
         known: the digest, where it is known: nothing is read then.
     """
     if known is not None:

@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from kmax.errors import InputError
-from kmax.model.create import create_model
-from kmax.model.io import ENCODER
+from kmax.model.io import ENCODER, shapes_only
 from kmax.porting.account import Account, account_for
 from kmax.porting.checkpoint import Checkpoint
 from kmax.porting.entries import Entry
@@ -45,8 +44,7 @@ def find_encoder(checkpoint: Checkpoint, model_name: str) -> Encoder:
     flavour = "tf" if any(name.endswith(SUFFIX) for name in checkpoint) else "torch"
     if model_name == "kmax_max_s":
         flavour = "tf"
-    with torch.device("meta"):
-        model = create_model(model_name, num_classes=1, image_size=(129, 129), flavour=flavour)
+    model = shapes_only(model_name, num_classes=1, image_size=(129, 129), flavour=flavour)
     shapes = {
         name: tuple(value.shape) for name, value in model.state_dict().items() if name.startswith(ENCODER)
     }

@@ -7,14 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from kmax import files, paths
 from kmax.config import Category, Run
 from kmax.data.datasets import load_dataset, open_prepared
 from kmax.errors import InputError
-from kmax.model.create import create_model
-from kmax.model.io import KEY, metadata_text
+from kmax.model.io import KEY, metadata_text, shapes_only
 from kmax.model.io import read_metadata as read_model_metadata
 from kmax.model.kmax import KMaX
 from kmax.porting.account import Account, account_for
@@ -162,8 +159,7 @@ def _port(
             f"flavour is '{arguments['flavour']}': they would load, and give wrong results"
         )
     categories = dataset_categories(dataset)
-    with torch.device("meta"):
-        model = create_model(name, num_classes=len(categories), image_size=image_size, **arguments)
+    model = shapes_only(name, num_classes=len(categories), image_size=image_size, **arguments)
     things = [place for place, category in enumerate(categories) if category.isthing]
     entries = wanted_entries(naming, model, things)
     reasons = left_out(checkpoint.path) if LEFT_OUT in _metadata(checkpoint) else {}
@@ -178,7 +174,7 @@ def _port(
     def metadata(digest: str) -> str:
         return metadata_text(model, out, categories, {**provenance, "sha256": digest, **extra})
 
-    with hashing(checkpoint.files(), sha256) as digest:
+    with hashing(checkpoint.digested(), sha256) as digest:
 
         def finish() -> str:
             """The report goes first: a model without its account must not exist."""

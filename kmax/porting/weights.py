@@ -157,7 +157,7 @@ def _source(entry: Weights, out: Path, expected: Sha256 | None, name: str) -> It
             raise InputError(
                 f"{path}: not found (named in {paths.WEIGHTS_FILE}, relative to the project folder)"
             )
-        sha256 = sha256_of(open_checkpoint(path, "tf").files() if bundle else [path])
+        sha256 = sha256_of(open_checkpoint(path, "tf").digested() if bundle else [path])
         if expected not in (None, sha256):
             said = paths.WEIGHTS_FILE if entry.sha256 else RecordedFile().path
             raise InputError(

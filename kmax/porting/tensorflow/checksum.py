@@ -13,3 +13,9 @@ def masked_crc(content: Any) -> int:
     """CRC-32C of `content`, rotated right by 15 bits plus a constant (LevelDB's `crc32c::Mask`)."""
     crc: int = google_crc32c.value(content)
     return ((crc >> 15 | crc << 17) + MASK_DELTA) & 0xFFFFFFFF
+
+
+def unmasked(crc: int) -> int:
+    """The CRC-32C that `masked_crc` made `crc` of."""
+    rotated = (crc - MASK_DELTA) & 0xFFFFFFFF
+    return (rotated >> 17 | rotated << 15) & 0xFFFFFFFF

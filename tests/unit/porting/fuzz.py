@@ -1,7 +1,7 @@
 """Damaged checkpoints by the thousand: each is read whole, or refused in one line that names the file.
 
-python fuzz.py COUNT SEED FOLDER prints statistics as JSON. A crash, an input of more than 20 seconds, or
-memory beyond 64 MB above the start end it with an error.
+python fuzz.py COUNT SEED FOLDER prints statistics as JSON. A crash, an input of more than 20 seconds of
+computing, or memory beyond 64 MB above the start end it with an error.
 """
 
 from __future__ import annotations
@@ -260,7 +260,7 @@ def main(count: int, seed: int, folder: Path) -> None:
     start, begun = peak(), time.monotonic()
     for _ in range(count):
         name, (kind, files) = next(made)
-        signal.alarm(LIMIT_SECONDS)
+        signal.setitimer(signal.ITIMER_PROF, LIMIT_SECONDS)
         at = time.process_time()
         try:
             counts[name, "read" if read(kind, files, folder) else "refused"] += 1
@@ -270,7 +270,7 @@ def main(count: int, seed: int, folder: Path) -> None:
             print(f"{name}: see {kept}", file=sys.stderr)
             raise
         slowest = max(slowest, time.process_time() - at)
-    signal.alarm(0)
+    signal.setitimer(signal.ITIMER_PROF, 0)
     grown = peak() - start
     found = {f"{name} {fate}": number for (name, fate), number in sorted(counts.items())}
     seconds = round(time.monotonic() - begun)

@@ -1,0 +1,112 @@
+"""Time and memory of porting ConvNeXt-Large (about 1 GB) from TensorFlow, against moving its bytes.
+
+    python benchmarks/porting.py FOLDER
+
+Writes a checkpoint of the right names and shapes into FOLDER (2.2 GB of disk in all, removed at the end),
+reads its bytes and writes them with fsync, ports it in a process of its own, and prints both times, the peak
+memory, and their ratios: at most 1.5 and 2.2 are wanted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests/unit/porting"))
+SIZE = (1281, 1281)
+
+
+def write(folder: Path) -> int:
+    """The checkpoint; returns the bytes of its weights."""
+    from bundle_writer import bundle
+
+    from kmax import create_model
+    from kmax.porting.mapping import tensorflow_entries
+
+    with torch.device("meta"):
+        model = create_model("kmax_convnext_large", num_classes=133, image_size=SIZE)
+    random = np.random.default_rng(0).standard_normal(1 << 20, dtype=np.float32)
+    arrays = {}
+    for entry in tensorflow_entries(model):
+        for name, shape in zip(entry.sources, entry.source_shapes, strict=True):
+            arrays[name] = np.resize(random, shape)
+    bundle(folder / "ckpt-1", arrays)
+    return sum(array.nbytes for array in arrays.values())
+
+
+def move(folder: Path) -> float:
+    """Seconds to read the bytes of the checkpoint and to write them with fsync."""
+    begun = time.perf_counter()
+    with open(folder / "copy", "wb", buffering=0) as target:
+        for path in sorted(folder.glob("ckpt-1.*")):
+            with open(path, "rb", buffering=0) as source:
+                while block := source.read(1 << 23):
+                    target.write(block)
+        os.fsync(target.fileno())
+    seconds = time.perf_counter() - begun
+    (folder / "copy").unlink()
+    return seconds
+
+
+def port(folder: Path) -> None:
+    """Port, and print seconds and the peak memory of this process."""
+    from kmax.porting import port_file
+
+    os.chdir(ROOT)
+    begun = time.perf_counter()
+    port_file(
+        "tf",
+        folder / "ckpt-1",
+        folder / "out.safetensors",
+        "kmax_convnext_large",
+        dataset="coco",
+        image_size=SIZE,
+    )
+    seconds = time.perf_counter() - begun
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(json.dumps({"seconds": seconds, "peak": peak * 1024}))
+
+
+def _call(folder: Path, what: str) -> str:
+    command = [sys.executable, __file__, str(folder), what]
+    answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return answer.stdout.splitlines()[-1]
+
+
+def main(folder: Path) -> None:
+    """Measure three times; the best of each counts."""
+    folder.mkdir(parents=True, exist_ok=True)
+    size = int(_call(folder, "write"))  # the peak memory of a process counts for those that it starts
+    moved, ported = [], []
+    for _ in range(3):
+        moved.append(move(folder))
+        ported.append(json.loads(_call(folder, "port")))
+    for path in folder.iterdir():
+        path.unlink()
+    seconds = min(found["seconds"] for found in ported)
+    peak = max(found["peak"] for found in ported)
+    print(f"weights {size / 1e9:.2f} GB; read and written with fsync in {min(moved):.2f} s")
+    print(f"ported in {seconds:.2f} s")
+    print(f"time ratio {seconds / min(moved):.2f} (at most 1.5)")
+    print(
+        f"peak memory {peak / 1e9:.2f} GB, program included; ratio to weights {peak / size:.2f} (at most 2.2)"
+    )
+
+
+if __name__ == "__main__":
+    match sys.argv[2:]:
+        case ["port"]:
+            port(Path(sys.argv[1]))
+        case ["write"]:
+            print(write(Path(sys.argv[1])))
+        case _:
+            main(Path(sys.argv[1]))
