@@ -1,6 +1,7 @@
 """A batch of images with their targets: what loaders give and losses read.
 
-Legend of shapes: B images, H W pixels of the network input, M segments of one image, K classes.
+Legend of shapes: B images, H W pixels of the network input, h w those of every 4th row and column, M segments
+of one image, K classes.
 """
 
 from __future__ import annotations
@@ -12,24 +13,29 @@ from torch import Tensor
 
 NO_SEGMENT = -1
 VOID_CLASS = -1
+LABEL_STRIDE = 4  # losses read labels at the network's output and coarser, by strided subsampling
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Network input and targets at input resolution.
+    """Network input, and targets at the resolution of the network's output.
 
     A pixel of a crowd region has a class (`semantic`) but no segment; the two originals treat such pixels
     differently, so both facts are kept and the losses decide. Pixels without label and padding have neither.
 
     Attributes:
         images: float32 [B, 3, H, W] in [-1, 1]; padding is 0.
-        segments: int64 [B, H, W], index of the pixel's segment in `classes[b]`, -1 where there is none.
-        semantic: int64 [B, H, W], contiguous class 0..K-1, -1 for void.
-        classes: per image int64 [M_b], the contiguous class of each segment; each has at least one pixel.
+        segments: int64 [B, h, w], index of the pixel's segment in `classes[b]`, -1 where there is none. A
+            multiple of the resolution, such as [B, H, W], serves the losses as well.
+        semantic: int64 [B, h, w], contiguous class 0..K-1, -1 for void.
+        classes: per image int64 [M_b], the contiguous class of each segment; each has at least one pixel of
+            the input, but may have none in `segments`.
         image_ids: per image the id of the panoptic JSON (COCO: int, others: str).
         content_sizes: per image (height, width) of the part of the input that is image, not padding. With
             augmentation it lies anywhere in the input, without at the top left.
         original_sizes: per image (height, width) of the image file.
+        thing_areas: per image int64 [M_b], pixels of the input that each thing has, 0 for stuff; None where
+            nobody counted.
     """
 
     images: Tensor
@@ -39,9 +45,11 @@ class Batch:
     image_ids: list[int | str]
     content_sizes: list[tuple[int, int]]
     original_sizes: list[tuple[int, int]]
+    thing_areas: list[Tensor] | None = None
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
+        areas = self.thing_areas
         return Batch(
             images=self.images.to(device, non_blocking=True),
             segments=self.segments.to(device, non_blocking=True),
@@ -50,4 +58,5 @@ class Batch:
             image_ids=self.image_ids,
             content_sizes=self.content_sizes,
             original_sizes=self.original_sizes,
+            thing_areas=None if areas is None else [area.to(device, non_blocking=True) for area in areas],
         )

@@ -72,25 +72,27 @@ def resize_labels(labels: NDArray[Any], size: Size) -> NDArray[Any]:
     """Resize [h, w] to [H, W] by the nearest pixel."""
     if labels.shape == size:
         return labels
-    rows, columns = (_nearest(n_in, n_out) for n_in, n_out in zip(labels.shape, size, strict=True))
+    rows, columns = (nearest(n_in, n_out) for n_in, n_out in zip(labels.shape, size, strict=True))
     return labels[rows[:, None], columns]
 
 
-def _positions(n_in: int, n_out: int) -> FloatImage:
+def positions(n_in: int, n_out: int) -> FloatImage:
+    """Where the entries of the target lie in the source: float32 [n_out]."""
     step = np.float32((n_in - 1) / (n_out - 1)) if n_out > 1 else np.float32(0)
     return np.arange(n_out, dtype=np.float32) * step
 
 
 @functools.lru_cache(maxsize=4096)
-def _nearest(n_in: int, n_out: int) -> NDArray[np.int64]:
-    nearest: NDArray[np.int64] = np.floor(_positions(n_in, n_out) + np.float32(0.5)).astype(np.int64)
-    return np.minimum(nearest, n_in - 1)
+def nearest(n_in: int, n_out: int) -> NDArray[np.int64]:
+    """The nearest entry of the source for each of the target: int64 [n_out]."""
+    index: NDArray[np.int64] = np.floor(positions(n_in, n_out) + np.float32(0.5)).astype(np.int64)
+    return np.minimum(index, n_in - 1)
 
 
 @functools.lru_cache(maxsize=1024)
 def _weights(n_in: int, n_out: int) -> Any:
     """Sparse [n_out, n_in]: a triangle around each position that reaches to the next (at least 1 pixel)."""
-    position = _positions(n_in, n_out).astype(np.float64)
+    position = positions(n_in, n_out).astype(np.float64)
     reach = max(1.0, (n_in - 1) / (n_out - 1) if n_out > 1 else n_in / 2)
     taps = int(2 * reach) + 2
     index = np.floor(position - reach).astype(int)[:, None] + np.arange(taps)

@@ -18,13 +18,15 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from kmax.config import Data
+from kmax.data.augmentation.fitting import Preprocessing, fit_image
+from kmax.data.augmentation.targets import Targets, targets_of
+from kmax.data.augmentation.view import normalize
 from kmax.data.batch import Batch
 from kmax.data.datasets import Prepared, PreparedSplit, val_images
-from kmax.data.geometry import fit_size, resize_image
 from kmax.data.panoptic import Image, ImageId, read_image
 from kmax.data.reading import read_samples
 from kmax.data.source import CACHE_BYTES, Source
-from kmax.data.transforms import Targets, augmented_view, copy_paste, normalize, plain_view, targets_of
+from kmax.data.transforms import train_view
 from kmax.errors import InputError
 
 ORDER, PARTNER_ORDER, SAMPLE = range(3)  # streams of random numbers
@@ -49,20 +51,28 @@ class InferenceBatch:
     original_sizes: list[tuple[int, int]]
 
 
-def network_input(rgb: NDArray[np.uint8], image_size: tuple[int, int]) -> tuple[Tensor, tuple[int, int]]:
+def network_input(
+    rgb: NDArray[np.uint8],
+    image_size: tuple[int, int],
+    preprocessing: Preprocessing = None,
+    native_size: bool = False,
+) -> tuple[Tensor, tuple[int, int]]:
     """Make one image network input.
 
     Args:
         rgb: uint8 [h, w, 3].
         image_size: (height, width) of the network input.
+        preprocessing: whose resampling holds; None: smooth.
+        native_size: keep the image's size unless it is larger than the input.
 
     Returns:
         float32 [3, H, W] in -1..1, aspect kept, padded at the bottom and right with 0; and the
         (height, width) of the part that is image.
     """
-    height, width = fit_size(rgb.shape[:2], image_size)
+    pixels = fit_image(rgb, image_size, preprocessing, native_size)
+    height, width = pixels.shape[:2]
     padded = torch.zeros(3, *image_size)
-    padded[:, :height, :width] = torch.from_numpy(normalize(resize_image(rgb, (height, width))))
+    padded[:, :height, :width] = torch.from_numpy(normalize(pixels))
     return padded, (height, width)
 
 
@@ -141,8 +151,7 @@ def val_batches(
     images = val_images(prepared, data)[shard::num_shards]
     wanted = [image for image in images if image.id not in skip]
     keys = (wanted[i : i + batch_size] for i in range(0, len(wanted), batch_size))
-    height, width = data.image_size
-    samples = _ValSamples(prepared.split(data.val_split), (height, width))
+    samples = _ValSamples(prepared.split(data.val_split), data)
     return read_samples(samples, keys, _inference_batch, workers)
 
 
@@ -162,24 +171,17 @@ class _TrainSamples(Dataset[_TrainSample]):
 
     def __init__(self, source: Source, data: Data, seed: int) -> None:
         self.source = source
-        self.augmentation = data.augmentation
-        self.image_size = (data.image_size[0], data.image_size[1])
+        self.data = data
         self.seed = seed
 
     def __getitem__(self, number: int) -> _TrainSample:
         epoch, position = divmod(number, len(self.source))
-        decoded = self.source[_order(ORDER, self.seed, epoch, len(self.source))[position]]
-        if self.augmentation is None:
-            view = plain_view(decoded, self.image_size)
-        else:
-            rng = np.random.default_rng([SAMPLE, self.seed, epoch, position])
-            view = augmented_view(rng, decoded, self.image_size, self.augmentation)
-            if self.augmentation.copy_paste is not None:
-                partner = self.source[_order(PARTNER_ORDER, self.seed, epoch, len(self.source))[position]]
-                factor = self.augmentation.copy_paste.scale_factor
-                pasted = augmented_view(rng, partner, self.image_size, self.augmentation, factor)
-                view = copy_paste(rng, view, pasted)
-        return _TrainSample(normalize(view.pixels), targets_of(view), decoded.image, view.content_size)
+        rng = np.random.default_rng([SAMPLE, self.seed, epoch, position])
+        index, partner = (
+            _order(stream, self.seed, epoch, len(self.source))[position] for stream in (ORDER, PARTNER_ORDER)
+        )
+        about, view = train_view(rng, self.source, index, partner, self.data)
+        return _TrainSample(normalize(view.pixels), targets_of(view), about, view.content_size)
 
 
 @functools.lru_cache(maxsize=8)
@@ -205,6 +207,7 @@ def _batch(samples: list[_TrainSample]) -> Batch:
         image_ids=[sample.about.id for sample in samples],
         content_sizes=[sample.content_size for sample in samples],
         original_sizes=[(sample.about.height, sample.about.width) for sample in samples],
+        thing_areas=[torch.from_numpy(sample.targets.thing_areas) for sample in samples],
     )
 
 
@@ -219,13 +222,15 @@ class _ValSample:
 class _ValSamples(Dataset[_ValSample]):
     """Validation images as network input."""
 
-    def __init__(self, split: PreparedSplit, image_size: tuple[int, int]) -> None:
+    def __init__(self, split: PreparedSplit, data: Data) -> None:
         self.split = split
-        self.image_size = image_size
+        self.image_size = (data.image_size[0], data.image_size[1])
+        self.preprocessing = data.preprocessing
+        self.native_size = data.native_size
 
     def __getitem__(self, about: Image) -> _ValSample:
         rgb = read_image(self.split.images_dir / about.file_name)
-        image, content_size = network_input(rgb, self.image_size)
+        image, content_size = network_input(rgb, self.image_size, self.preprocessing, self.native_size)
         return _ValSample(image, about, content_size, (rgb.shape[0], rgb.shape[1]))
 
 

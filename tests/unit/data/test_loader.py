@@ -62,10 +62,11 @@ def test_batches_have_the_promised_form(shapes: Prepared) -> None:
     assert batch.images.dtype == torch.float32
     assert batch.images.abs().max() <= 1
     assert batch.segments.dtype == batch.semantic.dtype == torch.int64
-    assert batch.segments.shape == batch.semantic.shape == (4, 65, 65)
-    for segments, classes in zip(batch.segments, batch.classes, strict=True):
-        assert classes.dtype == torch.int64
-        assert set(segments.unique().tolist()) - {-1} == set(range(len(classes)))
+    assert batch.segments.shape == batch.semantic.shape == (4, 17, 17)
+    for segments, classes, areas in zip(batch.segments, batch.classes, batch.thing_areas, strict=True):
+        assert classes.dtype == areas.dtype == torch.int64
+        assert set(segments.unique().tolist()) - {-1} <= set(range(len(classes)))
+        assert len(areas) == len(classes)
     assert batch.original_sizes == [(64, 80)] * 4
 
 

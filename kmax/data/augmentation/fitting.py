@@ -1,0 +1,94 @@
+"""An image resized to fit the network's input, by the rules of either original or smoothly."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kmax.data.augmentation.resampling import (
+    Window,
+    interpolate,
+    pick_labels,
+    pick_labels_with_pillow,
+    resize_with_pillow,
+    whole,
+)
+from kmax.data.geometry import FloatImage, Size, fit_size, resize_image, resize_labels
+from kmax.data.source import VOID_OWNER, Decoded
+
+Preprocessing = Literal["tf", "torch"] | None
+
+
+def fitting_size(original: Size, target: Size, preprocessing: Preprocessing, native: bool = False) -> Size:
+    """The size at which an image is shown whole.
+
+    Args:
+        original: height and width of the image.
+        target: of the network's input.
+        preprocessing: whose rule of rounding holds; None: deeplab2's.
+        native: keep the image's size unless it is larger than the input.
+    """
+    if native and all(side <= limit for side, limit in zip(original, target, strict=True)):
+        return original
+    return rounded_size(original, target, 1.0) if preprocessing == "torch" else fit_size(original, target)
+
+
+def rounded_size(original: Size, target: Size, scale: float) -> Size:
+    """bytedance's size: the box scaled, the image fitted into it and rounded; at least one pixel."""
+    ratio = min(scale * limit / side for side, limit in zip(original, target, strict=True))
+    height, width = (max(1, round(ratio * side)) for side in original)
+    return height, width
+
+
+def resample_image(
+    rgb: NDArray[np.uint8],
+    sizes: list[Size],
+    window: Window,
+    preprocessing: Preprocessing,
+    kind: type[np.uint8] | type[np.float32] = np.float32,
+) -> NDArray[Any]:
+    """A window of an image resized to each of `sizes` in turn.
+
+    Args:
+        rgb: uint8 [h, w, 3].
+        preprocessing: tf: through all sizes, between two pixels; else at once to the last, smoothed where
+            it shrinks (torch: in bytes).
+        kind: np.uint8 to have the result truncated.
+
+    Returns:
+        `kind` [rows, columns, C] with C >= 3, the first three being red, green and blue.
+    """
+    if preprocessing == "tf":
+        return interpolate(rgb, sizes, window, kind)
+    if preprocessing == "torch":
+        return resize_with_pillow(rgb, sizes[-1], window).astype(kind, copy=False)
+    return resize_image(rgb, sizes[-1])[window].astype(kind, copy=False)
+
+
+def resample_owner(
+    decoded: Decoded, sizes: list[Size], window: Window, preprocessing: Preprocessing
+) -> NDArray[Any]:
+    """The owners [rows, columns] of the pixels that `resample_image` gives.
+
+    With the pipeline of an original, crowd regions are void, as they are to both.
+    """
+    if preprocessing is None:
+        return resize_labels(decoded.owner, sizes[-1])[window]
+    if preprocessing == "tf":
+        owner = pick_labels(decoded.owner, sizes, window)
+    else:
+        owner = pick_labels_with_pillow(decoded.owner, sizes[-1], window)
+    if not decoded.labels.iscrowd.any():
+        return owner
+    return np.where(np.concatenate([[False], decoded.labels.iscrowd])[owner], VOID_OWNER, owner)
+
+
+def fit_image(
+    rgb: NDArray[np.uint8], target: Size, preprocessing: Preprocessing, native: bool = False
+) -> FloatImage:
+    """Resize uint8 [h, w, 3] to fit `target`: float32 [H, W, 3] in 0..255, as at test time."""
+    size = fitting_size(rgb.shape[:2], target, preprocessing, native)
+    pixels: FloatImage = resample_image(rgb, [size], whole(size), preprocessing)[..., :3]
+    return pixels
