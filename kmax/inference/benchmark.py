@@ -48,9 +48,9 @@ def benchmark_run(run: config.Run, provenance: Mapping[str, Any]) -> Path:
     model, metadata = load_model(path)
     isthing = torch.tensor([category.isthing for category in metadata.categories])
     figures = benchmark_model(model, isthing, run.predict)
-    told = {"run": run.run, "model": run.model.name}
-    told |= {"provenance": {**provenance, "model_sha256": files.sha256(path)}}
-    files.write_json(paths.speed(run.run), {**told, **figures})
+    origin = {**provenance, "model_sha256": files.sha256(path)}
+    told = {"run": run.run, "model": run.model.name, "provenance": origin, **figures}
+    files.write_json(paths.speed(run.run), told)
     return paths.speed(run.run)
 
 
