@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import google_crc32c
 import numpy as np
@@ -113,7 +113,7 @@ class _Safetensors(Checkpoint):
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self._file: Any = safe_open(path, framework="pt")
+            self._file = cast(Any, safe_open(path, framework="pt"))
             self._heads: dict[str, tuple[tuple[int, ...], str]] = {}
             for name in self._file.keys():  # noqa: SIM118 - no mapping
                 part = self._file.get_slice(name)
