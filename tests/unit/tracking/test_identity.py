@@ -4,9 +4,10 @@ import subprocess
 import pytest
 
 from kmax import paths
-from kmax.config import Run
+from kmax.config import Port, Run
 from kmax.errors import InputError
 from kmax.tracking.identity import commit, identify
+from kmax.weight_digests import Recorded, RecordedFile
 
 
 def changed(run: Run, section: str, **values: object) -> Run:
@@ -21,6 +22,34 @@ def test_what_determines_the_weights_determines_the_digest(run, project):
     assert identify(changed(run, "model", num_clusters=8)).digest != first.digest
     paths.prepared_manifest("shapes_smoke").write_text(json.dumps({"digest": "6" * 64}))
     assert identify(run).digest != first.digest
+
+
+@pytest.fixture
+def ported(run: Run, project) -> Run:
+    """The run, but ported from weights whose publisher states no digest."""
+    entry = "description: d, url: 'https://localhost/w', format: torch"
+    paths.WEIGHTS_FILE.write_text(f"weights: {{some: {{{entry}}}}}")
+    port = Port(weights="some", source="torch")
+    return run.model_copy(update={"train": None, "port": port})
+
+
+def test_ported_weights_without_a_stated_digest_are_known_once_they_are_fetched(ported):
+    with pytest.raises(InputError, match="kmax weights fetch some"):
+        identify(ported)
+    digests = []
+    for digit in "12":
+        RecordedFile().add("some", Recorded(source="https://localhost/w", sha256=digit * 64))
+        assert identify(ported).weights_digest == digit * 64
+        digests.append(identify(ported).digest)
+    assert digests[0] != digests[1]
+
+
+def test_a_ported_model_depends_on_its_image_size_and_not_on_prepared_data(ported):
+    RecordedFile().add("some", Recorded(source="https://localhost/w", sha256="1" * 64))
+    first = identify(ported).digest
+    paths.prepared_manifest("shapes_smoke").unlink()
+    assert identify(ported).digest == first
+    assert identify(changed(ported, "data", image_size=[65, 65])).digest != first
 
 
 def test_post_processing_changes_the_parameters_digest_alone(run):
