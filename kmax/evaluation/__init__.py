@@ -1,1 +1,1 @@
-"""Panoptic quality, mean IoU, bootstrap intervals."""
+"""Panoptic quality, average precision, mean IoU, bootstrap intervals."""
