@@ -46,7 +46,14 @@ def metrics_of(run: str, pq: float) -> dict[str, Any]:
             "pq": {name: ends(value) for name, value in values.items()},
             "miou": [0.6, 0.62],
         },
-        "provenance": {"run": run, "commit": "c" * 40, "images": 16, "split": "val"},
+        "provenance": {
+            "run": run,
+            "commit": "c" * 40,
+            "model_sha256": "a" * 64,
+            "model_commit": "b" * 40,
+            "images": 16,
+            "split": "val",
+        },
     }
 
 

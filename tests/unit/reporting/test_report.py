@@ -6,7 +6,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from kmax import paths
+from kmax import files, paths
 from kmax.errors import InputError
 from kmax.reporting import compare_reports, report
 from kmax.reporting.measured import read_measured
@@ -82,6 +82,15 @@ def test_a_run_has_overlays_cluster_maps_curves_bars_and_provenance(built):
     text = (built.parent / "runs/shapes-tiny.html").read_text()
     assert "c" * 40 in text
     assert "kmax panoptic quality (panopticapi rules) (version 1)" in text
+
+
+def test_the_weights_on_the_page_are_those_of_the_figures_not_those_that_lie_there_now(measure):
+    measure("shapes-tiny", 0.546)
+    paths.model("shapes-tiny").write_bytes(b"trained since")
+    page = (report(["shapes-tiny"]).parent / "runs/shapes-tiny.html").read_text()
+    assert "a" * 64 in page
+    assert "b" * 40 in page
+    assert files.sha256(paths.model("shapes-tiny")) not in page
 
 
 def test_equal_input_gives_equal_bytes(built):

@@ -1,0 +1,71 @@
+"""Numbers are told to be of the weights that they are of: no stage goes on from another run file's output."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from commandline import change, is_one_line, run_kmax
+
+RUN = "params/runs/shapes-mini.yaml"
+MODEL = "results/shapes-mini/model.safetensors"
+METRICS = "reports/metrics/shapes-mini"
+
+
+def other_seed(content: Any) -> None:
+    content["train"]["seed"] += 1
+
+
+def other_thresholds(content: Any) -> None:
+    content["predict"]["overlap_threshold"] = 0.5
+
+
+def events(project: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in sorted((project / "runs").rglob("events.jsonl"))}
+
+
+def test_scores_and_speeds_name_the_weights(finished: Path) -> None:
+    sha256 = hashlib.sha256((finished / MODEL).read_bytes()).hexdigest()
+    predictions = json.loads((finished / "results/shapes-mini/predictions/provenance.json").read_text())
+    for told in (
+        predictions,
+        json.loads((finished / METRICS / "metrics.json").read_text())["provenance"],
+        json.loads((finished / METRICS / "speed.json").read_text())["provenance"],
+    ):
+        assert told["model_sha256"] == sha256
+        assert told["digest"].startswith(next((finished / "runs/shapes-mini").iterdir()).name)
+
+
+def test_after_a_change_no_stage_goes_on_from_the_old_model(copy: Path) -> None:
+    change(copy / RUN, other_seed)
+    before = events(copy), (copy / METRICS / "metrics.json").read_bytes()
+    for verb, advice in {"predict": "train", "evaluate": "predict", "benchmark": "train"}.items():
+        answer = run_kmax(copy, verb, "shapes-mini")
+        assert answer.returncode == 2
+        assert is_one_line(answer)
+        assert f"make it again: kmax {advice} shapes-mini" in answer.stderr
+    assert (events(copy), (copy / METRICS / "metrics.json").read_bytes()) == before
+
+
+def test_predictions_with_other_thresholds_are_not_scored(copy: Path) -> None:
+    change(copy / RUN, other_thresholds)
+    answer = run_kmax(copy, "evaluate", "shapes-mini")
+    assert answer.returncode == 2
+    assert "make it again: kmax predict shapes-mini" in answer.stderr
+    for verb in ("predict", "evaluate"):
+        assert run_kmax(copy, verb, "shapes-mini").returncode == 0
+
+
+def test_a_model_is_measured_without_its_data(copy: Path) -> None:
+    shutil.rmtree(copy / "data")
+    answer = run_kmax(copy, "benchmark", "shapes-mini")
+    assert answer.returncode == 0, answer.stderr
+
+
+def test_a_trained_run_is_not_ported_and_nothing_is_tracked(copy: Path) -> None:
+    before = events(copy)
+    answer = run_kmax(copy, "port", "shapes-mini")
+    assert answer.returncode == 2
+    assert "`kmax train shapes-mini` makes its model" in answer.stderr
+    assert events(copy) == before
