@@ -136,14 +136,15 @@ def open_files(
                 "predictions: two entries for one image, the last wins", f"image {entry['image_id']}"
             )
         predictions[entry["image_id"]] = entry
-    images, seen = [], set()
+    images: list[ImagePair] = []
+    seen: dict[ImageId, None] = {}
     for entry in _annotations(truth, truth_json):
         image_id = entry["image_id"]
         if image_ids is not None and image_id not in image_ids:
             continue
         if image_id in seen:
             oddities.add("ground truth: an image is listed twice and counts twice", f"image {image_id}")
-        seen.add(image_id)
+        seen[image_id] = None
         prediction = predictions.get(image_id)
         if prediction is None:
             faults.append(
@@ -159,9 +160,16 @@ def open_files(
                 _unique_segments(prediction, predicted_json, "predictions", oddities),
             )
         )
+    if faults and not images and predictions:
+        first = next(iter(seen))
+        advice = _same_text(first, predictions) or " (predictions of another split?)"
+        raise InputError(
+            f"{predicted_json}: none of its {len(predictions)} images is among the {len(seen)} of "
+            f"{truth_json}, such as image {first}{advice}"
+        )
     if faults:
         raise InputError(faults)
-    for image_id in predictions.keys() - seen:
+    for image_id in predictions.keys() - seen.keys():
         oddities.add("predictions: an image that the ground truth lacks is ignored", f"image {image_id}")
     return PanopticFiles(Path(truth_json), Path(predicted_json), categories, images, oddities)
 

@@ -57,6 +57,14 @@ def test_ids_of_another_type_are_explained(folder: Path) -> None:
     assert "same type" in faults(folder)[0]
 
 
+def test_predictions_of_another_split(folder: Path) -> None:
+    edit(folder / "pred.json", lambda c: [a.update(image_id=a["image_id"] + 900) for a in c["annotations"]])
+    lines = faults(folder)
+    assert len(lines) == 1
+    assert "none of its 12 images" in lines[0]
+    assert "another split" in lines[0]
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
