@@ -44,8 +44,8 @@ def plan_ranks() -> Plan:
     """The plan that the machine and the environment (SLURM, KMAX_RANKS, OMP_NUM_THREADS) ask for.
 
     Raises:
-        InputError: KMAX_RANKS is no positive number or exceeds the GPUs; SLURM started more than one
-            launcher on a node, or node 0 has no address.
+        InputError: KMAX_RANKS is no positive number or exceeds the GPUs; a job of several nodes runs this
+            without srun, or more than once on a node; or node 0 has no address.
     """
     gpus = torch.cuda.device_count()
     ranks = _positive("KMAX_RANKS") or max(gpus, 1)
@@ -53,7 +53,13 @@ def plan_ranks() -> Plan:
         raise InputError(f"environment variable KMAX_RANKS: {ranks} ranks do not fit on {gpus} GPUs")
     share = max(1, physical_cores() // ranks)  # engines set OMP_NUM_THREADS for the job, not for each rank
     threads = min(_positive("OMP_NUM_THREADS") or share, share)
-    nodes = _positive("SLURM_STEP_NUM_NODES") or _positive("SLURM_NNODES") or 1
+    nodes = _positive("SLURM_STEP_NUM_NODES")
+    if nodes is None and (reserved := _positive("SLURM_NNODES") or 1) > 1:
+        raise InputError(
+            f"this job has {reserved} nodes, but the command was not started on each: start it with "
+            f"srun --nodes={reserved} --ntasks-per-node=1 (or --nodes=1)"
+        )
+    nodes = nodes or 1
     if nodes == 1:
         return Plan(1, 0, ranks, "localhost", 0, threads)
     tasks = _positive("SLURM_STEP_NUM_TASKS") or nodes

@@ -117,6 +117,7 @@ def run_ranks(plan: Plan, function: Callable[..., None], *arguments: Any) -> Non
 
     Raises:
         InputError, OutOfTimeError, KeyboardInterrupt: as raised by the ranks (all of them alike, or one).
+        InputError: the nodes do not find each other.
         RuntimeError: a rank crashed; its traceback is in the message.
     """
     torch.set_num_threads(plan.threads)
@@ -126,6 +127,7 @@ def run_ranks(plan: Plan, function: Callable[..., None], *arguments: Any) -> Non
         return
 
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.elastic.rendezvous import RendezvousError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     several_nodes = plan.nodes > 1
@@ -149,7 +151,16 @@ def run_ranks(plan: Plan, function: Callable[..., None], *arguments: Any) -> Non
             outcomes = elastic_launch(config, _rank_process)(plan.threads, folder, function, arguments)
         except ChildFailedError as error:
             raise _failure(Path(folder), error) from None
+        except (dist.DistError, RendezvousError) as error:
+            raise InputError(
+                f"the {plan.nodes} nodes did not meet at {plan.address}:{plan.port} ({_first_line(error)}): "
+                "does the command run on each, is the port open? MASTER_ADDR and MASTER_PORT name another"
+            ) from error
     _raise_alike(set(outcomes.values()))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _pass_on(number: int) -> None:

@@ -1,4 +1,5 @@
 import json
+import socket
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,7 @@ import torch
 import torch.distributed as dist
 
 from kmax.errors import InputError, OutOfTimeError
+from kmax.training import ranks
 from kmax.training.budget import Stop
 from kmax.training.plan import Plan, first_node, plan_ranks
 from kmax.training.ranks import Ranks, run_ranks
@@ -51,6 +53,7 @@ def test_gpus_give_a_rank_each(monkeypatch) -> None:
 
 def test_slurm_nodes_meet_at_the_first(monkeypatch) -> None:
     monkeypatch.setenv("SLURM_NNODES", "2")
+    monkeypatch.setenv("SLURM_STEP_NUM_NODES", "2")
     monkeypatch.setenv("SLURM_NODEID", "1")
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setenv("SLURM_JOB_NODELIST", "localhost,node2")
@@ -59,15 +62,31 @@ def test_slurm_nodes_meet_at_the_first(monkeypatch) -> None:
     assert plan_ranks().nodes == 1
 
 
-def test_two_launchers_on_a_node_are_refused(monkeypatch) -> None:
+def test_several_nodes_without_srun_are_refused(monkeypatch) -> None:
     monkeypatch.setenv("SLURM_NNODES", "2")
+    with pytest.raises(InputError, match=r"2 nodes.*start it with srun --nodes=2 --ntasks-per-node=1"):
+        plan_ranks()
+
+
+@pytest.mark.parametrize("node", [0, 1])
+def test_a_node_that_stays_alone_is_told(monkeypatch, node: int) -> None:
+    monkeypatch.setattr(ranks, "RENDEZVOUS_SECONDS", 1)
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        port = probe.getsockname()[1]
+    with pytest.raises(InputError, match=f"2 nodes did not meet at localhost:{port}"):
+        run_ranks(Plan(2, node, 1, "localhost", port, 1), everyone_out_of_time)
+
+
+def test_two_launchers_on_a_node_are_refused(monkeypatch) -> None:
+    monkeypatch.setenv("SLURM_STEP_NUM_NODES", "2")
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
     with pytest.raises(InputError, match="--ntasks-per-node=1"):
         plan_ranks()
 
 
 def test_a_node_without_address_is_told(monkeypatch) -> None:
-    monkeypatch.setenv("SLURM_NNODES", "2")
+    monkeypatch.setenv("SLURM_STEP_NUM_NODES", "2")
     monkeypatch.setenv("SLURM_JOB_NODELIST", "no-such-host.invalid")
     with pytest.raises(InputError, match="set MASTER_ADDR"):
         plan_ranks()
