@@ -140,6 +140,9 @@ def _read_lines(
         if len(words) != 3:
             faults.append(f"{where}: expected 'mask label confidence', found {len(words)} words")
             continue
+        if "\0" in words[0]:
+            faults.append(f"{where}: the name of the mask is no name")
+            continue
         path = (frame.predicted.parent / words[0]).resolve()
         if Path(words[0]).is_absolute() or not path.is_relative_to(root):
             faults.append(f"{where}: mask {words[0]} is outside of the folder of predictions")

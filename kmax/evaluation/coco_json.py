@@ -5,7 +5,7 @@ The official evaluator stops in the middle, or goes on in silence, on most of wh
 
 from __future__ import annotations
 
-import math
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ import numpy as np
 from kmax.errors import InputError
 from kmax.evaluation.files import Oddities
 from kmax.files import read_json
+
+_LARGEST = 2**53
 
 
 def read_ground_truth(path: Path) -> dict[str, Any]:
@@ -31,7 +33,7 @@ def read_ground_truth(path: Path) -> dict[str, Any]:
         for key, fields in (("images", ("id", "height", "width")), ("categories", ("id",)))
         for index, entry in enumerate(content[key])
         for field in fields
-        if type(entry.get(field)) is not int
+        if not _is_count(entry.get(field))
     ]
     if faults:
         raise InputError(faults)
@@ -40,10 +42,10 @@ def read_ground_truth(path: Path) -> dict[str, Any]:
     seen: set[Any] = set()
     for index, entry in enumerate(content["annotations"]):
         where = f"{path}: annotations[{index}] (image {entry.get('image_id')})"
-        if entry.get("image_id") not in sizes:
+        if not _is_one_of(entry.get("image_id"), sizes):
             faults.append(f"{where}: unknown image")
-        elif entry.get("category_id") not in categories:
-            faults.append(f"{where}: unknown category {entry.get('category_id')}")
+        elif not _is_one_of(entry.get("category_id"), categories):
+            faults.append(f"{where}: unknown category {entry.get('category_id')!r:.40}")
         elif type(entry.get("id")) is not int or entry["id"] in seen:
             faults.append(f"{where}: 'id' {entry.get('id')!r:.40} is no number or occurs twice")
         elif not _is_number(entry.get("area")) or not _is_box(entry.get("bbox")):
@@ -52,7 +54,8 @@ def read_ground_truth(path: Path) -> dict[str, Any]:
             faults.append(f"{where}: category {entry['category_id']}: 'iscrowd' is neither 0 nor 1")
         elif fault := _region_fault(entry.get("segmentation"), sizes[entry["image_id"]], ground_truth=True):
             faults.append(f"{where}: category {entry['category_id']}: {fault}")
-        seen.add(entry.get("id"))
+        else:
+            seen.add(entry["id"])
     if faults:
         raise InputError(faults)
     return content
@@ -78,7 +81,7 @@ def read_detections(
         image, category = entry.get("image_id"), entry.get("category_id")
         where = f"{path}: detection {index} (image {image}, category {category})"
         region = entry.get("segmentation")
-        if type(image) not in (int, str) or image not in sizes:
+        if not _is_one_of(image, sizes):
             faults.append(f"{where}: the ground truth has no such image; is it another split?")
         elif type(category) is not int:
             faults.append(f"{where}: 'category_id' is missing or not a number")
@@ -112,7 +115,7 @@ def _region_fault(region: Any, size: tuple[int, int], ground_truth: bool) -> str
         counts = region.get("counts")
         if isinstance(counts, str):
             lengths = decode_run_lengths(counts)
-        elif ground_truth and isinstance(counts, list) and all(type(c) is int for c in counts):
+        elif ground_truth and isinstance(counts, list) and all(_is_count(c) for c in counts):
             lengths = np.array(counts, np.int64)
         else:
             lengths = None
@@ -160,7 +163,15 @@ def _is_box(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+    return type(value) in (int, float) and abs(value) < _LARGEST
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < _LARGEST
+
+
+def _is_one_of(value: Any, known: Container[Any]) -> bool:
+    return type(value) in (int, str) and value in known
 
 
 def _are_objects(value: Any) -> bool:

@@ -234,7 +234,7 @@ def _segment_faults(entry: dict[str, Any], where: str) -> list[str]:
             faults.append(f"{here}: 'id' is {segment.get('id')!r:.40}, not a number in 0..{2**24 - 1}")
         elif type(segment.get("category_id", 0)) is not int:
             faults.append(f"{here}: segment {segment['id']}: category_id is not a whole number")
-        elif type(segment.get("area", 0)) not in (int, float):
+        elif type(segment.get("area", 0)) not in (int, float) or not abs(segment.get("area", 0)) < 2**53:
             faults.append(f"{here}: segment {segment['id']}: area is not a number")
     return faults
 

@@ -78,8 +78,8 @@ def open_png(path: Path, what: str) -> PngFile:
             data = stream.read()
     except FileNotFoundError:
         raise InputError(f"{path}: {what} not found") from None
-    except OSError as error:
-        raise InputError(f"{path}: {what} cannot be read: {error.strerror}") from error
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        raise InputError(f"{path!s:.200}: {what} cannot be read: {error}") from error
     if not data.startswith(_SIGNATURE):
         raise InputError(f"{path}: {what} is not a PNG file")
     fault, parts = _chunks(data)
