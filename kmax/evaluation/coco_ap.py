@@ -97,7 +97,7 @@ def evaluate_files(
     if max_detections <= 10:
         raise InputError(f"max detections {max_detections}: must exceed 10")
     oddities = Oddities()
-    truth = read_ground_truth(truth_json)
+    truth = read_ground_truth(truth_json, oddities)
     detections = read_detections(detections_json, truth, iou_type, oddities)
     if strict and oddities.lines():
         raise InputError(oddities.lines())

@@ -18,7 +18,7 @@ from kmax.files import read_json
 _LARGEST = 2**53
 
 
-def read_ground_truth(path: Path) -> dict[str, Any]:
+def read_ground_truth(path: Path, oddities: Oddities) -> dict[str, Any]:
     """An instance JSON such as `instances_val2017.json`: images, categories, annotations.
 
     Raises:
@@ -46,7 +46,7 @@ def read_ground_truth(path: Path) -> dict[str, Any]:
             faults.append(f"{where}: unknown image")
         elif not _is_one_of(entry.get("category_id"), categories):
             faults.append(f"{where}: unknown category {entry.get('category_id')!r:.40}")
-        elif type(entry.get("id")) is not int or entry["id"] in seen:
+        elif not _is_count(entry.get("id")) or entry["id"] in seen:
             faults.append(f"{where}: 'id' {entry.get('id')!r:.40} is no number or occurs twice")
         elif not _is_number(entry.get("area")) or not _is_box(entry.get("bbox")):
             faults.append(f"{where}: category {entry['category_id']}: no sound 'area' and 'bbox'")
@@ -56,6 +56,8 @@ def read_ground_truth(path: Path) -> dict[str, Any]:
             faults.append(f"{where}: category {entry['category_id']}: {fault}")
         else:
             seen.add(entry["id"])
+            if entry["id"] == 0:
+                oddities.add("ground truth: what has the annotation id 0 is never found", where)
     if faults:
         raise InputError(faults)
     return content
@@ -103,8 +105,8 @@ def read_detections(
             oddities.add("detections: no mask, so the box counts as one", f"image {image}")
     if faults:
         raise InputError(faults)
-    result: list[dict[str, Any]] = content
-    return result
+    # A null is an absent entry.
+    return [{key: value for key, value in entry.items() if value is not None} for entry in content]
 
 
 def _region_fault(region: Any, size: tuple[int, int], ground_truth: bool) -> str | None:

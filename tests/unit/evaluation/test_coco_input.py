@@ -131,6 +131,14 @@ def test_unknown_categories_are_told_and_refused_when_strict(folder: Path) -> No
         evaluate(folder, strict=True)
 
 
+def test_annotation_id_zero_is_told(folder: Path) -> None:
+    """The official evaluator takes a match with it for none."""
+    edit(folder / "gt.json", lambda t: t["annotations"][0].update(id=0))
+    result = evaluate_files(folder / "gt.json", folder / "pred.json")
+    assert result.to_json()["ap"] == 0.0
+    assert "id 0" in result.warnings[0]
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 30), st.integers(1, 30), st.floats(0, 1))
 def test_run_lengths_are_those_of_the_mask(seed: int, height: int, width: int, share: float) -> None:

@@ -3,15 +3,12 @@
 import contextlib
 import copy
 import json
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from panoptic_folder import files, halves, write_side
 from pycocotools import mask as masks
 
@@ -80,14 +77,14 @@ def detections() -> tuple[dict[str, Any], list[dict[str, Any]]]:
 TRUTH, FOUND = detections()
 
 
-@settings(max_examples=250, deadline=None)
-@given(st.booleans(), st.integers(0, 60), st.sampled_from(STRANGE), st.sampled_from(["segm", "bbox"]))
-def test_coco_json(in_truth: bool, number: int, strange: Any, iou_type: Any) -> None:
-    sound: Any = TRUTH if in_truth else FOUND
-    found = list(places(sound))
-    broken = changed(sound, found[number % len(found)], strange)
-    with tempfile.TemporaryDirectory() as folder:
-        truth, predicted = Path(folder) / "gt.json", Path(folder) / "pred.json"
-        truth.write_text(json.dumps(broken if in_truth else TRUTH))
-        predicted.write_text(json.dumps(FOUND if in_truth else broken))
-        survive(lambda: coco_ap.evaluate_files(truth, predicted, iou_type))
+@pytest.mark.parametrize("iou_type", ["segm", "bbox"])
+@pytest.mark.parametrize("side", ["gt", "pred"])
+def test_coco_json(side: str, iou_type: Any, tmp_path: Path) -> None:
+    sound = {"gt": TRUTH, "pred": FOUND}
+    paths = {name: tmp_path / f"{name}.json" for name in sound}
+    for name, path in paths.items():
+        path.write_text(json.dumps(sound[name]))
+    for place in places(sound[side]):
+        for strange in STRANGE:
+            paths[side].write_text(json.dumps(changed(sound[side], place, strange)))
+            survive(lambda: coco_ap.evaluate_files(paths["gt"], paths["pred"], iou_type))
