@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-from typing import Any
-
-from markupsafe import Markup, escape
+from typing import TYPE_CHECKING, Any
 
 from kmax.reporting.config import Column
 from kmax.reporting.tables import MEASURED, NOT_RUN, REPRODUCED, WEIGHTS_ONLY, Cell, FilledTable
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 # What a figure says, and what two sets of tables are compared by.
 FIGURE_COLUMNS = (
@@ -178,6 +179,8 @@ def tex(text: str) -> str:
 
 def html(filled: FilledTable) -> Markup:
     """The table as HTML with classes for the site's style; complete by itself too."""
+    from markupsafe import Markup
+
     columns = filled.table.columns
     title = Markup("<caption>{}</caption>").format(filled.table.title)
     names = Markup("").join(Markup('<th scope="col" class="num">{}</th>').format(c.name) for c in columns)
@@ -193,6 +196,8 @@ def html(filled: FilledTable) -> Markup:
 
 
 def _html_cell(cell: Cell, column: Column) -> Markup:
+    from markupsafe import Markup
+
     parts = cell_parts(cell, column)
     if "measured" not in parts:
         inner = Markup('<span class="reported">{}</span>').format(parts["reported"]) if parts else Markup("–")
@@ -213,4 +218,4 @@ def _html_cell(cell: Cell, column: Column) -> Markup:
 def verdict_class(verdict: str) -> str:
     """The style of a verdict."""
     known = {REPRODUCED: "good", MEASURED: "plain", WEIGHTS_ONLY: "part", NOT_RUN: "none"}
-    return str(escape(known.get(verdict, "short")))
+    return known.get(verdict, "short")

@@ -103,7 +103,7 @@ def _packages() -> Iterable[Finding]:
         fault = _import_fault("torchvision")
         if fault:
             yield Finding("torchvision", "missing", fault, "install the torchvision of this torch's release")
-    for name in ("mlflow", "pandas", "matplotlib", "jinja2"):
+    for name in ("mlflow", "matplotlib", "jinja2", "markupsafe"):
         found = _version(name)
         extra = "engines" if name == "mlflow" else "report"
         advice = "" if found else f"pip install 'kmax[{extra}]' (or `make setup`)"

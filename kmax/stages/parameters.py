@@ -49,6 +49,8 @@ def check() -> int:
     Raises:
         InputError: one line per fault in any of them.
     """
+    from kmax.reporting.config import read_tables
+
     faults: list[str] = []
     datasets = sorted((paths.PARAMS / "datasets").glob("*.yaml"))
     for path in datasets:
@@ -69,9 +71,12 @@ def check() -> int:
         listed = {run for family in read_families().families.values() for run in family.runs}
         absent = sorted(listed - set(run_names()))
         faults += [f"{paths.RUNS_FILE}: run '{name}' has no file {paths.run_file(name)}" for name in absent]
+    if paths.TABLES_FILE.exists():
+        faults += _faults(read_tables)
     if faults:
         raise InputError(faults)
-    return len(datasets) + len(run_names()) + paths.WEIGHTS_FILE.exists() + 1
+    optional = (paths.WEIGHTS_FILE, paths.TABLES_FILE, paths.REFERENCE_FILE)
+    return len(datasets) + len(run_names()) + 1 + sum(path.exists() for path in optional)
 
 
 def schema(kind: str, out: Path | None) -> str:

@@ -1,6 +1,7 @@
 """Parameter files are shown, compared and checked; every fault names file and key."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,29 @@ def test_diff_names_each_parameter_that_differs(capsys) -> None:
 def test_check_reads_every_file(capsys) -> None:
     assert call(["params", "check"]) == 0
     assert capsys.readouterr().out == "4 parameter files are right\n"
+    for path in ("params/tables.yaml", "params/reference.csv"):
+        shutil.copy(ROOT / path, path)
+    assert call(["params", "check"]) == 0
+    assert capsys.readouterr().out == "6 parameter files are right\n"
+
+
+@pytest.mark.parametrize(
+    ("edit", "expected"),
+    [
+        (lambda table: table.update(tolerence=1), "tables.0.tolerence: unknown key"),
+        (
+            lambda table: table["rows"][0].update(reference="nobody"),
+            "params/reference.csv has no key 'nobody'",
+        ),
+    ],
+)
+def test_check_reads_the_tables_and_the_reported_figures(edit, expected: str, capsys) -> None:
+    tables = yaml.safe_load((ROOT / "params/tables.yaml").read_text())
+    edit(tables["tables"][0])
+    Path("params/tables.yaml").write_text(yaml.safe_dump(tables))
+    shutil.copy(ROOT / "params/reference.csv", "params/reference.csv")
+    assert call(["params", "check"]) == 2
+    assert expected in capsys.readouterr().err
 
 
 def test_the_files_of_this_repository_are_right(monkeypatch: pytest.MonkeyPatch) -> None:
