@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -58,3 +59,30 @@ def check(dataset: Dataset) -> None:
     if faults:
         raise InputError(faults)
     typer.echo(f"{dataset}: no fault found")
+
+
+@group.command()
+def show(
+    dataset: Dataset,
+    out: Annotated[Path, typer.Option(help="The PNG to write.")],
+    augmented: Annotated[
+        bool, typer.Option("--augmented", help="Show each as training sees it, too.")
+    ] = False,
+    run: Annotated[
+        str | None,
+        typer.Option(metavar="RUN", help="Whose augmentation; left out: deeplab2's for COCO, at 641 x 641."),
+    ] = None,
+    split: Annotated[str, typer.Option(help="Which images.")] = "train",
+    count: Annotated[int, typer.Option(help="How many.", min=1)] = 6,
+    seed: Annotated[int, typer.Option(help="Of the choice of images and of the augmentation.", min=0)] = 0,
+) -> None:
+    """Draw a contact sheet: images with their segments.
+
+    With --augmented, also what training makes of them: after jitter, colours, crop, flip and copy-paste.
+
+    \b
+    Example: kmax data show coco_mini --augmented --out sheet.png
+    """
+    from kmax.inference.contact_sheet import contact_sheet
+
+    typer.echo(contact_sheet(dataset, out, run=run, split=split, count=count, augmented=augmented, seed=seed))

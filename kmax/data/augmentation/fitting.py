@@ -32,14 +32,23 @@ def fitting_size(original: Size, target: Size, preprocessing: Preprocessing, nat
     """
     if native and all(side <= limit for side, limit in zip(original, target, strict=True)):
         return original
-    return rounded_size(original, target, 1.0) if preprocessing == "torch" else fit_size(original, target)
-
-
-def rounded_size(original: Size, target: Size, scale: float) -> Size:
-    """bytedance's size: the box scaled, the image fitted into it and rounded; at least one pixel."""
-    ratio = min(scale * limit / side for side, limit in zip(original, target, strict=True))
-    height, width = (max(1, round(ratio * side)) for side in original)
+    if preprocessing != "torch":
+        return fit_size(original, target)
+    height, width = (max(1, int(side + 0.5)) for side in _boxed(original, target))  # halves go up
     return height, width
+
+
+def scaled_box_size(original: Size, target: Size, scale: float) -> Size:
+    """The size at a random scale in bytedance's pipeline: the box scaled, and the image fitted into it."""
+    box = (scale * target[0], scale * target[1])
+    height, width = (max(1, round(side)) for side in _boxed(original, box))  # halves go to even
+    return height, width
+
+
+def _boxed(original: Size, box: tuple[float, float]) -> list[float]:
+    """The sides of an image fitted into a box, not rounded."""
+    ratio = min(limit / side for side, limit in zip(original, box, strict=True))
+    return [side * ratio for side in original]
 
 
 def resample_image(

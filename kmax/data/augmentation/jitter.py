@@ -17,7 +17,7 @@ from kmax.data.augmentation.fitting import (
     fitting_size,
     resample_image,
     resample_owner,
-    rounded_size,
+    scaled_box_size,
 )
 from kmax.data.augmentation.recoloring import Recoloring, draw_jitter
 from kmax.data.augmentation.resampling import Window, whole
@@ -35,7 +35,7 @@ class Draws:
         recoloring: of the scaled image; None: none.
         offset: rows and columns of padding above and to the left, where the scaled image is smaller.
         start: the first row and column of the crop, where it is larger.
-        flip: whether the view is mirrored left-right, padding and all.
+        flip: whether the view is mirrored left-right.
     """
 
     sizes: list[Size]
@@ -58,7 +58,7 @@ def draw(rng: Generator, original: Size, data: Data, augmentation: Augmentation,
     low, high = (factor * bound for bound in augmentation.scale)
     scale = draw_scale(rng, low, high, augmentation.scale_step)
     if data.preprocessing == "torch":
-        sizes = [rounded_size(original, target, scale)]
+        sizes = [scaled_box_size(original, target, scale)]
     else:
         base = original if data.native_size else fitting_size(original, target, data.preprocessing)
         sizes = [base, scaled_size(base, scale)]
@@ -97,7 +97,8 @@ def render(decoded: Decoded, draws: Draws, target: Size, preprocessing: Preproce
     top, left = draws.offset
     if draws.flip:
         pixels, owner = pixels[:, ::-1], owner[:, ::-1]
-        left = target[1] - left - owner.shape[1]
+        if preprocessing != "torch":  # which pads after it flips
+            left = target[1] - left - owner.shape[1]
     return place(pixels, owner, decoded.labels, target, (top, left))
 
 
