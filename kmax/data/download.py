@@ -13,7 +13,7 @@ from typing import Any
 from kmax import fetch, paths
 from kmax.config import CocoPanoptic, Dataset, Generated, RemoteFile
 from kmax.data import shapes
-from kmax.data.datasets import load_dataset, raw_root
+from kmax.data.datasets import load_dataset, raw_root, require_raw_root
 from kmax.data.panoptic_json import parse_panoptic_json
 from kmax.data.parallel import map_items
 from kmax.errors import InputError
@@ -78,8 +78,7 @@ def _found(dataset: Dataset, source: CocoPanoptic, manifest: Path) -> dict[str, 
         if Path(remote.path).is_absolute() or ".." in Path(remote.path).parts:
             raise InputError(f"{paths.dataset_file(dataset.dataset)}: path {remote.path!r} leaves the folder")
         _fetch(remote, root, known.get(remote.path))
-    if not root.is_dir():
-        raise InputError(_not_found(dataset, source, root))
+    require_raw_root(dataset)
     names: list[str] = []
     faults: list[str] = []
     for split in source.splits.values():
@@ -97,14 +96,6 @@ def _found(dataset: Dataset, source: CocoPanoptic, manifest: Path) -> dict[str, 
     names = sorted({*names, *(remote.path for remote in source.files if not remote.unpack)})
     measured = map_items(partial(_measure, root), names, f"checksums of {dataset.dataset}")
     return {"kind": source.kind, "folder": source.folder, "files": dict(zip(names, measured, strict=True))}
-
-
-def _not_found(dataset: Dataset, source: CocoPanoptic, root: Path) -> str:
-    where = paths.dataset_file(dataset.dataset)
-    return (
-        f"{root}: folder of dataset '{dataset.dataset}' not found; set KMAX_DATA_ROOT to the folder that "
-        f"holds {source.folder}/, or 'root' in {where}"
-    )
 
 
 def _measure(root: Path, name: str) -> dict[str, int | str]:
