@@ -43,18 +43,25 @@ def paste(canvas: View, pasted: View, keep: NDArray[np.bool_]) -> View:
     new_owner = (np.arange(len(of_pasted) + 2) - 1 + len(of_canvas)).astype(np.int32)  # by owner + 1
     for i in np.flatnonzero(~of_pasted.isthing & ~of_pasted.iscrowd).tolist():
         new_owner[i + 2] = owner_of_stuff.get(int(of_pasted.classes[i]), new_owner[i + 2])
-    region = pasted.owner + 1
-    mask = np.concatenate([[False, False], keep]).take(region)
+    mask = np.concatenate([[False, False], keep]).take(pasted.owner + 1)
+    box = _box(mask)
+    mask = mask[box]
     channels = canvas.pixels.transpose(2, 0, 1).copy()
     for channel, new in zip(channels, pasted.pixels.transpose(2, 0, 1), strict=True):
-        np.copyto(channel, new, where=mask)
-    return View(
-        pixels=channels.transpose(1, 2, 0),
-        owner=np.where(mask, new_owner.take(region), canvas.owner),
-        labels=Labels(
-            np.concatenate([of_canvas.classes, of_pasted.classes]),
-            np.concatenate([of_canvas.isthing, of_pasted.isthing]),
-            np.concatenate([of_canvas.iscrowd, of_pasted.iscrowd]),
-        ),
-        content_size=canvas.content_size,
+        np.copyto(channel[box], new[box], where=mask)
+    owner = canvas.owner.copy()
+    np.copyto(owner[box], new_owner.take(pasted.owner[box] + 1), where=mask)
+    labels = Labels(
+        np.concatenate([of_canvas.classes, of_pasted.classes]),
+        np.concatenate([of_canvas.isthing, of_pasted.isthing]),
+        np.concatenate([of_canvas.iscrowd, of_pasted.iscrowd]),
     )
+    return View(channels.transpose(1, 2, 0), owner, labels, canvas.content_size)
+
+
+def _box(mask: NDArray[np.bool_]) -> tuple[slice, slice]:
+    """The rows and columns that hold all of the mask."""
+    if not mask.any():
+        return slice(0), slice(0)
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
