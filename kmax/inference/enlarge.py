@@ -20,6 +20,8 @@ Size2 = tuple[int, int]
 # Elements of a band: on a CPU what fits the cache, on a GPU what fills the device.
 CPU_BAND_ELEMENTS, GPU_BAND_ELEMENTS = 2**19, 2**26
 SMALLEST_TOTAL = 1e-20  # below it, exponentials may have vanished
+# Nothing beside such a total, and not yet denormal: exponentials of smaller numbers are many times slower.
+SMALLEST_EXPONENT = -80.0
 
 
 @dataclass(frozen=True)
@@ -73,11 +75,11 @@ class Enlargement:
             end = min(start + rows, height)
             read = slice(first[start], last[end - 1] + 1)  # rows ascend
             weights = (matrix[start:end, read] @ wide[read].flatten(1)).view(-1, clusters, width)
-            total = weights.exp_().sum(1)
+            total = weights.clamp_(min=SMALLEST_EXPONENT).exp_().sum(1)
             if float(total.min()) < SMALLEST_TOTAL:
                 weights = (matrix[start:end, read] @ wide[read].flatten(1)).view(-1, clusters, width)
                 weights -= weights.amax(1, keepdim=True)
-                total = weights.exp_().sum(1)
+                total = weights.clamp_(min=SMALLEST_EXPONENT).exp_().sum(1)
             yield Band(slice(start, end), weights, total)
 
     def _along(self, axis: int, values: Tensor) -> Tensor:

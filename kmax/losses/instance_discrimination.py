@@ -19,7 +19,8 @@ from torch.autograd.function import once_differentiable
 from kmax.losses.targets import one_hot
 
 TEMPERATURE = 0.3
-MAX_SIMILARITIES = 2**21  # held at a time: more images at once gain nothing, and fall out of the cache
+# Similarities made at a time: on a CPU what fits the cache, on a GPU what fills the device.
+CPU_SIMILARITIES, GPU_SIMILARITIES = 2**21, 2**25
 
 
 def instance_discrimination_loss(features: Tensor, segment: Tensor, segments: int) -> Tensor:
@@ -49,24 +50,23 @@ class _WeightedLogPartition(torch.autograd.Function):
     """sum_k w_k log sum_j exp(f_k . f_j), per image, for features F [B, D, k] and weights [B, k].
 
     The gradient is made along with the value, a few images at a time, so that no K x K matrix outlives the
-    call: with E = exp(F^T F), which is symmetric, and r = w / rowsum(E) it is F (E diag(r) + diag(r) E), or F
-    times the entries E_kj (r_k + r_j). Features are short (norm at most 1 / sqrt(t)): exp needs no shift.
+    call: with E = exp(F^T F) and r = w / rowsum(E) it is F (E diag(r) + diag(r) E), or F times the entries
+    E_kj (r_k + r_j). Both matrices are symmetric: of each band of rows only what is not left of the diagonal
+    is made. Features are short (norm at most 1 / sqrt(t)): exp needs no shift.
     """
 
     @staticmethod
     def forward(ctx: Any, features: Tensor, weight: Tensor) -> Tensor:
         images, _, pixels = features.shape
-        at_once = max(1, MAX_SIMILARITIES // pixels**2)
+        limit = CPU_SIMILARITIES if features.device.type == "cpu" else GPU_SIMILARITIES
+        at_once, rows = max(1, limit // pixels**2), max(1, limit // pixels)
         values, gradients = [], []
         for first in range(0, images, at_once):
             f, w = features[first : first + at_once], weight[first : first + at_once]
-            e = torch.bmm(f.transpose(1, 2), f).exp_()
-            total = e.sum(2)
-            values.append((w * total.log()).sum(1))
-            if ctx.needs_input_grad[0]:
-                r = w / total
-                gradients.append(torch.bmm(f, e.mul_(r[:, :, None] + r[:, None])))
-        if gradients:
+            value, gradient = _log_partition(f, w, rows, ctx.needs_input_grad[0])
+            values.append(value)
+            gradients.append(gradient)
+        if ctx.needs_input_grad[0]:
             ctx.save_for_backward(torch.cat(gradients))
         return torch.cat(values)
 
@@ -75,3 +75,22 @@ class _WeightedLogPartition(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (gradient,) = ctx.saved_tensors
         return gradient * grad[:, None, None], None
+
+
+def _log_partition(f: Tensor, w: Tensor, rows: int, with_gradient: bool) -> tuple[Tensor, Tensor]:
+    """The value [B] and its gradient [B, D, k] (zeros if not wanted), so many rows of E at a time."""
+    pixels = f.shape[2]
+    bands = [(start, min(start + rows, pixels)) for start in range(0, pixels, rows)]
+    kept, total, gradient = [], torch.zeros_like(w), torch.zeros_like(f)
+    for start, end in bands:
+        e = torch.bmm(f[:, :, start:end].transpose(1, 2), f[:, :, start:]).exp_()
+        total[:, start:end] += e.sum(2)
+        total[:, end:] += e[:, :, end - start :].sum(1)
+        if with_gradient:
+            kept.append(e)
+    r = w / total
+    for (start, end), e in zip(bands, kept, strict=False):
+        e.mul_(r[:, start:end, None] + r[:, None, start:])
+        gradient[:, :, start:] += torch.bmm(f[:, :, start:end], e)
+        gradient[:, :, start:end] += torch.bmm(f[:, :, end:], e[:, :, end - start :].transpose(1, 2))
+    return (w * total.log()).sum(1), gradient

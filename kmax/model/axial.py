@@ -84,7 +84,7 @@ class AxisAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, value_channels, H, W]."""
         # A 1x1 convolution and its norm see pixels one by one, so they run before the map is cut into lines.
-        qkv = self.qkv_norm(self.qkv(x))
+        qkv = self.qkv_norm.after(self.qkv, x)
         lines = qkv.permute(0, 3, 1, 2) if self.along_height else qkv.permute(0, 2, 1, 3)  # [B, M, C, L]
         batch, others, channels, length = lines.shape
         lines = lines.reshape(batch * others, channels, length)

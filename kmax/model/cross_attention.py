@@ -19,7 +19,7 @@ Weights = Callable[[Tensor], Tensor]
 def kmeans(logits: Tensor) -> Tensor:
     """Each pixel goes to its best cluster (equation 7): one-hot over clusters, without gradient."""
     with torch.no_grad():
-        return torch.zeros_like(logits).scatter_(1, logits.argmax(1, keepdim=True), 1.0)
+        return torch.zeros_like(logits).scatter_(1, logits.max(1, keepdim=True).indices, 1.0)
 
 
 def cmt(logits: Tensor) -> Tensor:

@@ -75,6 +75,35 @@ class BatchNorm(nn.Module):
             self._move(mean, variance, x.numel() // self.channels)
         return out
 
+    def after(self, convolution: nn.Conv2d, x: Tensor) -> Tensor:
+        """The norm of a convolution's result: [B, C_in, H, W] -> [B, C, H', W'].
+
+        In evaluation the norm is a scale and a shift, and the convolution makes them: its kernel is scaled
+        anew at each call, which costs less than a pass over the result unless that is smaller.
+        """
+        if self.training or not self._folds_into(convolution, x):
+            return self(convolution(x))  # type: ignore[no-any-return]
+        scale = self.weight * torch.rsqrt(self.running_var + self.eps)
+        shift = self.bias - self.running_mean * scale
+        if convolution.bias is not None:
+            shift = shift + convolution.bias * scale
+        kernel = convolution.weight * scale.view(-1, 1, 1, 1)
+        return F.conv2d(
+            x,
+            kernel,
+            shift,
+            convolution.stride,
+            convolution.padding,  # type: ignore[arg-type]
+            convolution.dilation,
+            convolution.groups,
+        )
+
+    @staticmethod
+    def _folds_into(convolution: nn.Conv2d, x: Tensor) -> bool:
+        """Whether the kernel has fewer elements than the result."""
+        pixels = x.shape[0] * x.shape[2] * x.shape[3] // (convolution.stride[0] * convolution.stride[1])
+        return convolution.weight.numel() < pixels * convolution.out_channels
+
     @torch.no_grad()
     def _move(self, mean: Tensor, variance: Tensor, count: int | Tensor) -> None:
         """Update the moving statistics by the batch's mean and biased variance of `count` values."""

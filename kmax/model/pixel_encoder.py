@@ -76,13 +76,30 @@ class ResNetEncoder(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """images [B, 3, H, W] -> features [B, C_s, h_s, w_s], finest first."""
-        x = self.network.bn1(self.network.conv1(images))
+        x = self.network.bn1.after(self.network.conv1, images)
         if self.max_pool:
             x = self.network.maxpool(self.network.act1(x))
         features = [x]
         for layer in self.layers():
-            features.append(layer(self.activation(features[-1])))
+            x = self.activation(features[-1])
+            for block in layer:
+                x = _bottleneck(block, x)
+            features.append(x)
         return features
+
+
+def _bottleneck(block: Any, x: Tensor) -> Tensor:
+    """A block of timm's ResNet, with each norm left to the convolution before it."""
+    residual = block.act1(block.bn1.after(block.conv1, x))
+    residual = block.act2(block.bn2.after(block.conv2, residual))
+    residual = block.bn3.after(block.conv3, residual)
+    if block.drop_path is not None:
+        residual = block.drop_path(residual)
+    if block.downsample is not None:
+        convolution, norm = block.downsample
+        x = norm.after(convolution, x)
+    residual += x
+    return block.act3(residual)  # type: ignore[no-any-return]
 
 
 class ConvNeXtEncoder(nn.Module):

@@ -73,8 +73,10 @@ class Predictor(nn.Module):
     def forward(self, pixels: Tensor, mask_centers: Tensor, class_centers: Tensor) -> Prediction:
         """Predict from pixels [B, C', h, w] and cluster centres [B, N, C] for masks and for classes."""
         pixel_features = l2_normalize(self.pixel_head(pixels), self.clamp_squared_norm)
-        mask_logits = torch.einsum("bnd,bdhw->bnhw", self.mask_head(mask_centers), pixel_features)
-        mask_logits = self.mask_norm(mask_logits.unsqueeze(1)).squeeze(1)
+        # Clusters last in memory, as channels are: product, norm and all that compares clusters are faster.
+        flat = pixel_features.flatten(2).transpose(1, 2) @ self.mask_head(mask_centers).transpose(1, 2)
+        flat = self.mask_norm(flat[:, None]).squeeze(1).transpose(1, 2)  # [B, N, P]
+        mask_logits = flat.unflatten(2, pixel_features.shape[2:])
         class_logits = self.class_head(class_centers)
         void = torch.zeros_like(class_logits[0, 0])
         void[-1] = self.void_logit
