@@ -11,6 +11,7 @@ import pytest
 import torch
 from small_datasets import data_of, few_shapes
 
+from kmax.config import Augmentation, CopyPaste, Data
 from kmax.data.batch import Batch
 from kmax.data.datasets import Prepared, open_prepared
 from kmax.data.download import download
@@ -70,11 +71,37 @@ def test_batches_have_the_promised_form(shapes: Prepared) -> None:
     assert batch.original_sizes == [(64, 80)] * 4
 
 
-def test_a_sample_does_not_depend_on_ranks_micro_batches_or_workers(shapes: Prepared) -> None:
-    alone = [samples(step) for step in steps(shapes, 5)]
+def original(name: str) -> Data:
+    """The data section of a run with the whole pipeline of an original."""
+    policy = "simple_classification_policy" if name == "tf" else "ssd"
+    augmentation = Augmentation(
+        flip=0.5,
+        scale=[0.3, 1.7],
+        scale_step=0.1 if name == "tf" else 0.0,
+        color_jitter=0.0,
+        color_policy=policy,
+        redraw_below=None if name == "tf" else 100,
+        copy_paste=CopyPaste(scale_factor=0.5),
+    )
+    return data_of("few", preprocessing=name, augmentation=augmentation)
+
+
+@pytest.mark.parametrize(
+    "data", [data_of("few"), original("tf"), original("torch")], ids=["own", "tf", "torch"]
+)
+def test_a_sample_does_not_depend_on_ranks_micro_batches_or_workers(shapes: Prepared, data: Data) -> None:
+    alone = [samples(step) for step in steps(shapes, 5, data)]
     for world_size, micro_batches, workers in ((2, 1, 0), (1, 4, 0), (2, 2, 0), (1, 1, 2)):
         ranks = [
-            steps(shapes, 5, rank=rank, world_size=world_size, micro_batches=micro_batches, workers=workers)
+            steps(
+                shapes,
+                5,
+                data,
+                rank=rank,
+                world_size=world_size,
+                micro_batches=micro_batches,
+                workers=workers,
+            )
             for rank in range(world_size)
         ]
         for number, wanted in enumerate(alone):
@@ -164,6 +191,16 @@ def test_validation_input_is_the_resized_image_padded_with_zero(shapes: Prepared
     alone, content_size = network_input(rgb, (65, 65))
     assert content_size == (52, 65)
     assert torch.equal(alone, batch.images[0])
+
+
+def test_validation_keeps_the_size_of_images_where_the_run_says_so(shapes: Prepared) -> None:
+    data = data_of("few", (65, 97), preprocessing="tf", native_size=True)
+    (batch, *_) = val_batches(shapes, data, batch_size=2)
+    assert batch.content_sizes == [(64, 80)] * 2
+    rgb = read_image(shapes.split("val").images_dir / batch.file_names[0])
+    levels = (batch.images[0, :, :64, :80] * 127.5 + 127.5).round().byte()
+    assert (levels.permute(1, 2, 0).numpy() == rgb).all()
+    assert (batch.images[:, :, 64:] == 0).all()
 
 
 def test_network_input_keeps_grey_levels() -> None:
