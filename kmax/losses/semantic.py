@@ -41,20 +41,23 @@ def semantic_loss(
 
 
 def small_instance_weights(batch: Batch, isthing: Tensor, small: SmallInstances) -> Tensor:
-    """Weight of every pixel in the semantic loss, at input resolution.
+    """Weight of every pixel in the semantic loss, at the resolution of the batch's labels.
 
     Args:
-        batch: with labels; areas are those in the batch, after augmentation.
+        batch: with labels; areas are those of `thing_areas`, or of the labels where nobody counted.
         isthing: bool [K].
         small: which instances are small, and their weight.
 
     Returns:
-        float32 [B, H, W].
+        float32 [B, h, w].
     """
     weights = torch.ones_like(batch.segments, dtype=torch.float32)
     for image, classes in enumerate(batch.classes):
         segments = batch.segments[image]
-        areas = torch.bincount(segments.flatten() + 1, minlength=len(classes) + 1)[1:]
+        if batch.thing_areas is None:
+            areas = torch.bincount(segments.flatten() + 1, minlength=len(classes) + 1)[1:]
+        else:
+            areas = batch.thing_areas[image]
         is_small = isthing.to(classes.device)[classes] & (areas < small.area)
         table = torch.where(torch.cat([is_small.new_zeros(1), is_small]), small.weight, 1.0)
         weights[image] = table[segments + 1]

@@ -5,17 +5,20 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from data_golden import CARRIED, Dataset, read
 from numpy.typing import NDArray
 
+from kmax.config import SmallInstances
 from kmax.data.augmentation.colour_policy import FULL, SCALED, chosen, enhancement_factor, solarize_threshold
 from kmax.data.augmentation.copy_paste import paste
 from kmax.data.augmentation.jitter import Draws, render
 from kmax.data.augmentation.targets import Targets, targets_of
 from kmax.data.augmentation.view import PADDING_OWNER, View
+from kmax.data.batch import Batch
 from kmax.data.geometry import fit_size, scaled_size
+from kmax.losses.semantic import small_instance_weights
 
-SMALL_THING_WEIGHT = 3.0
 SMALL_IN_SAMPLE = 100  # pixels: the recorded samples are small, so is what counts as small in them
 FIRST, SECOND = slice(0, 9), slice(9, 18)  # draws for the image, and for the one to be pasted
 
@@ -30,10 +33,10 @@ def by_first_appearance(ids: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def assert_targets(
-    targets: Targets, isthing: NDArray[np.bool_], wanted: dict[str, NDArray], case: str, small: int | None
+    view: View, isthing: NDArray[np.bool_], wanted: dict[str, NDArray], case: str, small: int | None
 ) -> None:
     """Compare with what was recorded for a whole label map; `isthing` [K] by class."""
-    ignore = Dataset(case).ignore
+    targets, ignore = targets_of(view, stride=1), Dataset(case).ignore
     semantic = np.where(targets.semantic < 0, ignore, targets.semantic)
     np.testing.assert_array_equal(semantic, wanted["semantic_gt"])
     things = isthing[targets.classes]
@@ -44,10 +47,25 @@ def assert_targets(
     np.testing.assert_array_equal(classes[inside], targets.classes[of_things[inside]])
     assert (wanted["thing_id_class_gt"] >= 0).sum() == things.sum()
     assert ((targets.thing_areas > 0) == things).all()
-    weights = np.ones(of_things.shape)
     if small is not None:
-        weights[inside & (targets.thing_areas[of_things] < small)] = SMALL_THING_WEIGHT
-    np.testing.assert_array_equal(weights, wanted["semantic_loss_weight"])
+        for stride in (1, 4):
+            weights = weights_of(targets_of(view, stride), isthing, SmallInstances(area=small, weight=3.0))
+            recorded = wanted["semantic_loss_weight"][::stride, ::stride]
+            np.testing.assert_array_equal(weights, recorded)
+
+
+def weights_of(targets: Targets, isthing: NDArray[np.bool_], small: SmallInstances) -> NDArray[np.float32]:
+    batch = Batch(
+        images=torch.zeros(0),
+        segments=torch.from_numpy(targets.segments)[None],
+        semantic=torch.from_numpy(targets.semantic)[None],
+        classes=[torch.from_numpy(targets.classes)],
+        image_ids=[0],
+        content_sizes=[(0, 0)],
+        original_sizes=[(0, 0)],
+        thing_areas=[torch.from_numpy(targets.thing_areas)],
+    )
+    return small_instance_weights(batch, torch.from_numpy(isthing), small)[0].numpy()
 
 
 def thing_table(dataset: Dataset) -> NDArray[np.bool_]:
@@ -62,12 +80,12 @@ def test_targets(case: str) -> None:
     decoded, ids = dataset.decoded(arrays[f"{case}__image"], arrays[f"{case}__label"])
     labels = dataset.crowd(decoded.labels, ids)
     view = View(decoded.rgb, decoded.owner.astype(np.int32), labels, decoded.owner.shape)
-    targets = targets_of(view, stride=1)
     small = about["small"]["threshold"] if about["small"] else None
     wanted = {
         key.removeprefix(f"{case}__"): value for key, value in arrays.items() if key.startswith(f"{case}__")
     }
-    assert_targets(targets, thing_table(dataset), wanted, case, small)
+    assert_targets(view, thing_table(dataset), wanted, case, small)
+    targets = targets_of(view, stride=1)
     crowd = (targets.segments < 0) & (targets.semantic >= 0)
     np.testing.assert_array_equal(crowd, wanted["is_crowd_gt"])
 
@@ -132,7 +150,7 @@ def test_whole_samples(case: int) -> None:
     names = np.array([dataset.void, *numbers[0], *dataset.pasted(numbers[1])])
     np.testing.assert_array_equal(names[merged.owner.clip(min=0)], wanted["panoptic_gt"])
     small = SMALL_IN_SAMPLE if name == "cityscapes" else None
-    assert_targets(targets_of(merged, stride=1), thing_table(dataset), wanted, name, small)
+    assert_targets(merged, thing_table(dataset), wanted, name, small)
 
 
 def test_magnitudes() -> None:
