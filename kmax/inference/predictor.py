@@ -7,6 +7,7 @@ appears at the end, by rename.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
@@ -54,8 +55,7 @@ def predict_run(run: Run, state: Path, provenance: Mapping[str, Any]) -> Path:
     rank, world = launcher()
     gpus = torch.cuda.device_count()
     if gpus > 1 and "LOCAL_RANK" not in os.environ:
-        arguments = (job, rank * gpus, world * gpus)
-        multiprocessing.spawn(_predict_on_gpu, arguments, nprocs=gpus)  # type: ignore[attr-defined, no-untyped-call]
+        _predict_on_gpus(job, rank * gpus, world * gpus, gpus)
     else:
         local_rank = int(os.environ.get("LOCAL_RANK", 0))
         device = torch.device("cuda", local_rank % gpus) if gpus else torch.device("cpu")
@@ -90,16 +90,21 @@ class _Job:
     provenance: dict[str, Any]
 
     def finished(self) -> dict[ImageId, dict[str, Any]]:
-        """The annotations of the finished images: their JSON is written last."""
-        return {
-            image.id: read_json(self.segments(image), "finished prediction")
-            for image in self.images
-            if self.segments(image).exists()
-        }
+        """The annotations of the finished images: their JSON is written last; a damaged one is none."""
+        annotations = {}
+        for image in self.images:
+            with contextlib.suppress(InputError):
+                if self.segments(image).exists():
+                    annotations[image.id] = read_json(self.segments(image), "finished prediction")
+        return annotations
 
     def segments(self, image: Image) -> Path:
         """The JSON of one finished image."""
         return self.work / "segments" / Path(image.file_name).with_suffix(".json")
+
+    def pictures(self, image: Image) -> Path:
+        """Folder of the image's pictures; images of one name in several folders have one each."""
+        return self.work / "pictures" / "-".join(Path(image.file_name).with_suffix("").parts)
 
     def map_name(self, image: Image) -> str:
         """Name of the image's PNG below `panoptic/`."""
@@ -122,8 +127,23 @@ def _open_job(run: Run, state: Path, provenance: Mapping[str, Any]) -> _Job:
     return _Job(run, prepared, images, state / f"predictions-{key[:16]}", told)
 
 
-def _predict_on_gpu(local_rank: int, job: _Job, first_rank: int, world: int) -> None:
-    _predict_shard(job, first_rank + local_rank, world, torch.device("cuda", local_rank))
+def _predict_on_gpus(job: _Job, first_rank: int, world: int, gpus: int) -> None:
+    """A process per GPU; a user's fault that one of them meets is raised here as it was raised there."""
+    faults = multiprocessing.get_context("spawn").SimpleQueue()
+    try:
+        multiprocessing.spawn(_predict_on_gpu, (job, first_rank, world, faults), nprocs=gpus)  # type: ignore[attr-defined, no-untyped-call]
+    except multiprocessing.ProcessExitedException:  # type: ignore[attr-defined]
+        if faults.empty():
+            raise
+        raise InputError(faults.get()) from None
+
+
+def _predict_on_gpu(local_rank: int, job: _Job, first_rank: int, world: int, faults: Any) -> None:
+    try:
+        _predict_shard(job, first_rank + local_rank, world, torch.device("cuda", local_rank))
+    except InputError as error:
+        faults.put(error.faults)
+        sys.exit(2)
 
 
 def _predict_shard(job: _Job, rank: int, world: int, device: torch.device) -> None:
@@ -168,7 +188,7 @@ def _predict_shard(job: _Job, rank: int, world: int, device: torch.device) -> No
                 image = by_id[batch.image_ids[place]]
                 if image.id in pictured:
                     draw_pictures(
-                        job.work / "pictures" / Path(image.file_name).stem,
+                        job.pictures(image),
                         split.images_dir / image.file_name,
                         result,
                         assignments,
@@ -204,7 +224,7 @@ def _publish(job: _Job) -> None:
         with atomic_folder(paths.predictions(job.run.run)) as folder:
             for name in ("panoptic", "pictures"):
                 if (job.work / name).exists():
-                    shutil.copytree(job.work / name, folder / name, copy_function=_link)
+                    shutil.copytree(job.work / name, folder / name)
             images = [
                 {"id": i.id, "file_name": i.file_name, "width": i.width, "height": i.height}
                 for i in job.images
@@ -216,11 +236,3 @@ def _publish(job: _Job) -> None:
             }
             write_json(folder / "panoptic.json", content)
             write_json(folder / paths.predictions_provenance(job.run.run).name, job.provenance)
-
-
-def _link(source: str, target: str) -> None:
-    """A hard link where the file system has them, else a copy."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)

@@ -80,6 +80,16 @@ def test_complete_predictions_are_published_again_without_the_network(
     assert contents(predict_run(run, STATE, {})) == before
 
 
+def test_damaged_outputs_heal_when_predicted_again(project: Path) -> None:
+    folder = predict_run(load_run("small"), STATE, {})
+    before = contents(folder)
+    published = next((folder / "panoptic").iterdir())
+    published.write_bytes(published.read_bytes()[:40])
+    kept = next(STATE.glob("predictions-*/segments/*.json"))
+    kept.write_text("{")
+    assert contents(predict_run(load_run("small"), STATE, {})) == before
+
+
 def test_other_parameters_do_not_reuse_predictions(project: Path) -> None:
     run = load_run("small")
     predict_run(run, STATE, {})
