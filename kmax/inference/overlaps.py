@@ -59,8 +59,8 @@ class PairedClaims:
     def add(self, masks: Tensor) -> None:
         """See `Claims`."""
         numbers = torch.arange(1, self.count + 1, device=masks.device, dtype=torch.int16)[:, None]
-        highest = torch.where(masks, numbers, 0).amax(1)
-        lowest = torch.where(masks, self.count + 1 - numbers, 0).amax(1)
+        highest = (masks * numbers).amax(1)
+        lowest = (masks * (self.count + 1 - numbers)).amax(1)
         lowest = torch.where(lowest > 0, self.count + 1 - lowest, 0)
         self.bands.append(lowest.int() * (self.count + 1) + highest)
 
