@@ -89,7 +89,8 @@ class AxisAttention(nn.Module):
         batch, others, channels, length = lines.shape
         lines = lines.reshape(batch * others, channels, length)
         split = [self.key_channels, self.key_channels, self.value_channels]
-        q, k, v = (part.unflatten(1, (self.heads, -1)) for part in lines.split(split, dim=1))  # [BM, n, d, L]
+        parts = torch.split(lines, split, dim=1)
+        q, k, v = (torch.unflatten(part, 1, (self.heads, -1)) for part in parts)  # [BM, n, d, L]
 
         content = torch.einsum("bndi,bndj->bnij", q, k)
         query_position = torch.einsum("bndi,ijd->bnij", q, self.query_positions(length))

@@ -93,7 +93,7 @@ class BatchNorm(nn.Module):
             kernel,
             shift,
             convolution.stride,
-            convolution.padding,  # type: ignore[arg-type]
+            convolution.padding,
             convolution.dilation,
             convolution.groups,
         )
