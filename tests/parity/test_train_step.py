@@ -1,0 +1,233 @@
+"""Training steps of the PyTorch original: losses, gradients, moving averages and updated parameters.
+
+Batch statistics over two small images make ResNet-50 ill-conditioned: the original's own repetitions differ
+by what is allowed here. ConvNeXt-T is the strict test.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from forward_golden import arguments_of, model_of
+from losses_golden import batch, torch_term
+from torch import Tensor, nn
+
+from kmax import config
+from kmax.data.batch import Batch
+from kmax.losses import Criterion
+from kmax.model.kmax import KMaX
+from kmax.model.output import Output
+from kmax.porting.entries import Entry
+from kmax.porting.mapping import torch_reference_entries
+from kmax.runs import load_run
+from kmax.training.optimizer import make_optimizer, set_learning_rates
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What is allowed: relative for losses and gradients, absolute for outputs, pixels for assignments."""
+
+    loss: float
+    total: float
+    gradient: float
+    output: float
+    flips: int
+    second_step: float | None
+
+
+STRICT = Bounds(loss=1e-5, total=1e-6, gradient=1e-4, output=7e-4, flips=0, second_step=3e-3)
+BOUNDS = {
+    "coco_convnext_tiny": STRICT,
+    "coco_r50": Bounds(loss=1e-3, total=3e-5, gradient=3e-3, output=2e-2, flips=0, second_step=None),
+    # Three assignments flip between float32 and float64 of the original, which moves single mask logits.
+    "cityscapes_r50": Bounds(loss=1e-3, total=3e-5, gradient=3e-3, output=2.0, flips=3, second_step=None),
+}
+
+
+@dataclass
+class Step:
+    """One training step, up to the update: weighted losses and their sum, after `backward`."""
+
+    losses: dict[str, float]
+    total: float
+    output: Output
+
+
+@dataclass
+class Training:
+    """Two steps of one recorded config; `parameters_after` are those after the first."""
+
+    record: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+    bounds: Bounds
+    entries: dict[str, Entry]
+    steps: list[Step]
+    gradients: dict[str, Tensor]
+    buffers: dict[str, Tensor]
+    parameters_after: dict[str, Tensor]
+
+    def sample(self, name: str, ours: dict[str, Tensor]) -> np.ndarray:
+        """The recorded entries of our tensor: every so many of the original's, in the original's layout."""
+        entry = self.entries[name]
+        count = ours[entry.target].numel()
+        places = entry.convert(torch.arange(count).view(entry.source_shapes[0])).flatten()
+        values = torch.empty(count)
+        values[places] = ours[entry.target].float().flatten()
+        return values[:: max(1, count // 256)].numpy()
+
+
+def recipe(base_lr: float) -> config.Train:
+    train = load_run("shapes-smoke").train
+    assert train is not None
+    losses = config.Losses(
+        class_weight=3.0,
+        dice_weight=3.0,
+        mask_id_weight=0.3,
+        instance_discrimination_weight=1.0,
+        semantic_weight=1.0,
+        sample_k=10**6,
+        sample_temperature=1.5,
+    )
+    changes = {
+        "learning_rate": base_lr,
+        "warmup_steps": 0,
+        "backbone_lr_multiplier": 0.1,
+        "weight_decay": 0.05,
+        "adam_betas": [0.9, 0.999],
+        "adam_epsilon": 1e-8,
+        "losses": losses,
+    }
+    return train.model_copy(update=changes)
+
+
+def batch_of(arrays: dict[str, np.ndarray]) -> Batch:
+    images = np.stack([arrays["image0"], arrays["image1"]]).astype(np.float32)
+    images = (images - 127.5) / 127.5
+    images[1] *= arrays["is_real1"]
+    segments, classes = [], []
+    for image in range(2):
+        masks = arrays[f"target{image}/masks"]
+        assert masks.sum(0).max() <= 1
+        segments.append(np.where(masks.any(0), masks.argmax(0), -1))
+        classes.append(torch.from_numpy(arrays[f"target{image}/labels"]))
+    semantic = np.stack([arrays["target0/semantic"], arrays["target1/semantic"]])
+    made = batch(np.stack(segments), semantic, classes)
+    return Batch(**{**vars(made), "images": torch.from_numpy(images)})
+
+
+def train_step(model: KMaX, criterion: Criterion, images: Batch) -> Step:
+    output = model(images.images)
+    losses = criterion(output, images)
+    total = torch.stack(list(losses.values())).sum()
+    total.backward()
+    return Step({name: value.item() for name, value in losses.items()}, total.item(), output)
+
+
+INEXACT = pytest.mark.xfail(
+    reason="torch's batch statistics of channels-last tensors on CPUs lose digits, which ResNet-50 enlarges"
+)
+
+
+@pytest.fixture(
+    scope="module",
+    params=["coco_convnext_tiny", *(pytest.param(n, marks=INEXACT) for n in ("coco_r50", "cityscapes_r50"))],
+)
+def training(golden: Path, request: pytest.FixtureRequest) -> Training:
+    folder, name = golden / "torch_reference", request.param
+    record = json.loads((folder / f"trainstep_{name}.json").read_text())
+    arrays = dict(np.load(folder / f"trainstep_{name}.npz").items())
+    images = batch_of(arrays)
+    height, width = images.images.shape[2:]
+    model = model_of.__wrapped__(name, "torch", (height, width)).train()
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    train = recipe(record["base_lr"])
+    criterion = Criterion(train.losses, arguments_of(name)["num_classes"], "torch")
+    optimizer = make_optimizer(model, train, "torch")
+
+    first = train_step(model, criterion, images)
+    gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    set_learning_rates(optimizer, 0, train, "torch")
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    parameters_after = {name: p.detach().clone() for name, p in model.named_parameters()}
+    steps = [first]
+    if BOUNDS[name].second_step is not None:
+        steps.append(train_step(model, criterion, images))
+    entries = {entry.sources[0]: entry for entry in torch_reference_entries(model)}
+    return Training(record, arrays, BOUNDS[name], entries, steps, gradients, buffers, parameters_after)
+
+
+def recorded_losses(step: dict[str, Any]) -> dict[str, float]:
+    return {torch_term(key): value for key, value in step["losses_weighted"].items()}
+
+
+def test_losses_of_the_first_step(training: Training) -> None:
+    step, recorded = training.steps[0], training.record["steps"][0]
+    assert step.losses == pytest.approx(recorded_losses(recorded), rel=training.bounds.loss)
+    assert step.total == pytest.approx(recorded["total"], rel=training.bounds.total)
+
+
+def test_outputs_and_assignments_of_the_first_step(training: Training) -> None:
+    output = training.steps[0].output
+    ours = {
+        "pred_logits": output.class_logits[:, ::8],
+        "pred_masks": output.mask_logits[:, ::8],
+        "pixel_feature": output.pixel_features[:, ::8],
+        "aux_semantic_pred": output.semantic_logits[:, ::16],
+    }
+    for name, values in ours.items():
+        recorded = training.arrays[f"train_out0/{name}"]
+        np.testing.assert_allclose(values.detach(), recorded, atol=training.bounds.output, rtol=0)
+    flips = sum(
+        int((layer.assignment.numpy() != training.arrays[f"assign0/layer{index}"]).sum())
+        for index, layer in enumerate(output.auxiliary)
+    )
+    assert flips <= training.bounds.flips
+
+
+def test_gradients_of_the_first_step(training: Training) -> None:
+    recorded = training.record["steps"][0]
+    assert set(training.gradients) == set(training.parameters_after)
+    assert recorded["params_without_grad"] == []
+    bound = training.bounds.gradient
+    for name, norm in recorded["grad_l2"].items():
+        gradient = training.gradients[training.entries[name].target].double()
+        assert gradient.norm().item() == pytest.approx(norm, rel=bound), name
+        values, ours = training.arrays[f"grad0/{name}"], training.sample(name, training.gradients)
+        np.testing.assert_allclose(ours, values, atol=2 * bound * float(np.abs(values).max()), rtol=0)
+    total = torch.stack([gradient.double().norm() for gradient in training.gradients.values()]).norm()
+    assert total.item() == pytest.approx(recorded["grad_l2_total"], rel=bound)
+
+
+def test_moving_averages_after_the_first_step(training: Training) -> None:
+    recorded = {key.removeprefix("bn_after0/"): v for key, v in training.arrays.items() if "bn_after0" in key}
+    assert recorded
+    for name, values in recorded.items():
+        ours = training.buffers[training.entries[name].target]
+        np.testing.assert_allclose(ours, values, rtol=1e-4, atol=1e-4)
+
+
+def test_parameters_after_the_first_update(training: Training) -> None:
+    """Adam's first update has the gradient's sign: rounding decides it where the gradient vanishes."""
+    rate = training.record["base_lr"]
+    for name in training.record["steps"][0]["grad_l2"]:
+        ours = training.sample(name, training.parameters_after)
+        values, gradient = training.arrays[f"param_after_step0/{name}"], training.arrays[f"grad0/{name}"]
+        sure = np.abs(gradient) > 2 * training.bounds.gradient * np.abs(gradient).max() + 1e-6
+        np.testing.assert_allclose(ours[sure], values[sure], atol=2e-2 * rate, rtol=1e-6)
+        np.testing.assert_allclose(ours, values, atol=2.1 * rate, rtol=1e-6)
+
+
+def test_losses_of_the_second_step(training: Training) -> None:
+    if training.bounds.second_step is None:
+        return  # the original's own second step differs by 1 to 2 % between numbers of threads
+    step, recorded = training.steps[1], training.record["steps"][1]
+    assert step.losses == pytest.approx(recorded_losses(recorded), rel=training.bounds.second_step)
+    assert step.total == pytest.approx(recorded["total"], rel=1e-3)
