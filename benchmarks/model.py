@@ -1,228 +1,282 @@
-"""Where the time of kMaX-DeepLab goes: forward pass, training step and post-processing, part by part.
+"""Where the time and memory of kMaX-DeepLab go: forward pass, end to end and training step, part by part.
 
-    python benchmarks/model.py                    kmax_tiny on a generated scene, on the GPU if there is one
-    python benchmarks/model.py --batch-size 8
+    python benchmarks/model.py                                        ResNet-50 on COCO's shapes, 641x641
+    python benchmarks/model.py --step --size 385 385 --batch 2        a training step
+    python benchmarks/model.py --compiled --precision bf16 --json speed.json
 
-The floor is the time that the forward pass's arithmetic would take at the rate of a large matrix product on
-this machine. FLOPs count matrix products and convolutions, two for each multiply-add.
+The floor is the time that the arithmetic would take at the rate of a large matrix product, measured in the
+same run and precision. FLOPs count matrix products and convolutions, two for each multiply-add. The network
+runs with channels last in memory, whatever its input. Weights follow the rule of the recorded passes, or are
+initial values. Times are the least of several calls, so that other work on the machine counts little; "all"
+carries the cost of watching the parts, "whole" does not.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+from parts import Meter, Replaced, figures_of, modules_of
+from torch import Tensor, nn
 
+from kmax import files
 from kmax.config import Losses, Predict
 from kmax.data.batch import Batch
 from kmax.data.datasets import load_dataset
 from kmax.data.loader import network_input
 from kmax.data.shapes import draw_scene
-from kmax.inference.segment import segment_images
+from kmax.inference import segment
+from kmax.inference.benchmark import machine, measure, peak_memory, picture, wait
 from kmax.losses import Criterion, criterion
 from kmax.model.create import create_model
 from kmax.model.kmax import KMaX
-from kmax.runs import load_run
+from kmax.model.output import Output
 
-RUN = "shapes-tiny"
-REPEATS = 5
-
-
-class Clock:
-    """Seconds by name, with the GPU's work waited for."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def of(self, name: str) -> Iterator[None]:
-        """Add the time of a block to a name."""
-        start = self.now()
-        yield
-        self.seconds[name] = self.seconds.get(name, 0.0) + self.now() - start
-
-    @staticmethod
-    def now() -> float:
-        """Seconds, when all that was asked for is done."""
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        return time.perf_counter()
-
-    @contextmanager
-    def parts(self, modules: dict[str, nn.Module]) -> Iterator[None]:
-        """Add the time of each call of these modules to their names."""
-        starts: dict[str, float] = {}
-        with ExitStack() as stack:
-            for name, module in modules.items():
-
-                def begin(*_: Any, name: str = name) -> None:
-                    starts[name] = self.now()
-
-                def end(*_: Any, name: str = name) -> None:
-                    self.seconds[name] = self.seconds.get(name, 0.0) + self.now() - starts[name]
-
-                for handle in (module.register_forward_pre_hook(begin), module.register_forward_hook(end)):
-                    stack.callback(handle.remove)
-            yield
-
-    def row(self, name: str, extra: str = "") -> None:
-        """Print one line."""
-        print(f"{name:<34}{1000 * self.seconds[name] / REPEATS:>10.1f} ms  {extra}")
+ROOT = Path(__file__).resolve().parents[1]
+LOSSES = Losses(
+    class_weight=3.0,
+    dice_weight=3.0,
+    mask_id_weight=0.3,
+    instance_discrimination_weight=1.0,
+    semantic_weight=1.0,
+    sample_k=4096,
+    sample_temperature=1.5,
+)
+LOSS_PARTS: Replaced = {
+    "- matching": (criterion, "match"),
+    "- masks and targets": (criterion, "read_masks"),
+    "- instance discrimination": (criterion, "instance_discrimination_loss"),
+}
+# Random weights are rarely sure of a class.
+PREDICT = Predict(
+    mode="maskwise",
+    pixel_threshold=0.4,
+    class_threshold_thing=0.3,
+    class_threshold_stuff=0.3,
+    overlap_threshold=0.8,
+    reorder_class_weight=1.0,
+    reorder_mask_weight=1.0,
+    thing_area_limit=0,
+    stuff_area_limit=0,
+    batch_size=1,
+    pictures=0,
+)
 
 
 def main() -> None:
-    """Print the tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--batch-size", type=int, default=1)
-    batch_size = parser.parse_args().batch_size
-    run = load_run(RUN)
+    """Measure what was asked for, print a table of it, and write the figures."""
+    options = read_options()
+    if options.threads:
+        torch.set_num_threads(options.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    batch, isthing = scene_batch(batch_size, run.data.image_size, device)
-    arguments = run.model.model_dump(exclude={"name"})
-    size = (run.data.image_size[0], run.data.image_size[1])
-    model = create_model(run.model.name, num_classes=len(isthing), image_size=size, **arguments).to(device)
-    gflops = matmul_rate(device)
-    threads = torch.get_num_threads()
-    print(
-        f"{run.model.name}, {size[0]}x{size[1]}, batch {batch_size}, {device.type}, {threads} threads, fp32"
-    )
-    forward_pass(model, batch, gflops)
-    post_processing(model, batch, isthing, run.predict)
-    assert run.train is not None
-    training_step(model, batch, run.train.losses, run.model.flavour)
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[options.precision]
+    model = build(options).to(device)
+    run = model if not options.compiled else torch.compile(model)
+
+    def network(images: Tensor) -> Output:
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            return run(images)  # type: ignore[no-any-return]
+
+    kind = training_step if options.step else inference
+    rate = matmul_rate(device, dtype)
+    call, functions = kind(model, network, options, device)
+    # A compiled network has no parts: its whole pass is one.
+    modules: dict[str, list[nn.Module]] = {} if options.compiled else modules_of(model)
+    with torch.inference_mode(not options.step):
+        parts = figures_of(call, modules, functions, device, options.repeats)
+        whole = measure(lambda: call(_Nothing()), device)
+        memory = peak_memory(lambda: call(_Nothing()), device)
+    rate = max(rate, matmul_rate(device, dtype))
+    told = {
+        "arguments": model.arguments,
+        "size": options.size,
+        "batch": options.batch,
+        "precision": options.precision,
+        "compiled": options.compiled,
+        "what": "training step" if options.step else "inference",
+        "machine": machine(device),
+        "matmul_flops_per_second": rate,
+        "peak_flops_per_second": options.peak_tflops and options.peak_tflops * 1e12,
+        "whole": whole,
+        "memory": memory,
+        "parts": parts,
+    }
+    print(table(told))
+    if options.json:
+        files.write_json(options.json, told)
 
 
-def scene_batch(size: int, image_size: list[int], device: torch.device) -> tuple[Batch, torch.Tensor]:
-    """Generated scenes as a batch, and which classes are things."""
+def read_options() -> argparse.Namespace:
+    """What the command line asks for."""
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser.add_argument("--model", default="kmax_resnet50", help="name as of kmax.create_model")
+    parser.add_argument("--flavour", choices=("tf", "torch"), default="torch")
+    parser.add_argument("--classes", type=int, default=133)
+    parser.add_argument("--clusters", type=int, default=128)
+    parser.add_argument("--decoder-stages", type=int, default=4)
+    parser.add_argument("--size", type=int, nargs=2, default=[641, 641], metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument("--batch", type=int, default=1, help="images at a time")
+    parser.add_argument("--step", action="store_true", help="a training step instead of inference")
+    parser.add_argument("--compiled", action="store_true", help="by torch.compile; needs a C++ compiler")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument("--weights", choices=("rule", "initial"), default="rule")
+    parser.add_argument("--threads", type=int, help="of the processor; by default as many as it has cores")
+    parser.add_argument("--repeats", type=int, default=5, help="timed calls for the parts")
+    parser.add_argument("--peak-tflops", type=float, help="nominal, of the device: adds the share of it")
+    parser.add_argument("--json", type=Path, help="file for all figures")
+    return parser.parse_args()
+
+
+def build(options: argparse.Namespace) -> KMaX:
+    """The model."""
+    arguments: dict[str, Any] = {
+        "name": options.model,
+        "num_classes": options.classes,
+        "image_size": (options.size[0], options.size[1]),
+        "flavour": options.flavour,
+        "num_clusters": options.clusters,
+        "decoder_stages": options.decoder_stages,
+    }
+    if options.weights == "initial" or options.model == "kmax_tiny":  # the originals have no such model
+        return create_model(**arguments)
+    sys.path.insert(0, str(ROOT / "tests/parity"))
+    from forward_golden import with_weights_of_rule
+
+    return with_weights_of_rule(**arguments)
+
+
+class _Nothing:
+    """A meter that measures nothing."""
+
+    def __init__(self) -> None:
+        self.figures: dict[str, float] = {}
+
+    def of(self, name: str) -> torch.autograd.profiler.record_function:
+        """A block that tells only torch's profiler, where one runs."""
+        return torch.autograd.profiler.record_function(name)
+
+
+Measured = tuple[Callable[[Meter], Any], Replaced]
+
+
+def inference(model: KMaX, network: Any, options: argparse.Namespace, device: torch.device) -> Measured:
+    """From decoded images to panoptic maps."""
+    model.eval().requires_grad_(False)  # the FLOP counter follows what requires grad
+    rgb = picture(model.image_size)
+    isthing = torch.arange(options.classes, device=device) < options.classes * 3 // 5
+    size = (rgb.shape[0], rgb.shape[1])
+
+    def call(meter: Meter) -> None:
+        with meter.of("preparation"):
+            image, content = network_input(rgb, model.image_size)
+            images = torch.stack([image] * options.batch).to(device)
+        with meter.of("forward"):
+            output = network(images)
+        with meter.of("post-processing"):
+            sizes = [content] * options.batch, [size] * options.batch
+            list(segment.post_process(model, output, images, *sizes, isthing, PREDICT, range(options.batch)))
+
+    return call, {}
+
+
+def training_step(model: KMaX, network: Any, options: argparse.Namespace, device: torch.device) -> Measured:
+    """Forward, losses, backward and optimiser."""
+    model.train()
+    batch = scene_batch(options.batch, model.image_size).to(device)
+    losses = Criterion(LOSSES, options.classes, options.flavour)
+    # A rate of 0: weights stay finite however often the step is repeated.
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0)
+
+    def call(meter: Meter) -> None:
+        with meter.of("forward"):
+            output = network(batch.images)
+        with meter.of("losses"):
+            loss = torch.stack(list(losses(output, batch).values())).sum()
+        del output
+        with meter.of("backward"):
+            loss.backward()  # type: ignore[no-untyped-call]
+        with meter.of("optimiser"):
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+    return call, LOSS_PARTS
+
+
+def scene_batch(size: int, image_size: tuple[int, int]) -> Batch:
+    """Generated scenes as a batch."""
     categories = load_dataset("shapes").categories
     assert categories is not None
     class_of = {category.id: index for index, category in enumerate(categories)}
-    height, width = image_size
-    images, segments, semantic, classes, contents = [], [], [], [], []
+    images, segments, semantic, classes = [], [], [], []
     for index in range(size):
-        scene = draw_scene(0, "benchmark", index, (height, width), categories)
-        image, content = network_input(scene.rgb, (height, width))
+        scene = draw_scene(0, "benchmark", index, image_size, categories)
+        kept = [each for each in scene.segments if not each.iscrowd]
         ids = torch.from_numpy(scene.ids.astype("int64"))
-        of_segment = torch.full_like(ids, -1)
-        of_class = torch.full_like(ids, -1)
-        kept = [segment for segment in scene.segments if not segment.iscrowd]
-        for number, segment in enumerate(kept):
-            of_segment[ids == segment.id] = number
-            of_class[ids == segment.id] = class_of[segment.category_id]
-        images.append(image)
-        segments.append(of_segment)
+        number, of_class = torch.full_like(ids, -1), torch.full_like(ids, -1)
+        for place, each in enumerate(kept):
+            number[ids == each.id] = place
+            of_class[ids == each.id] = class_of[each.category_id]
+        images.append(network_input(scene.rgb, image_size)[0])
+        segments.append(number)
         semantic.append(of_class)
-        classes.append(torch.tensor([class_of[segment.category_id] for segment in kept]))
-        contents.append(content)
-    isthing = torch.tensor([category.isthing for category in categories])
-    batch = Batch(
+        classes.append(torch.tensor([class_of[each.category_id] for each in kept]))
+    return Batch(
         images=torch.stack(images),
         segments=torch.stack(segments),
         semantic=torch.stack(semantic),
         classes=classes,
         image_ids=list(range(size)),
-        content_sizes=contents,
-        original_sizes=contents,
+        content_sizes=[image_size] * size,
+        original_sizes=[image_size] * size,
     )
-    return batch.to(device), isthing.to(device)
 
 
-def matmul_rate(device: torch.device) -> float:
-    """FLOP/s of a large fp32 matrix product."""
-    side = 8192 if device.type == "cuda" else 1536
-    a = torch.rand(side, side, device=device)
+def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """FLOP/s of a large matrix product."""
+    side = 8192 if device.type == "cuda" else 2048
+    a = torch.rand(side, side, device=device).to(dtype)
     times = []
-    for _ in range(4):
-        start = Clock.now()
+    for _ in range(6):
+        wait(device)
+        start = time.perf_counter()
         a @ a
-        times.append(Clock.now() - start)
+        wait(device)
+        times.append(time.perf_counter() - start)
     return 2 * side**3 / min(times)
 
 
-def parts_of(model: KMaX) -> dict[str, nn.Module]:
-    """The parts by name: as the model holds them, the k-means layers one by one."""
-    parts: dict[str, nn.Module] = {}
-    for name, module in model.named_children():
-        parts[name] = module
-        if name == "transformer_decoder":
-            layers: Any = module.layers
-            parts |= {f"  k-means layer {number}": layer for number, layer in enumerate(layers, start=1)}
-    return parts
-
-
-def forward_pass(model: KMaX, batch: Batch, rate: float) -> None:
-    """Inference, part by part, with FLOPs, parameters and the ratio to the floor."""
-    model.eval().requires_grad_(False)
-    clock, parts = Clock(), parts_of(model)
-    with torch.inference_mode():
-        with FlopCounterMode(display=False) as counter:
-            model(batch.images)
-        by_module = {name: sum(ops.values()) for name, ops in counter.get_flop_counts().items()}
-        names = {id(module): name for name, module in model.named_modules()}
-        with clock.parts(parts):
-            for _ in range(REPEATS):
-                with clock.of("forward"):
-                    model(batch.images)
-    print("\nforward pass")
-    for name, module in parts.items():
-        if name in clock.seconds:
-            flops = by_module.get(f"KMaX.{names[id(module)]}", 0)
-            parameters = sum(parameter.numel() for parameter in module.parameters())
-            clock.row(name, f"{flops / 1e9:8.3f} GFLOP  {parameters / 1e6:7.3f} M parameters")
-    total, seconds = counter.get_total_flops(), clock.seconds["forward"] / REPEATS
-    clock.row("forward", f"{total / 1e9:8.3f} GFLOP")
-    floor = total / rate
-    print(f"floor at {rate / 1e9:.0f} GFLOP/s {1000 * floor:26.1f} ms  {seconds / floor:8.1f} times that")
-    model.requires_grad_(True)
-
-
-def post_processing(model: KMaX, batch: Batch, isthing: torch.Tensor, predict: Predict) -> None:
-    """From images to panoptic maps."""
-    clock = Clock()
-    model.eval()
-    for _ in range(REPEATS):
-        with clock.of("end to end"):
-            sizes = batch.content_sizes, batch.original_sizes
-            list(segment_images(model, batch.images, *sizes, isthing, predict))
-    print("\nwith post-processing")
-    clock.row("end to end")
-
-
-def training_step(model: KMaX, batch: Batch, losses: Losses, flavour: Any) -> None:
-    """Forward, losses (matching among them), backward."""
-    clock = Clock()
-    model.train()
-    measure = Criterion(losses, int(model.arguments["num_classes"]), flavour)
-    match: Callable[..., Any] = criterion.match
-
-    def timed_match(*arguments: Any, **options: Any) -> Any:
-        with clock.of("  matching"):
-            return match(*arguments, **options)
-
-    criterion.match = timed_match
-    for step in range(REPEATS + 1):
-        if step == 1:
-            clock.seconds.clear()  # the first step warms up
-        with clock.of("training step"):
-            with clock.of("forward"):
-                output = model(batch.images)
-            with clock.of("losses"):
-                loss = torch.stack(list(measure(output, batch).values())).sum()
-            with clock.of("backward"):
-                loss.backward()
-        model.zero_grad(set_to_none=True)
-    criterion.match = match
-    print("\ntraining step, without the optimiser")
-    for name in ("forward", "losses", "  matching", "backward", "training step"):
-        clock.row(name)
+def table(told: dict[str, Any]) -> str:
+    """The figures as Markdown."""
+    rate, nominal = told["matmul_flops_per_second"], told["peak_flops_per_second"]
+    heads = ["part", "ms", "share", "GFLOP", "times the floor", "peak GB"]
+    heads += ["share of nominal peak"] if nominal else []
+    rows = [heads, ["---", *["---:"] * (len(heads) - 1)]]
+    total = told["parts"]["all"]["seconds"]
+    for name, part in told["parts"].items():
+        seconds, flops = part["seconds"], part["flops"]
+        row = [name, f"{1000 * seconds:.1f}", f"{seconds / total:.0%}", f"{flops / 1e9:.2f}"]
+        row += [f"{seconds * rate / flops:.2f}" if flops else "", f"{part['peak'] / 1e9:.2f}"]
+        rows.append(row + ([f"{flops / seconds / nominal:.0%}"] if nominal else []))
+    machine_, whole, height_width = told["machine"], told["whole"], "x".join(map(str, told["size"]))
+    mode = "compiled" if told["compiled"] else "eager"
+    peak = told["memory"]["peak"]
+    lines = [
+        f"{told['arguments']['name']} ({told['arguments']['flavour']}), {told['what']}, {height_width}, "
+        f"batch {told['batch']}, {told['precision']}, {mode}",
+        f"{machine_['name']}, {machine_['threads']} threads, torch {machine_['torch']}: "
+        f"{rate / 1e9:.0f} GFLOP/s in a matrix product",
+        f"whole: {whole['fastest']:.3f} s fastest, {whole['median']:.3f} s median of {whole['calls']}, "
+        f"{whole['fastest'] * rate / told['parts']['all']['flops']:.2f} times the floor"
+        + (f"; peak {peak / 1e9:.2f} GB" if peak else ""),
+        "",
+    ]
+    return "\n".join(lines + [f"| {' | '.join(row)} |" for row in rows])
 
 
 if __name__ == "__main__":

@@ -122,10 +122,10 @@ def measure(call: Callable[[], Any], device: torch.device) -> dict[str, float]:
     times: list[float] = []
     calls = 0
     while len(times) < MIN_CALLS or (sum(times) < ENOUGH_SECONDS and len(times) < MAX_CALLS):
-        _wait(device)
+        wait(device)
         start = time.perf_counter()
         call()
-        _wait(device)
+        wait(device)
         calls += 1
         if calls > WARM_UP_CALLS:
             times.append(time.perf_counter() - start)
@@ -141,19 +141,19 @@ def peak_memory(call: Callable[[], Any], device: torch.device) -> dict[str, int 
     """Bytes at rest, at the peak of one call, and the difference; None where the system does not tell."""
     call()
     if device.type == "cuda":
-        _wait(device)
+        wait(device)
         torch.cuda.reset_peak_memory_stats(device)
         rest = torch.cuda.memory_allocated(device)
         call()
-        _wait(device)
+        wait(device)
         peak = torch.cuda.max_memory_allocated(device)
         return {"rest": rest, "peak": peak, "above_rest": peak - rest}
     try:
         _return_free_memory()
         Path("/proc/self/clear_refs").write_text("5")  # the kernel forgets the high-water mark of before
-        before = _process_memory()
+        before = process_memory()
         call()
-        after = _process_memory()
+        after = process_memory()
     except (OSError, KeyError):
         return {"rest": None, "peak": None, "above_rest": None}
     return {"rest": before["VmRSS"], "peak": after["VmHWM"], "above_rest": after["VmHWM"] - before["VmRSS"]}
@@ -187,13 +187,14 @@ def _processor() -> str:
     return names[0] if names else platform.machine()
 
 
-def _process_memory() -> dict[str, int]:
+def process_memory() -> dict[str, int]:
     """Current (VmRSS) and highest (VmHWM) resident memory of this process, in bytes."""
     lines = Path("/proc/self/status").read_text().splitlines()
     fields = dict(line.split(":", 1) for line in lines if ":" in line)
     return {key: int(fields[key].split()[0]) * 1024 for key in ("VmRSS", "VmHWM")}
 
 
-def _wait(device: torch.device) -> None:
+def wait(device: torch.device) -> None:
+    """Until the device has done all that it was asked for."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -15,6 +15,7 @@ from kmax.inference.pixelwise import pixelwise
 from kmax.inference.postprocess import maskwise
 from kmax.inference.segments import PanopticMap
 from kmax.model.kmax import KMaX
+from kmax.model.output import Output
 
 
 @torch.inference_mode()
@@ -37,6 +38,21 @@ def segment_images(
         InputError: the network returns numbers that are not finite; names what they are, and the image.
     """
     output = model(images)
+    yield from post_process(model, output, images, content_sizes, original_sizes, isthing, predict, names)
+
+
+@torch.inference_mode()
+def post_process(
+    model: KMaX,
+    output: Output,
+    images: Tensor,
+    content_sizes: list[Size2],
+    original_sizes: list[Size2],
+    isthing: Tensor,
+    predict: Predict,
+    names: Sequence[str | int],
+) -> Iterator[tuple[PanopticMap, list[Tensor]]]:
+    """What `segment_images` makes of the network's output."""
     for place, (content_size, original_size) in enumerate(zip(content_sizes, original_sizes, strict=True)):
         class_logits, mask_logits = output.class_logits[place], output.mask_logits[place]
         for what, logits in (("class logits", class_logits), ("mask logits", mask_logits)):

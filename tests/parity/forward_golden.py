@@ -72,12 +72,17 @@ def arguments_of(config: str) -> dict[str, Any]:
 @lru_cache(maxsize=1)  # models are large, and tests come case by case
 def model_of(config: str, flavour: str, image_size: Size) -> KMaX:
     """The model with weights of the rule."""
+    return with_weights_of_rule(**arguments_of(config), flavour=flavour, image_size=image_size)
+
+
+def with_weights_of_rule(**arguments: Any) -> KMaX:
+    """The model of these arguments of `kmax.create_model`, with weights of the rule."""
     with torch.device("meta"):
-        model = kmax.create_model(**arguments_of(config), flavour=flavour, image_size=image_size)
+        model = kmax.create_model(**arguments)
     listed, make, convert = {
         "tf": (tensorflow_entries, tf_weights, convert_tf),
         "torch": (torch_reference_entries, torch_weights, convert_torch_reference),
-    }[flavour]
+    }[arguments["flavour"]]
     weights = make((e.sources[0], e.source_shapes[0]) for e in listed(model))
     state = convert(weights, model)
     model.to_empty(device="cpu")
