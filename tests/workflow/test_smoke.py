@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -208,6 +209,30 @@ def test_dvc_sees_changes_of_the_same_stages_as_snakemake(recorded, parameters):
     told = run(recorded, "kmax", "record", "smoke", check=False)
     assert "snakemake has jobs left" in told
     assert left_to_dvc(recorded) == {f"evaluate@{RUN}"}
+
+
+def test_what_snakemake_knows_nothing_of_is_not_recorded_with_parameters_it_was_not_made_with(
+    recorded, parameters
+):
+    known, away = recorded / ".snakemake/metadata", recorded / ".snakemake/away"
+    known.rename(away)
+    try:
+        edit(parameters, "seed: 0\n  weights", "seed: 1\n  weights")
+        assert left_to_snakemake(recorded) == set()
+        told = run(recorded, "kmax", "record", "smoke", check=False)
+    finally:
+        if known.exists():
+            shutil.rmtree(known)
+        away.rename(known)
+    for path, verb in {
+        paths.model(RUN): "train",
+        paths.predictions(RUN): "predict",
+        paths.metrics(RUN): "evaluate",
+        paths.speed(RUN): "benchmark",
+    }.items():
+        assert f"{path}: was made with other parameters" in told
+        assert f"make it again: kmax {verb} {RUN}" in told
+    assert f"train@{RUN}" in left_to_dvc(recorded)
 
 
 def test_dvc_shows_metrics_and_plots(recorded):
