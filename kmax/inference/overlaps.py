@@ -22,11 +22,14 @@ TWO_AT_MOST = 0.34  # a third, and room for rounding
 class Claims(Protocol):
     """Which masks claim which pixels, gathered band by band."""
 
-    def add(self, masks: Tensor) -> None:
-        """Take the next rows: bool [R, M, W]."""
+    def add(self, weights: Tensor, total: Tensor) -> None:
+        """Take the next rows: [R, M, W] and [R, W], the softmax being weights / total. Spoils `weights`."""
 
     def areas(self) -> NDArray[np.int64]:
         """Pixels of each mask: [M]."""
+
+    def shares(self) -> NDArray[np.float64]:
+        """Sum of the softmax of each mask over its pixels: [M]."""
 
     def paste(
         self, order: NDArray[np.int64], overlap_threshold: float
@@ -45,24 +48,42 @@ class Claims(Protocol):
 
 def gather_claims(masks: int, pixel_threshold: float) -> Claims:
     """An empty collection for so many masks, of the cheapest kind that the threshold allows."""
-    return PairedClaims(masks) if pixel_threshold >= TWO_AT_MOST else AllClaims()
+    kind = PairedClaims if pixel_threshold >= TWO_AT_MOST else AllClaims
+    return kind(masks, pixel_threshold)
 
 
 class PairedClaims:
     """At most two masks claim a pixel."""
 
-    def __init__(self, masks: int) -> None:
+    def __init__(self, masks: int, pixel_threshold: float) -> None:
         self.count = masks
+        self.pixel_threshold = pixel_threshold
         self.bands: list[Tensor] = []
         self._pairs: NDArray[np.int32] | None = None
+        self._shares = np.zeros(masks + 1)
 
-    def add(self, masks: Tensor) -> None:
+    def add(self, weights: Tensor, total: Tensor) -> None:
         """See `Claims`."""
-        numbers = torch.arange(1, self.count + 1, device=masks.device, dtype=torch.int16)[:, None]
-        highest = (masks * numbers).amax(1)
-        lowest = (masks * (self.count + 1 - numbers)).amax(1)
-        lowest = torch.where(lowest > 0, self.count + 1 - lowest, 0)
-        self.bands.append(lowest.int() * (self.count + 1) + highest)
+        threshold = self.pixel_threshold * total
+        best, first = weights.max(1)
+        claimed = torch.where(best > threshold, first + 1, 0)  # 1 + index of the mask, or 0
+        self._add_shares(claimed, best / total)
+        weights.scatter_(1, first[:, None], 0.0)
+        second_best, second = weights.max(1)
+        also = torch.where(second_best > threshold, second + 1, 0)
+        self._add_shares(also, second_best / total)
+        also = torch.where(also > 0, also, claimed)
+        low, high = torch.minimum(claimed, also), torch.maximum(claimed, also)
+        self.bands.append((low * (self.count + 1) + high).int())
+
+    def _add_shares(self, claimed: Tensor, share: Tensor) -> None:
+        numbers, values = claimed.flatten(), share.flatten().double()
+        sums = torch.bincount(numbers, values, minlength=self.count + 1)
+        self._shares += sums.cpu().numpy()
+
+    def shares(self) -> NDArray[np.float64]:
+        """See `Claims`."""
+        return self._shares[1:]
 
     def areas(self) -> NDArray[np.int64]:
         """See `Claims`."""
@@ -103,13 +124,21 @@ class PairedClaims:
 class AllClaims:
     """Any number of masks claim a pixel."""
 
-    def __init__(self) -> None:
+    def __init__(self, masks: int, pixel_threshold: float) -> None:
+        self.pixel_threshold = pixel_threshold
         self.bands: list[Tensor] = []
         self._masks: Tensor | None = None
+        self._shares = np.zeros(masks)
 
-    def add(self, masks: Tensor) -> None:
+    def add(self, weights: Tensor, total: Tensor) -> None:
         """See `Claims`."""
+        masks = weights > self.pixel_threshold * total[:, None]
         self.bands.append(masks)
+        self._shares += (weights * masks / total[:, None]).sum((0, 2)).double().cpu().numpy()
+
+    def shares(self) -> NDArray[np.float64]:
+        """See `Claims`."""
+        return self._shares
 
     def areas(self) -> NDArray[np.int64]:
         """See `Claims`."""

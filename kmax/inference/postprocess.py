@@ -58,20 +58,16 @@ def maskwise(
         return PanopticMap(np.zeros(original_size, dtype=np.int32), [])
 
     claims = gather_claims(len(kept), predict.pixel_threshold)
-    sums = torch.zeros(len(kept), device=mask_logits.device)
     largest = []
     for band in enlargement.bands(mask_logits):
-        weights = band.weights[:, kept]  # [R, M, W]
-        masks = weights > predict.pixel_threshold * band.total[:, None]
-        claims.add(masks)
         if choices.scores_by_pixels:
             largest.append(band.weights.amax(1) / band.total)
-        if not choices.native_mask_scores:
-            sums += (weights * masks / band.total[:, None]).sum((0, 2))
+        claims.add(band.weights[:, kept], band.total)
     if choices.native_mask_scores:
         mask_scores = _mask_scores(mask_logits.softmax(0)[kept].flatten(1), predict.pixel_threshold)
     else:
-        mask_scores = sums / torch.from_numpy(claims.areas()).to(sums).clamp(min=1)
+        means = claims.shares() / claims.areas().clip(min=1)
+        mask_scores = torch.from_numpy(means).to(scores)
     reorder = scores[kept] ** predict.reorder_class_weight * mask_scores**predict.reorder_mask_weight
     order = torch.argsort(reorder, descending=True, stable=True)
     table, indices = claims.paste(order.cpu().numpy(), predict.overlap_threshold)

@@ -108,9 +108,13 @@ def pasted_by_definition(masks: np.ndarray, order: np.ndarray, threshold: float)
 
 
 def pasted(claims: AllClaims | PairedClaims, masks: np.ndarray, order: np.ndarray) -> np.ndarray:
-    for band in torch.from_numpy(masks).transpose(0, 1).split(2):
-        claims.add(band)
+    shares = np.where(masks, np.random.default_rng(0).uniform(0.4, 0.5, masks.shape), 0.1)
+    total = np.random.default_rng(1).uniform(0.5, 2.0, masks.shape[1:])
+    for rows in range(0, masks.shape[1], 2):
+        weights = torch.from_numpy(shares * total)[:, rows : rows + 2].transpose(0, 1)
+        claims.add(weights.clone(), torch.from_numpy(total)[rows : rows + 2])
     assert np.array_equal(claims.areas(), masks.sum((1, 2)))
+    assert claims.shares() == pytest.approx((shares * masks).sum((1, 2)))
     table, indices = claims.paste(order, 0.8)
     return table[indices]
 
@@ -121,7 +125,7 @@ def test_pasting_follows_its_definition(seed: int, share: float) -> None:
     rng = np.random.default_rng(seed)
     masks, order = rng.random((6, 5, 7)) < share, rng.permutation(6)
     expected = pasted_by_definition(masks, order, 0.8)
-    assert np.array_equal(pasted(AllClaims(), masks, order), expected)
+    assert np.array_equal(pasted(AllClaims(6, 0.35), masks, order), expected)
 
 
 @settings(max_examples=60, deadline=None)
@@ -134,7 +138,7 @@ def test_pasting_by_pairs_is_the_same_where_two_masks_at_most_claim_a_pixel(seed
         owner = rng.integers(0, 3 if claimant else 6, (5, 7))
         masks |= (owner == np.arange(6)[:, None, None]) & (rng.random((5, 7)) < share)
     expected = pasted_by_definition(masks, order, 0.8)
-    assert np.array_equal(pasted(PairedClaims(6), masks, order), expected)
+    assert np.array_equal(pasted(PairedClaims(6, 0.35), masks, order), expected)
 
 
 @pytest.mark.parametrize("flavour", ["tf", "torch"])
