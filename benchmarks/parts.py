@@ -5,6 +5,7 @@ The three are read in passes of their own: counting slows what is timed.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -144,10 +145,19 @@ def figures_of(
 
     one(Counter(now))  # warms up
     times = [one(Counter(now)) for _ in range(repeats)]
-    with FlopCounterMode(display=False) as counted:
+    formulas = {torch.ops.aten.convolution_backward: _backward_flops}
+    with FlopCounterMode(display=False, custom_mapping=formulas) as counted:
         flops = one(Counter(counted.get_total_flops))
     peaks = one(Peak(device))
     return {
         name: {"seconds": min(run[name] for run in times), "flops": flops[name], "peak": peaks[name]}
         for name in times[0]
     }
+
+
+def _backward_flops(
+    gradient: torch.Size, x: torch.Size, weight: torch.Size, *rest: Any, out_shape: Any = None
+) -> int:
+    """Of a convolution's backward, by the shapes; torch's own formula takes depthwise ones for dense."""
+    output_mask = rest[-1]
+    return 2 * math.prod(gradient) * math.prod(weight[1:]) * sum(map(bool, output_mask[:2]))
