@@ -101,7 +101,7 @@ def port_file(
       kmax port-file tf kmax_resnet50_coco_train/ckpt-150000 --model kmax_resnet50 --dataset coco
         --image-size 1281 1281 --thresholds-of coco-resnet50-tfzoo --out w.safetensors --verify
       kmax port-file torch state.pth --model kmax_tiny --dataset shapes --image-size 129 129
-        --num-clusters 16 --out model.safetensors
+        --num-clusters 16 --flavour tf --out model.safetensors
     """
     from kmax.porting import port_file
     from kmax.porting.verify import verify_file

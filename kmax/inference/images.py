@@ -99,6 +99,8 @@ def _fault(path: Path) -> str | None:
     try:
         with Image.open(path) as image:
             image.load()
+            if image.mode == "F" or image.mode.startswith("I"):
+                return f"{path}: 8 bits per channel are wanted, not an image of mode {image.mode}; convert it"
             return None
     except FileNotFoundError:
         return f"{path}: image not found"

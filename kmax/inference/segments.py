@@ -20,7 +20,7 @@ Counts = NDArray[np.number[Any]]  # pixels, or sums over them
 
 @dataclass(frozen=True)
 class Segment:
-    """One predicted segment: its id in the map, contiguous class, and score (class times mask score)."""
+    """One predicted segment: its id in the map, contiguous class, and score (of class times pixels)."""
 
     id: int
     class_index: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from kmax.errors import InputError
@@ -45,6 +46,12 @@ def create_model(
     """
     if name not in SIZES:
         raise InputError(f"create_model: there is no model '{name}'; there are: {', '.join(SIZES)}")
+    numbers = (num_classes, num_clusters, *(image_size if isinstance(image_size, Sequence) else [None]))
+    if len(numbers) != 4 or not all(type(number) is int for number in numbers):
+        raise InputError(
+            "create_model: num_classes and num_clusters must be whole numbers and image_size two of them, "
+            f"(height, width); not {num_classes!r}, {num_clusters!r} and {image_size!r}"
+        )
     if num_classes < 1 or num_clusters < 1:
         raise InputError(
             f"create_model: num_classes {num_classes} and num_clusters {num_clusters} must be positive"

@@ -140,7 +140,9 @@ class KMaX(nn.Module):
     def check_image_size(self, image_size: tuple[int, int], where: str) -> None:
         """Raise InputError unless images of this (height, width) can go through."""
         height, width = image_size
-        if height % 2 == 0 or width % 2 == 0 or min(height, width) < 3:
+        if min(height, width) < 3:
+            raise InputError(f"{where}: image size {height}x{width}: sides of 3 pixels or more are wanted")
+        if height % 2 == 0 or width % 2 == 0:
             odd = f"{height + 1 - height % 2}x{width + 1 - width % 2}"
             raise InputError(f"{where}: image size {height}x{width}: both sides must be odd; pad to {odd}")
         for stride, stage in zip(STRIDES, self.decoder_size.stages, strict=False):
@@ -152,7 +154,9 @@ class KMaX(nn.Module):
                 )
 
     def _check_images(self, images: Tensor) -> None:
-        if images.dim() != 4 or images.shape[1] != 3:
+        if not isinstance(images, Tensor):
+            raise InputError(f"images: a tensor [B, 3, H, W] is wanted, not {type(images).__name__}")
+        if images.dim() != 4 or images.shape[1] != 3 or images.shape[0] == 0:
             raise InputError(f"images: shape [B, 3, H, W] is wanted, not {list(images.shape)}")
         if images.dtype != torch.float32:
             raise InputError(f"images: float32 in [-1, 1] is wanted, not {images.dtype}")
@@ -160,6 +164,9 @@ class KMaX(nn.Module):
         # Training makes its own images, and on a GPU would wait for the answer; a compiler cannot.
         if images.numel() and not (self.training or images.is_meta or torch.compiler.is_compiling()):
             low, high = (float(extreme) for extreme in images.aminmax())
+            if not math.isfinite(low + high):
+                damaged = [i for i, image in enumerate(images) if not image.isfinite().all()]
+                raise InputError(f"images: NaN or infinite values in image {damaged[0]} of the batch")
             if not (low > -FAR_OUT and high < FAR_OUT):
                 raise InputError(
                     f"images: values in [-1, 1] are wanted, not {low:g} to {high:g}; divide pixels of 0..255 "

@@ -33,7 +33,8 @@ class Output:
 
     Attributes:
         class_logits: [B, N, K+1]; classes in dataset order, void last.
-        mask_logits: [B, N, h, w] at stride 4.
+        mask_logits: [B, N, h, w] at the stride of the last decoder stage: 4, or 2 where five stages end at
+            an encoder's stem of stride 2.
         pixel_features: [B, D, h, w], L2-normalised over channels.
         semantic_logits: [B, K or K+1, h', w'] of the auxiliary semantic head, when training or on request.
             With K+1 channels, void is last (weights of the TensorFlow original are permuted when ported).

@@ -94,7 +94,7 @@ def port_file(
         model: architecture, as for `kmax.create_model`.
         dataset: whose categories the weights predict.
         image_size: (height, width) of the network input.
-        flavour: which original is computed; None: the one that the weights come from.
+        flavour: which original is computed; None: the one that the weights say they come from.
         thresholds_of: a run whose thresholds the file keeps, for pictures of one's own; None: none.
         arguments: further arguments of `kmax.create_model`.
 
@@ -104,7 +104,11 @@ def port_file(
     opened = open_checkpoint(checkpoint, source)
     naming = recognise(opened, str(checkpoint))
     own = _own_flavour(opened, checkpoint) if naming.flavour is None else None
-    arguments["flavour"] = flavour or naming.flavour or own or "tf"
+    arguments["flavour"] = flavour or naming.flavour or own
+    if arguments["flavour"] is None:
+        raise InputError(
+            f"{checkpoint}: does not tell which original its network computes; say --flavour tf or torch"
+        )
     if own not in (None, arguments["flavour"]):
         raise InputError(
             f"{checkpoint}: says that it is of flavour '{own}', but flavour is '{arguments['flavour']}'"

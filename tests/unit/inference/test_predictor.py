@@ -205,11 +205,13 @@ def test_all_bad_images_are_told_before_any_work(project: Path, tmp_path: Path) 
         content = (tmp_path / name).read_bytes()
         (tmp_path / name).write_bytes(content[: len(content) // 2])
         bad.append(name)
-    images = [tmp_path / name for name in ("good.png", *bad)]
+    Image.fromarray(pixels[..., 0].astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    images = [tmp_path / name for name in ("good.png", "deep.png", *bad)]
     with pytest.raises(InputError) as caught:
         predict_images(images, paths.model("small"), tmp_path / "out")
     told = "\n".join(caught.value.faults)
     assert all(part in told for part in ("not found", "not an image", "another image is called 'none'"))
     assert all(f"{name}: image cannot be read" in told for name in ("half.jpg", "part.png"))
+    assert "deep.png: 8 bits per channel are wanted" in told
     assert "good.png" not in told
     assert not (tmp_path / "out").exists()

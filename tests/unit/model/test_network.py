@@ -4,6 +4,7 @@ import math
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from tiny_model import tiny
@@ -130,6 +131,9 @@ def test_weight_decay_spares_norms_biases_tables_and_centres(model):
         (torch.zeros(1, 3, 3, 2101), "2079 at most"),
         (torch.zeros(1, 1, 129, 129), r"\[B, 3, H, W\]"),
         (torch.zeros(3, 129, 129), r"\[B, 3, H, W\]"),
+        (torch.zeros(0, 3, 129, 129), r"\[B, 3, H, W\]"),
+        (torch.zeros(1, 3, 1, 129), "3 pixels or more"),
+        (np.zeros((1, 3, 129, 129), np.float32), "a tensor"),
         (torch.zeros(1, 3, 129, 129, dtype=torch.uint8), "float32"),
         (torch.zeros(1, 3, 129, 129, dtype=torch.float64), "float32"),
     ],
@@ -139,7 +143,24 @@ def test_wrong_images_are_refused(model, images, said):
         model(images)
 
 
-@pytest.mark.parametrize("wrong", [255.0, -200.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_images_with_numbers_that_are_none_are_named(model, wrong):
+    images = torch.zeros(3, 3, 129, 129)
+    images[1, 1, 5, 5] = wrong
+    with pytest.raises(InputError, match="NaN or infinite values in image 1 of the batch"):
+        model.eval()(images)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"image_size": 129}, {"image_size": (129, 129, 3)}, {"image_size": (129.0, 129)}, {"num_classes": "5"}],
+)
+def test_numbers_of_another_kind_are_refused(arguments):
+    with pytest.raises(InputError, match="whole numbers"):
+        kmax.create_model("kmax_tiny", **({"num_classes": 5, "image_size": (129, 129)} | arguments))
+
+
+@pytest.mark.parametrize("wrong", [255.0, -200.0])
 def test_images_far_out_of_range_are_refused(model, wrong):
     images = torch.zeros(1, 3, 129, 129)
     images[0, 1, 5, 5] = wrong

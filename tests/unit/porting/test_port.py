@@ -13,7 +13,7 @@ from kmax.model.io import load_model
 from kmax.parameter_files import load
 from kmax.porting import fetch_weights, port_file, port_run
 
-PORT_FILE = {"dataset": "shapes", "image_size": (65, 65), "num_clusters": 4}
+PORT_FILE = {"dataset": "shapes", "image_size": (65, 65), "num_clusters": 4, "flavour": "tf"}
 
 
 def state(model, tmp_path: Path, change=None) -> Path:
@@ -48,6 +48,18 @@ def test_port_file_gives_the_same_model_and_an_account(project, model, tmp_path)
     report = json.loads(Path("out/m.port.json").read_text())
     assert report["counts"] == {"mapped": len(model.state_dict())}
     assert {line["name"] for line in report["tensors"]} == model.state_dict().keys()
+
+
+def test_a_flavour_that_nothing_tells_is_asked_for(project, model, tmp_path) -> None:
+    with pytest.raises(InputError, match="does not tell which original its network computes"):
+        port_file(
+            "torch",
+            state(model, tmp_path),
+            Path("m.safetensors"),
+            "kmax_tiny",
+            **(PORT_FILE | {"flavour": None}),
+        )
+    assert not Path("m.safetensors").exists()
 
 
 def test_half_precision_checkpoints_become_fp32(project, model, tmp_path) -> None:
