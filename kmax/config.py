@@ -11,6 +11,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+Flavour = Literal["tf", "torch"]  # whose choices hold: deeplab2's or bytedance's
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 PositiveInt = Annotated[int, Field(gt=0)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
@@ -86,7 +87,7 @@ class Data(Parameters):
     )
     train_images: list[str] | None = Field(description="the only images to train on; null: all")
     val_images: list[str] | None = Field(description="the only images to evaluate on; null: all")
-    preprocessing: Literal["tf", "torch"] | None = Field(
+    preprocessing: Flavour | None = Field(
         default=None,
         description="the original whose input pipeline holds, to the pixel: deeplab2's or bytedance's; left "
         "out: deeplab2's, but each image resampled once and smoothed where it shrinks",
@@ -117,7 +118,7 @@ class Model(Parameters):
         "kmax_convnext_base",
         "kmax_convnext_large",
     ]
-    flavour: Literal["tf", "torch"] = Field(description="which original is computed: deeplab2 or bytedance")
+    flavour: Flavour = Field(description="which original is computed: deeplab2 or bytedance")
     num_clusters: PositiveInt = Field(description="cluster centres (object queries)")
     decoder_stages: Literal[4, 5] = Field(description="stages of the pixel decoder; 5 on Cityscapes")
     cross_attention: Literal["kmeans", "cmt", "softmax"]
@@ -181,7 +182,7 @@ class Train(Parameters):
     weight_decay: Annotated[float, Field(ge=0)]
     adam_betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)]
     adam_epsilon: float
-    optimizer: Literal["tf", "torch"] | None = Field(
+    optimizer: Flavour | None = Field(
         default=None,
         description="whose AdamW and warm-up: deeplab2's (epsilon outside the bias correction, first rate 0) "
         "or torch's (first rate a thousandth); left out: as the model's flavour",

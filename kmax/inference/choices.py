@@ -16,9 +16,8 @@ score of a segment  mean largest share times mean class      class score times m
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
-Flavour = Literal["tf", "torch"]
+from kmax.config import Flavour
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kmax.config import Predict
+from kmax.config import Flavour, Predict
 from kmax.data.geometry import resize_labels
-from kmax.inference.choices import CHOICES, Flavour
+from kmax.inference.choices import CHOICES
 from kmax.inference.enlarge import Size2, to_image, to_input
 from kmax.inference.overlaps import gather_claims
 from kmax.inference.segments import PanopticMap, drop_small, merge_stuff, number_segments, pixel_scores

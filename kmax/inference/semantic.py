@@ -13,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from kmax.config import Flavour
 from kmax.data.geometry import resize_labels
-from kmax.inference.choices import CHOICES, Flavour
+from kmax.inference.choices import CHOICES
 from kmax.inference.enlarge import Size2, to_image, to_input
 
 

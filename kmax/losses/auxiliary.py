@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kmax.losses.targets import Flavour
+from kmax.config import Flavour
+from kmax.losses.choices import CHOICES
 
 
 def align_corners(flavour: Flavour, size: tuple[int, int]) -> bool:
-    """Whether `flavour` aligns corners when it enlarges to `size` (h, w): PyTorch where the height is odd."""
-    return flavour == "tf" or size[0] % 2 == 1
+    """Whether `flavour` aligns corners when it enlarges to `size` (h, w)."""
+    return CHOICES[flavour].align_even_heights or size[0] % 2 == 1
 
 
 def enlarge(maps: Tensor, size: tuple[int, int], flavour: Flavour) -> Tensor:

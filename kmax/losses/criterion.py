@@ -1,8 +1,7 @@
 """The sum of all loss terms of kMaX-DeepLab, for the final output and for every k-means layer.
 
 Both originals are computed, chosen by `flavour`: "tf" (google-research/deeplab2) and "torch"
-(bytedance/kmax-deeplab). They differ in what is void (`targets`), in what becomes of segments when there are
-more of them than clusters (`matching`) and in how corners are aligned on an even grid (`auxiliary`).
+(bytedance/kmax-deeplab). `choices` says where they differ.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from kmax.losses.masks import log_probabilities, read_masks
 from kmax.losses.matching import Matching, match
 from kmax.losses.sampling import Sampler, gumbel_top_k, sample_logits
 from kmax.losses.semantic import semantic_loss, small_instance_weights
-from kmax.losses.targets import Flavour, GroundTruth, Targets, subsample
+from kmax.losses.targets import GroundTruth, Targets, subsample
 from kmax.model.output import Auxiliary, Output
 
 
@@ -42,7 +41,7 @@ class Criterion:
         self,
         losses: config.Losses,
         num_classes: int,
-        flavour: Flavour = "tf",
+        flavour: config.Flavour = "tf",
         *,
         isthing: Tensor | None = None,
         sampler: Sampler = gumbel_top_k,
@@ -52,7 +51,7 @@ class Criterion:
         self.isthing = isthing
         self.losses = losses
         self.num_classes = num_classes
-        self.flavour: Flavour = flavour
+        self.flavour: config.Flavour = flavour
         self.sampler = sampler
 
     def __call__(self, output: Output, batch: Batch) -> dict[str, Tensor]:

@@ -53,8 +53,8 @@ def match(
 ) -> Matching:
     """Match segments and clusters so that the sum of mask similarity times class probability is largest.
 
-    With more segments than clusters, those left over become void in the PyTorch flavour (`truth` changes). In
-    the TensorFlow flavour they stay, matched to a cluster of no probability; their classes go to cluster 0.
+    With more segments than clusters, those left over become void by `drop_left_over` (`truth` changes).
+    Otherwise they stay, matched to a cluster of no probability; their classes go to cluster 0.
 
     Args:
         class_logits: [B, N, K+1].
@@ -77,7 +77,7 @@ def match(
     matched = cluster >= 0
     left_over = present & ~matched
     complete = not bool(left_over.any())
-    if not complete and truth.flavour == "torch":
+    if not complete and truth.choices.drop_left_over:
         truth.keep(matched)
         targets = truth.at(size)
         left_over = torch.zeros_like(left_over)

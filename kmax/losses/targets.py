@@ -1,8 +1,7 @@
 """Ground truth at the resolution of a prediction.
 
 Labels are read by strided subsampling `[::s, ::s]`, never averaged: a segment that has no pixel left there
-does not exist for the losses. The two originals differ in what is void. TensorFlow: pixels without a class,
-so a crowd region (class, but no segment) is labelled. PyTorch: pixels without a segment.
+does not exist for the losses. The two originals differ in what is void (`choices`).
 
 Legend of shapes: B images, M segments (padded to the most of the batch), P = h * w pixels of a prediction.
 """
@@ -10,15 +9,14 @@ Legend of shapes: B images, M segments (padded to the most of the batch), P = h 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from kmax.config import Flavour
 from kmax.data.batch import NO_SEGMENT, VOID_CLASS, Batch
-
-Flavour = Literal["tf", "torch"]
+from kmax.losses.choices import CHOICES
 
 
 @dataclass(frozen=True)
@@ -27,8 +25,8 @@ class Targets:
 
     Attributes:
         segment: int64 [B, P], index of the pixel's segment, -1 where there is none.
-        semantic: int64 [B, P], class, -1 for void; PyTorch flavour: also where the batch has no segment.
-        void: bool [B, P], by the flavour's rule.
+        semantic: int64 [B, P], class, -1 for void (and, by `semantic_on_segments`, outside of segments).
+        void: bool [B, P], by `void_without_segment`.
         masks: float32 [B, M, P], 1 on the pixels of the segment.
         areas: float32 [B, M], pixels of each segment; 0 for padding and for segments lost in subsampling.
     """
@@ -45,15 +43,15 @@ class GroundTruth:
 
     Args:
         batch: labels at input resolution.
-        flavour: whose rule of void holds.
+        flavour: whose choices hold.
     """
 
     def __init__(self, batch: Batch, flavour: Flavour) -> None:
-        self.flavour = flavour
+        self.choices = CHOICES[flavour]
         self.classes = _padded_classes(batch.classes)  # [B, M], -1 padding
         self._segments = batch.segments
         self._semantic = batch.semantic
-        if flavour == "torch":
+        if self.choices.semantic_on_segments:
             self._semantic = batch.semantic.where(batch.segments != NO_SEGMENT, VOID_CLASS)
         self._prepared: dict[tuple[int, int], Targets] = {}
 
@@ -81,7 +79,7 @@ class GroundTruth:
     def _prepare(self, size: tuple[int, int]) -> Targets:
         segment = subsample(self._segments, size).flatten(1)
         semantic = subsample(self._semantic, size).flatten(1)
-        void = semantic == VOID_CLASS if self.flavour == "tf" else segment == NO_SEGMENT
+        void = segment == NO_SEGMENT if self.choices.void_without_segment else semantic == VOID_CLASS
         masks = one_hot(segment, self.classes.shape[1])
         return Targets(segment, semantic, void, masks, areas=masks.sum(2))
 

@@ -1,20 +1,20 @@
 """The optimisers of both originals, and which parameters decay and which are scaled as backbone.
 
-TensorFlow flavour: Adam with decoupled weight decay, epsilon where Keras has it, outside the bias correction.
-PyTorch flavour: `torch.optim.AdamW`.
+Both take Adam with decoupled weight decay; `choices` says where they differ.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from kmax.config import Train
+from kmax.config import Flavour, Train
 from kmax.model.kmax import KMaX
+from kmax.training.choices import CHOICES
 from kmax.training.schedule import learning_rate
 
 
@@ -113,14 +113,14 @@ def parameter_groups(model: KMaX, train: Train) -> list[dict[str, Any]]:
     ]
 
 
-def optimizer_flavour(train: Train, model: Literal["tf", "torch"]) -> Literal["tf", "torch"]:
+def optimizer_flavour(train: Train, model: Flavour) -> Flavour:
     """Whose optimiser and schedule a recipe takes: what it says, else those of its model's flavour."""
     return train.optimizer or model
 
 
-def make_optimizer(model: KMaX, train: Train, flavour: Literal["tf", "torch"]) -> torch.optim.Optimizer:
+def make_optimizer(model: KMaX, train: Train, flavour: Flavour) -> torch.optim.Optimizer:
     """The optimiser of an original over `parameter_groups`; `flavour` as `optimizer_flavour` says."""
-    optimizer = KerasAdamW if flavour == "tf" else torch.optim.AdamW
+    optimizer = KerasAdamW if CHOICES[flavour].keras_adam else torch.optim.AdamW
     return optimizer(
         parameter_groups(model, train),
         lr=train.learning_rate,
@@ -129,9 +129,7 @@ def make_optimizer(model: KMaX, train: Train, flavour: Literal["tf", "torch"]) -
     )
 
 
-def set_learning_rates(
-    optimizer: torch.optim.Optimizer, step: int, train: Train, flavour: Literal["tf", "torch"]
-) -> None:
+def set_learning_rates(optimizer: torch.optim.Optimizer, step: int, train: Train, flavour: Flavour) -> None:
     """Give every group its rate of update `step`."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(step, train, flavour, group["multiplier"])
