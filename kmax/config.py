@@ -294,14 +294,84 @@ class RemoteFile(Parameters):
     unpack: bool = False
 
 
-class CocoPanoptic(Parameters):
-    """A dataset in COCO panoptic layout, below `KMAX_DATA_ROOT/<folder>` or `root`."""
+class RawFiles(Parameters):
+    """A dataset whose raw files lie below `KMAX_DATA_ROOT/<folder>` or `root`."""
 
-    kind: Literal["coco_panoptic"]
     root: str | None = Field(description="its folder; null: $KMAX_DATA_ROOT/<folder> or data/raw/<dataset>")
     folder: str = Field(description="name of the dataset's folder below KMAX_DATA_ROOT")
     files: list[RemoteFile]
+    holdout: Annotated[int, Field(ge=2)] | None = Field(
+        default=None,
+        description="each so-many-th image of the only split, train, by name, makes up the split val; "
+        "left out: the splits are those listed",
+    )
+
+    @model_validator(mode="after")
+    def _train_is_held_out_from(self) -> Self:
+        if self.holdout is not None and set(getattr(self, "splits", {})) != {"train"}:
+            raise ValueError("holdout: needs 'train' as the only split, whose images it divides")
+        return self
+
+
+class CocoPanoptic(RawFiles):
+    """A dataset in COCO panoptic layout."""
+
+    kind: Literal["coco_panoptic"]
     splits: dict[str, SplitFiles]
+
+
+class InstanceFiles(Parameters):
+    """Where one split lies under the data root, in the layout of COCO's instance annotation."""
+
+    images: str
+    instances_json: str
+
+
+class CocoInstances(RawFiles):
+    """A dataset in the layout of COCO's instance annotation: polygons and run-lengths of things."""
+
+    kind: Literal["coco_instances"]
+    splits: dict[str, InstanceFiles]
+    background: str | None = Field(
+        description="name of the stuff class that all other pixels belong to; null: they are void"
+    )
+
+
+class CityscapesFiles(Parameters):
+    """Where one split of Cityscapes lies under the data root; a folder per city in each."""
+
+    images: str
+    annotations: str = Field(description="folder of */*_gtFine_instanceIds.png")
+
+
+class Cityscapes(RawFiles):
+    """Cityscapes as it is downloaded."""
+
+    kind: Literal["cityscapes"]
+    splits: dict[str, CityscapesFiles]
+
+
+class MaskFiles(Parameters):
+    """Where one split lies under the data root: images, and label PNGs of the same names."""
+
+    images: str
+    semantic: str = Field(description="folder of PNGs that hold each pixel's class")
+    instances: str | None = Field(description="folder of PNGs that hold each pixel's instance; null: none")
+
+
+class Ade20k(RawFiles):
+    """ADEChallengeData2016 with its instance annotation, as they are downloaded."""
+
+    kind: Literal["ade20k"]
+    splits: dict[str, MaskFiles]
+
+
+class SemanticMasks(RawFiles):
+    """Grey PNGs of category ids, and optionally of instance numbers (0: none)."""
+
+    kind: Literal["semantic_masks"]
+    splits: dict[str, MaskFiles]
+    void: Annotated[int, Field(ge=0)] = Field(description="the value of pixels without a label")
 
 
 class Category(Parameters):
@@ -320,8 +390,17 @@ class Dataset(Parameters):
     description: str
     licence: str
     citation: str | None
-    source: Annotated[Generated | CocoPanoptic, Field(discriminator="kind")]
+    source: Annotated[
+        Generated | CocoPanoptic | CocoInstances | Cityscapes | Ade20k | SemanticMasks,
+        Field(discriminator="kind"),
+    ]
     categories: list[Category] | None = Field(description="null: as the panoptic JSON lists them")
+
+    @model_validator(mode="after")
+    def _categories_where_no_json_lists_them(self) -> Self:
+        if self.categories is None and not isinstance(self.source, CocoPanoptic | CocoInstances | Generated):
+            raise ValueError(f"categories: a dataset of the kind {self.source.kind} must list them")
+        return self
 
 
 # ---------------------------------------------------------------------------------------------- weight files
