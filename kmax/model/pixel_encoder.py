@@ -132,11 +132,7 @@ PixelEncoder = PlainEncoder | ResNetEncoder | ConvNeXtEncoder | AxialResNet
 
 
 def pixel_encoder(size: EncoderSize, flavour: Flavour, drop_path: float) -> PixelEncoder:
-    """The encoder of that size, as the original computes it.
-
-    Raises:
-        InputError: the original has no such encoder.
-    """
+    """The encoder of that size, as the original computes it; `create_model` knows which originals have it."""
     match size:
         case AxialResNetSize():
             return AxialResNet(size, drop_path)

@@ -13,8 +13,9 @@ from kmax.model.io import ENCODER, shapes_only
 from kmax.porting.account import Account, account_for
 from kmax.porting.checkpoint import Checkpoint
 from kmax.porting.entries import Entry
-from kmax.porting.mapping import skipped_tf, tensorflow_entries, torch_reference_entries
-from kmax.porting.tensorflow_names import SUFFIX
+from kmax.porting.skipped import skipped_tf
+from kmax.porting.tensorflow_names import SUFFIX, tensorflow_entries
+from kmax.porting.torch_names import torch_reference_entries
 
 NETWORK = f"{ENCODER}network."
 # Beginnings of the names of what classifies ImageNet, which the pixel encoder has not.

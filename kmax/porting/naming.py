@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from kmax.errors import InputError
 from kmax.model.kmax import KMaX
 from kmax.porting.entries import Entry
-from kmax.porting.mapping import (
-    skipped_tf,
-    skipped_torch_reference,
-    tensorflow_entries,
-    torch_reference_entries,
-)
-from kmax.porting.tensorflow_names import SUFFIX
+from kmax.porting.skipped import skipped_tf, skipped_torch_reference
+from kmax.porting.tensorflow_names import SUFFIX, tensorflow_entries
+from kmax.porting.torch_names import torch_reference_entries
 
-OURS = ("pixel_encoder.", "pixel_decoder.", "transformer_decoder.")
-REFERENCE = ("sem_seg_head.", "backbone.")
 SLOT = "/.OPTIMIZER_SLOT/"
 
 
@@ -29,16 +24,39 @@ class Naming:
         words: for messages.
         flavour: of the network that such weights were trained in; None where the names do not tell.
         source: value of `port.source` and of `kmax port-file` that fits; None where several do.
+        function: of `kmax.porting`, which converts such weights; None where nothing is to be converted.
+        starts: beginnings of names that tell them from others'.
     """
 
     words: str
     flavour: str | None
     source: str | None
+    function: str | None
+    starts: tuple[str, ...]
 
 
-TENSORFLOW = Naming("the TensorFlow original (google-research/deeplab2)", "tf", "tf")
-TORCH_REFERENCE = Naming("the PyTorch original (bytedance/kmax-deeplab)", "torch", "torch")
-THIS_PROJECT = Naming("this project", None, None)
+TENSORFLOW = Naming(
+    words="the TensorFlow original (google-research/deeplab2)",
+    flavour="tf",
+    source="tf",
+    function="convert_tf",
+    starts=("encoder/", "pixel_decoder/", "transformer_decoder/"),
+)
+THIS_PROJECT = Naming(
+    words="this project",
+    flavour=None,
+    source=None,
+    function=None,
+    starts=("pixel_encoder.", "pixel_decoder.", "transformer_decoder."),
+)
+TORCH_REFERENCE = Naming(
+    words="the PyTorch original (bytedance/kmax-deeplab)",
+    flavour="torch",
+    source="torch",
+    function="convert_torch_reference",
+    starts=("sem_seg_head.", "backbone."),
+)
+NAMINGS = (TENSORFLOW, THIS_PROJECT, TORCH_REFERENCE)
 
 
 def recognise(names: Iterable[str], where: str) -> Naming:
@@ -49,18 +67,32 @@ def recognise(names: Iterable[str], where: str) -> Naming:
         where: the checkpoint, for the message.
 
     Raises:
-        InputError: nobody's that is known.
+        InputError: nobody's that is known, or with something before the name.
     """
     names = list(names)
+    for naming in NAMINGS:
+        if any(name.startswith(naming.starts) for name in names):
+            return naming
+    if found := _prefixed(names):
+        prefix, naming = found
+        raise InputError(
+            f"{where}: these look like weights of {naming.words}, but with '{prefix:.80}' before "
+            "their names, as a wrapper puts it there; remove it"
+        )
     if any(name.endswith(SUFFIX) for name in names):
         return TENSORFLOW
-    if any(name.startswith(OURS) for name in names):
-        return THIS_PROJECT
-    if any(name.startswith(REFERENCE) for name in names):
-        return TORCH_REFERENCE
     raise InputError(
         f"{where}: its names (such as '{names[0][:80]}') are those of neither original nor of this project"
     )
+
+
+def _prefixed(names: Iterable[str]) -> tuple[str, Naming] | None:
+    """What stands before known names, where something does: the shortest, since names contain others."""
+    found = []
+    for naming in NAMINGS:
+        known = re.compile(rf"(.*?[./])(?:{'|'.join(map(re.escape, naming.starts))})")
+        found += [(match[1], naming) for name in names if (match := known.match(name))]
+    return min(found, key=lambda pair: len(pair[0]), default=None)
 
 
 def wanted_entries(naming: Naming, model: KMaX, thing_classes: Sequence[int]) -> list[Entry]:

@@ -28,7 +28,7 @@ from kmax.porting.checkpoint import TYPES, Checkpoint, Kind, open_checkpoint, re
 from kmax.porting.convert import convert_tensor
 from kmax.porting.digest import sha256_of
 from kmax.porting.imagenet import find_encoder
-from kmax.porting.mapping import skipped_tf
+from kmax.porting.skipped import skipped_tf
 from kmax.porting.tensorflow import find_prefix
 from kmax.porting.tensorflow.locate import single_index
 from kmax.weight_digests import Recorded, RecordedFile, expected_sha256, source_of

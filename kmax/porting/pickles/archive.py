@@ -9,7 +9,14 @@ from kmax.porting.pickles.values import RefusedError
 
 # 20000 tensors; `zipfile` takes up to 16 times the size of the directory.
 MAX_DIRECTORY_BYTES = 2 * 2**20
+START = b"PK\x03\x04"
 END, END_SIZE, LOCATOR_SIZE = b"PK\x05\x06", 22, 20
+
+
+def starts_like_zip(path: Path) -> bool:
+    """Whether the file begins as a zip archive with entries does."""
+    with open(path, "rb") as stream:
+        return stream.read(len(START)) == START
 
 
 def check_directory(path: Path) -> None:

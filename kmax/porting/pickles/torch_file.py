@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kmax.errors import InputError
-from kmax.porting.pickles.archive import check_directory, check_entries
+from kmax.porting.pickles.archive import check_directory, check_entries, starts_like_zip
 from kmax.porting.pickles.machine import Bounded, load
 from kmax.porting.pickles.values import BFLOAT16, Array, RefusedError, Storage, StoredTensor, storage
 
@@ -83,6 +83,8 @@ def read_pickled(path: Path) -> PickledTensors:
     try:
         if zipfile.is_zipfile(path):
             value, read_storage = _read_zip(path)
+        elif starts_like_zip(path):
+            raise RefusedError("cut off: its beginning is a zip file's, but its end is missing")
         else:
             value, read_storage = _read_stream(path)
         values = _state_dict(value)

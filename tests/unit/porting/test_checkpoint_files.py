@@ -146,6 +146,16 @@ def test_files_that_are_no_checkpoints_are_refused(tmp_path: Path) -> None:
                 read_tensors(path, form)
 
 
+@pytest.mark.parametrize("kept", [4, 100, -1])
+def test_a_file_that_was_cut_off_says_so(tmp_path: Path, kept: int) -> None:
+    path = saved(tmp_path / "w.pth", TENSORS)
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(
+        InputError, match=r"w\.pth: not a readable torch checkpoint: cut off: its beginning is"
+    ):
+        open_checkpoint(path, "torch")
+
+
 def test_a_compressed_archive_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
     path = tmp_path / "bomb.pth"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import json
 import tarfile
@@ -13,49 +12,23 @@ import pytest
 import torch
 import yaml
 from bundle_writer import bundle
+from small_originals import ARGUMENTS, NAME, PORT_FILE, shrink, weights
 from test_fetch_weights import bytes_of, serving
 
 from kmax.config import Run
 from kmax.errors import InputError
 from kmax.inference.images import predict_images
-from kmax.model import sizes
 from kmax.model.create import create_model
 from kmax.model.io import load_model
 from kmax.parameter_files import load
 from kmax.porting import convert_tf, convert_torch_reference, fetch_weights, port_file, port_run
-from kmax.porting.mapping import tensorflow_entries, torch_reference_entries
 from kmax.porting.tensorflow import Bundle
 from kmax.porting.verify import bundled_image, verify_file
-
-NAME = "kmax_resnet50"
-ARGUMENTS = {"num_classes": 8, "image_size": (65, 65), "num_clusters": 4}
-PORT_FILE = {"dataset": "shapes", "image_size": (65, 65), "num_clusters": 4}
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The names of ResNet-50's variables at widths of a hundredth of its memory."""
-    tiny = sizes.SIZES["kmax_tiny"]
-    options = (("channels", (8, 8, 8, 8)), ("stem_width", 8), ("zero_init_last", False))
-    encoder = sizes.ResNetSize("resnet50", options=options)
-    monkeypatch.setitem(sizes.SIZES, NAME, dataclasses.replace(tiny, encoder=encoder))
-
-
-def values(shape: tuple[int, ...], name: str) -> np.ndarray:
-    random = np.random.default_rng(sum(name.encode()))
-    low, high = (0.5, 1.5) if "varian" in name or "_var" in name else (-0.3, 0.3)
-    return random.uniform(low, high, shape).astype(np.float32)
-
-
-def weights(flavour: str) -> dict[str, np.ndarray]:
-    """All variables of an original's model."""
-    model = create_model(NAME, flavour=flavour, **ARGUMENTS)
-    entries = {"tf": tensorflow_entries, "torch": torch_reference_entries}[flavour](model)
-    found = {}
-    for entry in entries:
-        for name, shape in zip(entry.sources, entry.source_shapes, strict=True):
-            found[name] = values(shape, name)
-    return found
+    shrink(monkeypatch)
 
 
 @pytest.fixture

@@ -1,0 +1,101 @@
+"""Weights handed over in Python that are not what the function converts end in words, not in a crash."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from small_originals import ARGUMENTS, NAME, shrink, weights
+
+from kmax.errors import InputError
+from kmax.model.create import create_model
+from kmax.model.kmax import KMaX
+from kmax.porting import convert_tf, convert_torch_reference
+
+CONVERT = {"tf": convert_tf, "torch": convert_torch_reference}
+
+
+@pytest.fixture(scope="module")
+def small():
+    """(model, weights) per flavour."""
+    with pytest.MonkeyPatch.context() as patch:
+        shrink(patch)
+        yield {
+            flavour: (create_model(NAME, flavour=flavour, **ARGUMENTS), weights(flavour))
+            for flavour in CONVERT
+        }
+
+
+def fault(flavour: str, source: object, model: KMaX) -> str:
+    with pytest.raises(InputError) as caught:
+        CONVERT[flavour](source, model)
+    assert len(caught.value.faults) == 1
+    return caught.value.faults[0]
+
+
+@pytest.mark.parametrize(("flavour", "other"), [("tf", "torch"), ("torch", "tf")])
+def test_weights_of_the_other_original_are_told_with_the_function_that_takes_them(small, flavour, other):
+    words = {"tf": "the TensorFlow original", "torch": "the PyTorch original"}[other]
+    function = CONVERT[other].__name__
+    for model, _ in small.values():
+        line = fault(flavour, small[other][1], model)
+        assert f"look like weights of {words}" in line
+        assert function in line
+
+
+@pytest.mark.parametrize("flavour", ["tf", "torch"])
+def test_weights_of_this_project_need_no_conversion(small, flavour):
+    model, _ = small[flavour]
+    assert "weights of this project; load_state_dict takes them" in fault(flavour, model.state_dict(), model)
+
+
+@pytest.mark.parametrize("flavour", ["tf", "torch"])
+def test_a_model_of_the_other_flavour_is_told(small, flavour):
+    other = {"tf": "torch", "torch": "tf"}[flavour]
+    line = fault(flavour, small[flavour][1], small[other][0])
+    assert f"made with flavour '{other}'" in line
+    assert f"make it with flavour='{flavour}'" in line
+
+
+@pytest.mark.parametrize("flavour", ["tf", "torch"])
+def test_wrapped_and_prefixed_weights_are_told_how(small, flavour):
+    model, found = small[flavour]
+    assert "lie under 'model' of this mapping" in fault(flavour, {"model": found, "iteration": 3}, model)
+    prefix = {"tf": "model/", "torch": "module."}[flavour]
+    line = fault(flavour, {prefix + name: value for name, value in found.items()}, model)
+    assert f"with '{prefix}' before their names" in line
+
+
+@pytest.mark.parametrize("flavour", ["tf", "torch"])
+def test_what_is_no_mapping_of_names_is_told(small, flavour):
+    model, found = small[flavour]
+    assert "a mapping of names to arrays is wanted, not list" in fault(flavour, list(found), model)
+    assert "3 is no name" in fault(flavour, {3: 4}, model)
+    assert "there are no tensors" in fault(flavour, {}, model)
+    assert "'stem.weight') are those of neither" in fault(flavour, {"stem.weight": np.zeros(3)}, model)
+
+
+@pytest.mark.parametrize("flavour", ["tf", "torch"])
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda array: array.tolist(), "a list, but an array or tensor is wanted"),
+        (lambda array: None, "a NoneType, but an array or tensor is wanted"),
+        (lambda array: array.astype(object), "of type object, but the model wants a floating-point type"),
+        (lambda array: array.astype("U8"), "of type str256, but the model wants a floating-point type"),
+        (lambda array: array.astype(int), "of type int64, but the model wants a floating-point type"),
+        (lambda array: torch.from_numpy(array).int(), "of type torch.int32, but the model wants"),
+    ],
+)
+def test_values_that_are_no_arrays_of_numbers_are_named(small, flavour, make, words):
+    model, found = small[flavour]
+    name = sorted(found)[0]
+    assert fault(flavour, found | {name: make(found[name])}, model).startswith(f"{name}: {words}")
+
+
+def test_arrays_of_any_layout_are_taken(small):
+    model, found = small["tf"]
+    expected = convert_tf(found, model)
+    foreign = {name: np.flip(np.flip(array.astype(">f8"))) for name, array in found.items()}
+    for name, tensor in convert_tf(foreign, model).items():
+        assert torch.equal(tensor, expected[name])
