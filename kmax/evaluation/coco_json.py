@@ -9,13 +9,10 @@ from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from kmax.data.regions import is_count, is_number, region_fault
 from kmax.errors import InputError
 from kmax.evaluation.files import Oddities
 from kmax.files import read_json
-
-_LARGEST = 2**53
 
 
 def read_ground_truth(path: Path, oddities: Oddities) -> dict[str, Any]:
@@ -33,7 +30,7 @@ def read_ground_truth(path: Path, oddities: Oddities) -> dict[str, Any]:
         for key, fields in (("images", ("id", "height", "width")), ("categories", ("id",)))
         for index, entry in enumerate(content[key])
         for field in fields
-        if not _is_count(entry.get(field))
+        if not is_count(entry.get(field))
     ]
     if faults:
         raise InputError(faults)
@@ -46,13 +43,13 @@ def read_ground_truth(path: Path, oddities: Oddities) -> dict[str, Any]:
             faults.append(f"{where}: unknown image")
         elif not _is_one_of(entry.get("category_id"), categories):
             faults.append(f"{where}: unknown category {entry.get('category_id')!r:.40}")
-        elif not _is_count(entry.get("id")) or entry["id"] in seen:
+        elif not is_count(entry.get("id")) or entry["id"] in seen:
             faults.append(f"{where}: 'id' {entry.get('id')!r:.40} is no number or occurs twice")
-        elif not _is_number(entry.get("area")) or not _is_box(entry.get("bbox")):
+        elif not is_number(entry.get("area")) or not _is_box(entry.get("bbox")):
             faults.append(f"{where}: category {entry['category_id']}: no sound 'area' and 'bbox'")
         elif entry.get("iscrowd") not in (0, 1):
             faults.append(f"{where}: category {entry['category_id']}: 'iscrowd' is neither 0 nor 1")
-        elif fault := _region_fault(entry.get("segmentation"), sizes[entry["image_id"]], ground_truth=True):
+        elif fault := region_fault(entry.get("segmentation"), sizes[entry["image_id"]], ground_truth=True):
             faults.append(f"{where}: category {entry['category_id']}: {fault}")
         else:
             seen.add(entry["id"])
@@ -87,7 +84,7 @@ def read_detections(
             faults.append(f"{where}: the ground truth has no such image; is it another split?")
         elif type(category) is not int:
             faults.append(f"{where}: 'category_id' is missing or not a number")
-        elif not _is_number(entry.get("score")):
+        elif not is_number(entry.get("score")):
             faults.append(f"{where}: 'score' is {entry.get('score')!r:.40}, not a finite number")
         elif with_box != bool(entry.get("bbox")):
             faults.append(f"{where}: some detections have 'bbox' and some have not")
@@ -95,7 +92,7 @@ def read_detections(
             faults.append(f"{where}: 'bbox' is not four numbers")
         elif region is None and not with_box:
             faults.append(f"{where}: neither 'segmentation' nor 'bbox'")
-        elif region is not None and (fault := _region_fault(region, sizes[image], ground_truth=False)):
+        elif region is not None and (fault := region_fault(region, sizes[image], ground_truth=False)):
             faults.append(f"{where}: {fault}")
         elif category not in categories:
             oddities.add(
@@ -109,67 +106,8 @@ def read_detections(
     return [{key: value for key, value in entry.items() if value is not None} for entry in content]
 
 
-def _region_fault(region: Any, size: tuple[int, int], ground_truth: bool) -> str | None:
-    """What is wrong with a mask: run lengths (compressed; plain ones in ground truth only) or polygons."""
-    if isinstance(region, dict):
-        if region.get("size") != [*size]:
-            return f"mask of size {region.get('size')!r:.40}, but the image is {size[0]} high, {size[1]} wide"
-        counts = region.get("counts")
-        if isinstance(counts, str):
-            lengths = decode_run_lengths(counts)
-        elif ground_truth and isinstance(counts, list) and all(_is_count(c) for c in counts):
-            lengths = np.array(counts, np.int64)
-        else:
-            lengths = None
-        if lengths is None or (lengths < 0).any() or lengths.sum() != size[0] * size[1]:
-            return "run lengths of the mask are malformed or do not cover the image"
-        return None
-    if ground_truth and isinstance(region, list) and region and all(_is_polygon(part) for part in region):
-        return None
-    return "'segmentation' is neither run lengths nor polygons" if ground_truth else "mask is no run lengths"
-
-
-def decode_run_lengths(text: str) -> np.ndarray[Any, np.dtype[np.int64]] | None:
-    """Run lengths from COCO's compressed text: five bits per character, sums with the last but one.
-
-    Returns:
-        int64 [runs]; None where the text is malformed.
-    """
-    try:
-        values = np.frombuffer(text.encode("ascii"), np.uint8).astype(np.int64) - 48
-    except UnicodeEncodeError:
-        return None
-    if values.size and (values.min() < 0 or values.max() > 63 or values[-1] & 32):
-        return None
-    last = np.flatnonzero((values & 32) == 0)
-    first = np.concatenate([[0], last[:-1] + 1]) if last.size else last
-    widths = last - first + 1
-    if widths.size and widths.max() > 8:
-        return None
-    place = np.arange(values.size) - np.repeat(first, widths)
-    shifted = (values & 31) << (5 * place)
-    numbers = np.add.reduceat(shifted, first) if first.size else shifted
-    numbers = np.where(values[last] & 16, numbers - (1 << (5 * widths)), numbers)
-    # From the fourth on, a number is the difference from the run before the last.
-    for start in (1, 2):
-        numbers[start::2] = np.cumsum(numbers[start::2])
-    return numbers
-
-
-def _is_polygon(part: Any) -> bool:
-    return isinstance(part, list) and len(part) >= 6 and len(part) % 2 == 0 and all(map(_is_number, part))
-
-
 def _is_box(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 4 and all(map(_is_number, value))
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) < _LARGEST
-
-
-def _is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value < _LARGEST
+    return isinstance(value, list) and len(value) == 4 and all(map(is_number, value))
 
 
 def _is_one_of(value: Any, known: Container[Any]) -> bool:

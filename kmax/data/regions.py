@@ -1,0 +1,70 @@
+"""Regions of COCO's instance annotation, checked before any compiled code sees them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+_LARGEST = 2**53
+
+
+def region_fault(region: Any, size: tuple[int, int], ground_truth: bool) -> str | None:
+    """What is wrong with a mask: run lengths (compressed; plain ones in ground truth only) or polygons."""
+    if isinstance(region, dict):
+        if region.get("size") != [*size]:
+            return f"mask of size {region.get('size')!r:.40}, but the image is {size[0]} high, {size[1]} wide"
+        counts = region.get("counts")
+        if isinstance(counts, str):
+            lengths = decode_run_lengths(counts)
+        elif ground_truth and isinstance(counts, list) and all(is_count(c) for c in counts):
+            lengths = np.array(counts, np.int64)
+        else:
+            lengths = None
+        if lengths is None or (lengths < 0).any() or lengths.sum() != size[0] * size[1]:
+            return "run lengths of the mask are malformed or do not cover the image"
+        return None
+    if ground_truth and isinstance(region, list) and region and all(_is_polygon(part) for part in region):
+        return None
+    return "'segmentation' is neither run lengths nor polygons" if ground_truth else "mask is no run lengths"
+
+
+def decode_run_lengths(text: str) -> np.ndarray[Any, np.dtype[np.int64]] | None:
+    """Run lengths from COCO's compressed text: five bits per character, sums with the last but one.
+
+    Returns:
+        int64 [runs]; None where the text is malformed.
+    """
+    try:
+        values = np.frombuffer(text.encode("ascii"), np.uint8).astype(np.int64) - 48
+    except UnicodeEncodeError:
+        return None
+    if values.size and (values.min() < 0 or values.max() > 63 or values[-1] & 32):
+        return None
+    last = np.flatnonzero((values & 32) == 0)
+    first = np.concatenate([[0], last[:-1] + 1]) if last.size else last
+    widths = last - first + 1
+    if widths.size and widths.max() > 8:
+        return None
+    place = np.arange(values.size) - np.repeat(first, widths)
+    shifted = (values & 31) << (5 * place)
+    numbers = np.add.reduceat(shifted, first) if first.size else shifted
+    numbers = np.where(values[last] & 16, numbers - (1 << (5 * widths)), numbers)
+    # From the fourth on, a number is the difference from the run before the last.
+    for start in (1, 2):
+        numbers[start::2] = np.cumsum(numbers[start::2])
+    return numbers
+
+
+def _is_polygon(part: Any) -> bool:
+    return isinstance(part, list) and len(part) >= 6 and len(part) % 2 == 0 and all(map(is_number, part))
+
+
+def is_number(value: Any) -> bool:
+    """Whether this is a finite number that float64 holds exactly where it is whole."""
+    return type(value) in (int, float) and abs(value) < _LARGEST
+
+
+def is_count(value: Any) -> bool:
+    """Whether this is a whole number from 0 on."""
+    return type(value) is int and 0 <= value < _LARGEST
