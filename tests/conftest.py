@@ -36,3 +36,9 @@ def golden() -> Path:
 def samples() -> Path:
     """Real images and annotations in true dataset layouts."""
     return shared_folder("KMAX_SAMPLES_DIR", "samples")
+
+
+@pytest.fixture(autouse=True)
+def no_waiting_for_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Downloads try again at once."""
+    monkeypatch.setattr("kmax.fetch.transfer.pause", lambda seconds: None)

@@ -1,0 +1,213 @@
+"""A file from a URL to its place, over as many requests as it takes."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import random
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from kmax.errors import InputError
+from kmax.fetch.partial import Partial, written
+from kmax.fetch.request import BLOCK, Answer, PassingFaultError, RangeRefusedError, ask, require_http
+from kmax.progress import Transfer, Transfers
+
+ATTEMPTS = 6  # in a row without a mebibyte gained
+FIRST_WAIT = 1.0  # seconds; doubled each time
+LONGEST_WAIT = 60.0
+LONGEST_ASKED_WAIT = 600.0  # a server that asks for more is left to the next call
+PAGES = (b"<!doctype html", b"<html")
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a file must be; None: whatever comes."""
+
+    size: int | None = None
+    sha256: str | None = None
+    md5: str | None = None
+    max_bytes: int | None = None
+
+
+def download(
+    url: str,
+    path: Path,
+    *,
+    size: int | None = None,
+    sha256: str | None = None,
+    md5: str | None = None,
+    max_bytes: int | None = None,
+    transfers: Transfers | None = None,
+) -> None:
+    """Fetch `url` into `path`, with progress on stderr; `path` appears when it is whole and checked.
+
+    What a cut connection or a killed process leaves is continued, by this call or the next one, where the
+    server sends ranges and the file has not changed; faults that may pass are tried again, with growing
+    waits. Two processes must not fetch into one path at a time.
+
+    Args:
+        size: bytes that the file must have; None: those that the server announces.
+        sha256: its digest; None: any.
+        md5: likewise.
+        max_bytes: more than this is refused.
+        transfers: where progress is shown, beside that of other files; None: by itself.
+
+    Raises:
+        InputError: not http(s), not reachable, cut short, a web page, too large, another size or digest than
+            what is wanted (the file is kept beside `path` then), or `path` cannot be written.
+    """
+    require_http(url)
+    expected = Expected(size, sha256, md5, max_bytes)
+    with contextlib.ExitStack() as stack:
+        shown = transfers or stack.enter_context(Transfers())
+        with written(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        partial = Partial(path, url)
+        with shown.transfer(url.rsplit("/", 1)[-1] or url) as transfer:
+            _receive_all(partial, expected, transfer)
+        require_digests(partial.data, expected, partial)
+        partial.publish(path.name)
+
+
+def _receive_all(partial: Partial, expected: Expected, transfer: Transfer) -> None:
+    """Ask again and again, until all bytes are there."""
+    failed, gained_at = 0, partial.offset
+    while not partial.complete:
+        try:
+            _receive(partial, expected, transfer)
+            return
+        except RangeRefusedError:
+            partial.discard()
+            fault = PassingFaultError(f"{partial.url}: changed on the server while it was fetched")
+        except PassingFaultError as error:
+            fault = error
+        if partial.offset >= gained_at + BLOCK:
+            failed, gained_at = 0, partial.offset
+        failed += 1
+        asked = fault.wait or 0.0
+        if failed == ATTEMPTS or asked > LONGEST_ASKED_WAIT:
+            later = f"the server asks to wait {asked:.0f} s; then " if asked > LONGEST_ASKED_WAIT else ""
+            kept = f" to continue after {partial.offset} bytes" if partial.offset else ""
+            raise InputError(f"{fault}; {later}call again{kept}") from fault
+        wait = max(asked, min(LONGEST_WAIT, FIRST_WAIT * 2 ** (failed - 1)) * random.uniform(0.5, 1.0))
+        transfer.say(f"{fault}; trying again in {wait:.0f} s ({failed} of {ATTEMPTS - 1})")
+        pause(wait)
+
+
+def pause(seconds: float) -> None:
+    """Wait before the next attempt."""
+    time.sleep(seconds)
+
+
+def _receive(partial: Partial, expected: Expected, transfer: Transfer) -> None:
+    """One request, for what is missing; returns when the file is whole."""
+    url = partial.url
+    if partial.validator is None and expected.sha256 is None and expected.md5 is None:
+        partial.discard()  # nothing would tell if the rest were of another version
+    offset = partial.offset
+    with ask(url, offset, partial.validator) as answer:
+        _require_size(answer, expected)
+        start = _begin(answer, partial, expected)
+        whole = answer.length if answer.length is not None else expected.size
+        _require_space(partial, whole, start)
+        amount = f" ({whole / 2**20:.1f} MiB)" if whole else ""
+        transfer.say(f"fetching {url}{amount}" + (f", continued after {start} bytes" if start else ""))
+        transfer.begin(whole, start)
+        with written(partial.path), open(partial.data, "r+b", buffering=0) as target:
+            target.seek(start)
+            for block in _blocks(answer, start, expected):
+                target.write(block)
+                transfer.advance(len(block))
+    done = partial.offset
+    if whole is not None and done < whole:
+        raise PassingFaultError(f"{url}: ended after {done} of {whole} bytes")
+    if done == 0:
+        raise PassingFaultError(f"{url}: the server sent nothing")
+    if whole is not None and done > whole:
+        partial.discard()
+        raise PassingFaultError(f"{url}: {done} bytes came, but {whole} were announced")
+
+
+def _begin(answer: Answer, partial: Partial, expected: Expected) -> int:
+    """Settle between what is there and what comes; returns the position from which on bytes are new."""
+    known = partial.validator
+    same = answer.length == partial.length and (answer.validator == known or answer.validator is None)
+    if answer.start:
+        if not same:
+            partial.discard()
+            raise PassingFaultError(f"{partial.url}: changed on the server while it was fetched")
+        return answer.start
+    if partial.offset and same and known is not None and answer.validator == known:
+        return partial.offset  # the server does not send ranges: what is there need not be written again
+    if answer.peek().lstrip().lower().startswith(PAGES):
+        raise InputError(
+            f"{partial.url}: the server sent a web page instead of a file; fetch it with a browser, and name "
+            "the local file"
+        )
+    partial.begin(answer.length, answer.validator)
+    return 0
+
+
+def _blocks(answer: Answer, start: int, expected: Expected) -> Iterator[bytes]:
+    """The bytes from `start` on."""
+    position = answer.start
+    while block := answer.read():
+        position += len(block)
+        if expected.max_bytes is not None and position > expected.max_bytes:
+            raise InputError(f"{answer.url}: more than the {expected.max_bytes} bytes that are allowed")
+        if position > start:
+            yield block[max(0, len(block) - (position - start)) :]
+
+
+def _require_size(answer: Answer, expected: Expected) -> None:
+    """Refuse a file whose announced length is not the wanted one, before anything is written."""
+    length, size, most = answer.length, expected.size, expected.max_bytes
+    if most is not None and (length or size or 0) > most:
+        raise InputError(f"{answer.url}: {length or size} bytes, more than the {most} that are allowed")
+    if size is not None and length is not None and length != size:
+        raise InputError(
+            f"{answer.url}: the server has a file of {length} bytes, not of {size} bytes: another version; "
+            "nothing was fetched"
+        )
+
+
+def _require_space(partial: Partial, whole: int | None, start: int) -> None:
+    free = shutil.disk_usage(partial.path.parent).free
+    if whole is not None and whole - start > free:
+        raise InputError(f"{partial.path}: needs {whole - start} bytes, but {free} are free on that disk")
+
+
+def digest_of(path: Path, kind: str) -> str:
+    """Hex digest of a file, `kind` being a name that hashlib knows."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()
+
+
+def require_digests(path: Path, expected: Expected, partial: Partial | None = None) -> None:
+    """Compare a file with the digests that it must have.
+
+    Args:
+        partial: what `path` is the data of: it is put aside where it is wrong.
+
+    Raises:
+        InputError: another digest; nothing is deleted.
+    """
+    for kind, wanted in (("sha256", expected.sha256), ("md5", expected.md5)):
+        if wanted is None or (found := digest_of(path, kind)) == wanted:
+            continue
+        name = {"sha256": "SHA-256", "md5": "MD5"}[kind]
+        if partial is None:
+            raise InputError(
+                f"{path}: {name} is not {wanted} but {found}; move the file away to fetch it again"
+            )
+        aside = f"{partial.path.name}.wrong-{found[:8]}"
+        partial.publish(aside)
+        raise InputError(
+            f"{partial.url}: {name} of what was served is {found}, not {wanted}; it is kept as "
+            f"{partial.path.with_name(aside)}; call again to fetch it anew, and if that ends the same, ask "
+            "the publisher which is right"
+        )
