@@ -211,7 +211,7 @@ class Port(Parameters):
 
 
 class Predict(Parameters):
-    """Post-processing of the network's output into panoptic maps."""
+    """Post-processing of the network's output, and which kinds of predictions are written."""
 
     mode: Literal["maskwise", "pixelwise"] = Field(
         description="masks pasted whole, or each pixel on its own (flavour tf only)"
@@ -226,14 +226,36 @@ class Predict(Parameters):
     stuff_area_limit: Annotated[int, Field(ge=0)]
     batch_size: PositiveInt
     pictures: Annotated[int, Field(ge=0)] = Field(description="images to draw overlays and cluster maps of")
+    instances: Literal["coco", "cityscapes"] | None = Field(
+        default=None,
+        description="instances with scores beside the panoptic maps, for AP: a COCO JSON of results, or a "
+        "text file and masks per frame as Cityscapes wants them; left out: none",
+    )
+    semantic: bool = Field(
+        default=False,
+        description="label PNGs of category ids beside the panoptic maps, for mean IoU; left out: none",
+    )
 
 
 class Evaluate(Parameters):
     """Which evaluators judge the predictions."""
 
-    metrics: Annotated[list[Literal["pq", "pq_deeplab2", "miou", "ceiling"]], Field(min_length=1)] = Field(
-        description="pq_deeplab2: PQ by deeplab2's own rules; ceiling: PQ that ground truth keeps on the "
-        "stride-4 grid of the network's output"
+    metrics: Annotated[
+        list[Literal["pq", "pq_deeplab2", "miou_panoptic", "ceiling"]], Field(min_length=1)
+    ] = Field(
+        description="of the panoptic maps. pq_deeplab2: PQ by deeplab2's own rules; miou_panoptic: mean IoU "
+        "of the segments' classes; ceiling: PQ that ground truth keeps on the stride-4 grid of the "
+        "network's output"
+    )
+    ap: Literal["coco", "cityscapes", "panoptic_annotation"] | None = Field(
+        default=None,
+        description="AP of the instance predictions against the dataset's own instance annotation, by its "
+        "rules, or against the things of the panoptic annotation, by COCO's; left out: none",
+    )
+    miou: Literal["cityscapes", "ade20k", "panoptic_annotation"] | None = Field(
+        default=None,
+        description="mean IoU of the semantic predictions against the dataset's own label maps, by its "
+        "rules, or against the classes of the panoptic annotation; left out: none",
     )
     bootstrap_samples: PositiveInt
     bootstrap_seed: Annotated[int, Field(ge=0)]
@@ -261,6 +283,18 @@ class Run(Parameters):
     def _mode_of_the_flavour(self) -> Self:
         if self.predict.mode == "pixelwise" and self.model.flavour != "tf":
             raise ValueError("predict.mode: pixelwise exists in the flavour tf only; take maskwise")
+        return self
+
+    @model_validator(mode="after")
+    def _predictions_for_the_metrics(self) -> Self:
+        ap, miou = self.evaluate.ap, self.evaluate.miou
+        wanted = "cityscapes" if ap == "cityscapes" else "coco"
+        if ap is not None and self.predict.instances != wanted:
+            raise ValueError(f"evaluate.ap: {ap} needs predict.instances: {wanted}")
+        if miou is not None and not self.predict.semantic:
+            raise ValueError(f"evaluate.miou: {miou} needs predict.semantic: true")
+        if self.data.val_images is not None and (ap == "cityscapes" or miou in ("cityscapes", "ade20k")):
+            raise ValueError("evaluate: the datasets' own rules judge whole splits, not data.val_images")
         return self
 
 
@@ -374,6 +408,17 @@ class SemanticMasks(RawFiles):
     void: Annotated[int, Field(ge=0)] = Field(description="the value of pixels without a label")
 
 
+class OwnAnnotation(Parameters):
+    """The dataset's own annotation of a split, by which its official evaluator judges."""
+
+    instance_json: str | None = Field(default=None, description="COCO's instance JSON")
+    label_dir: str | None = Field(
+        default=None,
+        description="Cityscapes: folder of *_gtFine_labelIds.png and *_gtFine_instanceIds.png at any depth; "
+        "ADE20K: folder of PNGs of 0 (unlabelled) and classes 1..150",
+    )
+
+
 class Category(Parameters):
     """One class of a dataset; the list order is the order of the network's classes."""
 
@@ -395,6 +440,9 @@ class Dataset(Parameters):
         Field(discriminator="kind"),
     ]
     categories: list[Category] | None = Field(description="null: as the panoptic JSON lists them")
+    own_annotation: dict[str, OwnAnnotation] = Field(
+        default={}, description="split -> paths below the folder of the raw files; read by evaluation alone"
+    )
 
     @model_validator(mode="after")
     def _categories_where_no_json_lists_them(self) -> Self:

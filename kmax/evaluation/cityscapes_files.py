@@ -48,7 +48,7 @@ def find_frames(truth_dir: Path, predicted_dir: Path, truth_end: str, suffix: st
     found: dict[str, list[Path]] = {}
     for path in _files(predicted_dir):
         if path.suffix == suffix and path.name.count("_") >= 2:
-            found.setdefault(_frame_of(path.stem), []).append(path)
+            found.setdefault(frame_of(path.stem), []).append(path)
     for name in sorted(truths):
         predictions = found.get(name, [])
         if not predictions:
@@ -67,7 +67,7 @@ def _files(folder: Path) -> Iterator[Path]:
         yield from (Path(root) / name for name in names)
 
 
-def _frame_of(stem: str) -> str:
+def frame_of(stem: str) -> str:
     """`<city>_<sequence>_<frame>` of a name that goes on with anything but a digit."""
     city, sequence, rest = stem.split("_", 2)
     digits = len(rest) - len(rest.lstrip("0123456789"))

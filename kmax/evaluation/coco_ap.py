@@ -101,17 +101,21 @@ def evaluate_files(
     detections = read_detections(detections_json, truth, iou_type, oddities)
     if strict and oddities.lines():
         raise InputError(oddities.lines())
-    protocol = f"{iou_type}, IoU 0.50 to 0.95, at most {max_detections} detections per image and category"
     provenance = Provenance(
         EVALUATOR,
         VERSION,
-        protocol,
+        protocol(iou_type, max_detections),
         split or Path(truth_json).stem,
         len(truth["images"]),
         sha256(truth_json),
         sha256(detections_json),
     )
     return evaluate(truth, detections, iou_type, max_detections, oddities.lines(), provenance)
+
+
+def protocol(iou_type: IouType, max_detections: int) -> str:
+    """What is compared, in words."""
+    return f"{iou_type}, IoU 0.50 to 0.95, at most {max_detections} detections per image and category"
 
 
 def evaluate(
@@ -126,7 +130,7 @@ def evaluate(
 
     Args:
         truth: images, categories, annotations.
-        detections: with image_id, category_id, score, and segmentation or bbox.
+        detections: with image_id, category_id, score, and segmentation or bbox; pycocotools writes into them.
     """
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval

@@ -25,7 +25,7 @@ from kmax.evaluation.workers import bounded_workers
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-LabelMap = NDArray[np.uint8] | NDArray[np.uint16]
+LabelMap = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.int32]
 Digests = list[tuple[str, str]]
 # What a process takes that reads maps of 2048x1024 pixels.
 MEGABYTES_EACH = 150

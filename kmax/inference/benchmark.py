@@ -66,6 +66,7 @@ def benchmark_model(model: KMaX, isthing: torch.Tensor, predict: config.Predict)
         Parameters, flops and multiply_adds of one forward pass, times in seconds, memory in bytes at rest and
         at the peak of a forward pass (CPU: of the process; GPU: of torch's allocator), and the machine.
     """
+    predict = predict.model_copy(update={"instances": None, "semantic": False})
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = model.to(device).eval().requires_grad_(False)  # the FLOP counter follows what requires grad
     rgb = picture(model.image_size)

@@ -10,6 +10,7 @@ mask score          mean over the stride-4 logits            mean over the enlar
 area limits         things by mask, stuff by class           none
 score of a segment  mean largest share times mean class      class score times mask score
                     score, over its pixels
+instances for AP    thing segments of the panoptic map       best pairs of cluster and class
 ==================  =======================================  ==============================================
 """
 
@@ -31,6 +32,8 @@ class Choices:
         native_mask_scores: masks are scored on the stride-4 logits; otherwise on the enlarged ones.
         area_limits: small segments become void.
         scores_by_pixels: a segment is scored on its pixels; otherwise by its class and mask scores.
+        instances_of_map: the thing segments of the panoptic map are the instances; otherwise each of the
+            best pairs of cluster and class is one.
     """
 
     at_image_size: bool
@@ -38,6 +41,7 @@ class Choices:
     native_mask_scores: bool
     area_limits: bool
     scores_by_pixels: bool
+    instances_of_map: bool
 
 
 CHOICES: dict[Flavour, Choices] = {
@@ -47,6 +51,7 @@ CHOICES: dict[Flavour, Choices] = {
         native_mask_scores=True,
         area_limits=True,
         scores_by_pixels=True,
+        instances_of_map=True,
     ),
     "torch": Choices(
         at_image_size=True,
@@ -54,5 +59,6 @@ CHOICES: dict[Flavour, Choices] = {
         native_mask_scores=False,
         area_limits=False,
         scores_by_pixels=False,
+        instances_of_map=False,
     ),
 }

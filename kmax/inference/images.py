@@ -65,6 +65,7 @@ def predict_images(paths: Sequence[Path], weights: Path, out: Path, predict: Pre
     if predict is None:
         published = metadata.extra.get("predict")
         predict = DEFAULTS if published is None else parse(Predict, published, Path(weights))
+    predict = predict.model_copy(update={"instances": None, "semantic": False})
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device)
     categories = metadata.categories
@@ -78,7 +79,8 @@ def predict_images(paths: Sequence[Path], weights: Path, out: Path, predict: Pre
         original_size = (rgb.shape[0], rgb.shape[1])
         batch = tensor[None].to(device)
         sizes = [content_size], [original_size]
-        ((result, _),) = segment_images(model, batch, *sizes, isthing, predict, [str(path)])
+        (segmented,) = segment_images(model, batch, *sizes, isthing, predict, [str(path)])
+        result = segmented.panoptic
         write_map(Path(out) / f"{path.stem}.png", result.ids)
         classes = {segment.id: segment.class_index for segment in result.segments}
         save_picture(Path(out) / f"{path.stem}_overlay.png", overlay(rgb, result.ids, classes, categories))

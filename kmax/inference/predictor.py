@@ -1,15 +1,13 @@
-"""The predict stage: panoptic predictions of a run's val images, resumable, in shards.
+"""The predict stage: predictions on a run's val images, resumable, in shards.
 
-It may be stopped at any moment: each finished image is kept in the run's state folder, under a name that
+It may be stopped at any moment: each finished shard is kept in the run's state folder, under a name that
 depends on everything that affects it, and is skipped when the same command comes again. The declared folder
 appears at the end, by rename.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -22,13 +20,27 @@ from torch import multiprocessing
 from kmax import paths
 from kmax.config import Run
 from kmax.data.datasets import Prepared, open_prepared
-from kmax.data.loader import val_batches
+from kmax.data.loader import InferenceBatch, val_batches
 from kmax.data.panoptic import Annotation, Image, ImageId, select_images, write_map
 from kmax.data.panoptic_json import read_panoptic_json
 from kmax.errors import InputError
-from kmax.files import atomic_folder, digest, exclusive_lock, read_json, sha256, write_json
+from kmax.files import atomic_folder, digest, exclusive_lock, sha256, write_json
 from kmax.inference.pictures import draw_pictures
-from kmax.inference.segment import segment_images, segments_info
+from kmax.inference.prediction_files import (
+    check_frame_names,
+    coco_results,
+    write_cityscapes_instances,
+    write_labels,
+)
+from kmax.inference.prediction_shards import (
+    INSTANCES,
+    Shard,
+    cut_shards,
+    gather,
+    join_instances,
+    remove_leftovers,
+)
+from kmax.inference.segment import Segmented, segment_images, segments_info
 from kmax.model.io import ModelMetadata, load_model
 from kmax.progress import track
 
@@ -59,7 +71,7 @@ def predict_run(run: Run, state: Path, provenance: Mapping[str, Any]) -> Path:
     else:
         local_rank = int(os.environ.get("LOCAL_RANK", 0))
         device = torch.device("cuda", local_rank % gpus) if gpus else torch.device("cpu")
-        _predict_shard(job, rank, world, device)
+        _predict_share(job, rank, world, device)
     _publish(job)
     return paths.predictions(run.run)
 
@@ -81,7 +93,7 @@ def launcher() -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class _Job:
-    """What all shards share. `work` holds finished images: `panoptic/`, `segments/` and `pictures/`."""
+    """What all ranks share; `work` holds the finished shards."""
 
     run: Run
     prepared: Prepared
@@ -89,26 +101,9 @@ class _Job:
     work: Path
     provenance: dict[str, Any]
 
-    def finished(self) -> dict[ImageId, dict[str, Any]]:
-        """The annotations of the finished images: their JSON is written last; a damaged one is none."""
-        annotations = {}
-        for image in self.images:
-            with contextlib.suppress(InputError):
-                if self.segments(image).exists():
-                    annotations[image.id] = read_json(self.segments(image), "finished prediction")
-        return annotations
-
-    def segments(self, image: Image) -> Path:
-        """The JSON of one finished image."""
-        return self.work / "segments" / Path(image.file_name).with_suffix(".json")
-
-    def pictures(self, image: Image) -> Path:
-        """Folder of the image's pictures; images of one name in several folders have one each."""
-        return self.work / "pictures" / "-".join(Path(image.file_name).with_suffix("").parts)
-
-    def map_name(self, image: Image) -> str:
-        """Name of the image's PNG below `panoptic/`."""
-        return str(Path(image.file_name).with_suffix(".png"))
+    def shards(self) -> list[Shard]:
+        """All shards, finished or not."""
+        return cut_shards(self.images, self.run.predict.batch_size, self.work)
 
 
 def _open_job(run: Run, state: Path, provenance: Mapping[str, Any]) -> _Job:
@@ -120,6 +115,10 @@ def _open_job(run: Run, state: Path, provenance: Mapping[str, Any]) -> _Job:
     split = prepared.split(run.data.val_split)
     listed = read_panoptic_json(split.panoptic_json).images
     images = select_images(listed, run.data.val_images, f"{paths.run_file(run.run)}: data.val_images")
+    if run.predict.instances == "cityscapes":
+        check_frame_names(
+            [image.file_name for image in images], f"{paths.run_file(run.run)}: predict.instances"
+        )
     sections = {"predict": run.predict.model_dump(), "data": run.data.model_dump()}
     model_sha256 = sha256(model_path)
     key = digest([sections, run.model.flavour, model_sha256, prepared.digest])
@@ -140,41 +139,40 @@ def _predict_on_gpus(job: _Job, first_rank: int, world: int, gpus: int) -> None:
 
 def _predict_on_gpu(local_rank: int, job: _Job, first_rank: int, world: int, faults: Any) -> None:
     try:
-        _predict_shard(job, first_rank + local_rank, world, torch.device("cuda", local_rank))
+        _predict_share(job, first_rank + local_rank, world, torch.device("cuda", local_rank))
     except InputError as error:
         faults.put(error.faults)
         sys.exit(2)
 
 
-def _predict_shard(job: _Job, rank: int, world: int, device: torch.device) -> None:
-    """Predict the unfinished images of one shard."""
-    run, finished = job.run, job.finished()
-    if len(finished) == len(job.images):
+def _predict_share(job: _Job, rank: int, world: int, device: torch.device) -> None:
+    """Predict the unfinished shards among every `world`-th, from the shard `rank` on."""
+    run, share = job.run, job.shards()[rank::world]
+    wanted = {shard.images[0].id: shard for shard in share if shard.read() is None}
+    if not wanted:
         return
-    if finished and rank == 0:
-        print(f"predict {run.run}: {len(finished)} of {len(job.images)} images are there", file=sys.stderr)
+    if len(wanted) < len(share) and rank == 0:
+        print(
+            f"predict {run.run}: {len(share) - len(wanted)} of {len(share)} shards are there", file=sys.stderr
+        )
     model, metadata = load_model(paths.model(run.run))
     _check_categories(metadata, job)
     model.to(device)
     split = job.prepared.split(run.data.val_split)
-    truths: dict[ImageId, Annotation] = {
+    truths = {
         annotation.image_id: annotation for annotation in read_panoptic_json(split.panoptic_json).annotations
     }
-    by_id = {image.id: image for image in job.images}
-    pictured = {image.id for image in job.images[: run.predict.pictures]}
-    categories = job.prepared.categories
-    isthing = torch.tensor([category.isthing for category in categories], device=device)
+    isthing = torch.tensor([category.isthing for category in job.prepared.categories], device=device)
+    unfinished = {image.id for shard in wanted.values() for image in shard.images}
 
     def predict() -> Iterator[None]:
         batches = val_batches(
             job.prepared,
             run.data,
             batch_size=run.predict.batch_size,
-            shard=rank,
-            num_shards=world,
-            skip=set(finished),
+            skip={image.id for image in job.images} - unfinished,
         )
-        for batch in batches:
+        for batch in batches:  # whole shards but for the last of all: a batch is a shard
             results = segment_images(
                 model,
                 batch.images.to(device),
@@ -184,29 +182,55 @@ def _predict_shard(job: _Job, rank: int, world: int, device: torch.device) -> No
                 run.predict,
                 batch.image_ids,
             )
-            for place, (result, assignments) in enumerate(results):
-                image = by_id[batch.image_ids[place]]
-                if image.id in pictured:
-                    draw_pictures(
-                        job.pictures(image),
-                        split.images_dir / image.file_name,
-                        result,
-                        assignments,
-                        categories,
-                        input_size=(batch.images.shape[2], batch.images.shape[3]),
-                        content_size=batch.content_sizes[place],
-                        truth=(split.panoptic_dir / truths[image.id].file_name, truths[image.id]),
-                    )
-                write_map(job.work / "panoptic" / job.map_name(image), result.ids)
-                annotation = {"image_id": image.id, "file_name": job.map_name(image)}
-                write_json(
-                    job.segments(image), {**annotation, "segments_info": segments_info(result, categories)}
-                )
-                yield
+            annotations: list[dict[str, Any]] = []
+            shard = wanted[batch.image_ids[0]]
+            with shard.write(annotations) as folder:
+                annotations += _write_batch(job, folder, shard, batch, list(results), truths)
+            yield
 
-    remaining = -(-(len(job.images) - len(finished)) // world)
-    for _ in track(predict(), remaining, f"predict {run.run}"):
+    for _ in track(predict(), len(wanted), f"predict {run.run}"):
         pass
+
+
+def _write_batch(
+    job: _Job,
+    folder: Path,
+    shard: Shard,
+    batch: InferenceBatch,
+    results: list[Segmented],
+    truths: dict[ImageId, Annotation],
+) -> list[dict[str, Any]]:
+    """Write all files of one batch; return the images' annotations in COCO panoptic format."""
+    predict, categories = job.run.predict, job.prepared.categories
+    split = job.prepared.split(job.run.data.val_split)
+    pictured = {image.id for image in job.images[: predict.pictures]}
+    annotations, detections = [], []
+    for place, (image, result) in enumerate(zip(shard.images, results, strict=True)):
+        name = Path(image.file_name).with_suffix(".png")
+        if image.id in pictured:
+            draw_pictures(
+                folder / "pictures" / "-".join(name.with_suffix("").parts),
+                split.images_dir / image.file_name,
+                result.panoptic,
+                result.assignments,
+                categories,
+                input_size=(batch.images.shape[2], batch.images.shape[3]),
+                content_size=batch.content_sizes[place],
+                truth=(split.panoptic_dir / truths[image.id].file_name, truths[image.id]),
+            )
+        write_map(folder / "panoptic" / name, result.panoptic.ids)
+        if result.semantic is not None:
+            write_labels(folder / "semantic" / name, result.semantic, categories)
+        if predict.instances == "cityscapes":
+            text = folder / "instances" / name.with_suffix(".txt")
+            write_cityscapes_instances(text, result.instances, categories)
+        elif predict.instances == "coco":
+            detections += coco_results(result.instances, image.id, categories)
+        segments = segments_info(result.panoptic, categories)
+        annotations.append({"image_id": image.id, "file_name": str(name), "segments_info": segments})
+    if predict.instances == "coco":
+        write_json(folder / INSTANCES, detections)
+    return annotations
 
 
 def _check_categories(metadata: ModelMetadata, job: _Job) -> None:
@@ -216,15 +240,21 @@ def _check_categories(metadata: ModelMetadata, job: _Job) -> None:
 
 
 def _publish(job: _Job) -> None:
-    """Put the finished images where they are declared, once all of them are there."""
+    """Put the finished shards where they are declared, once all of them are there."""
     with exclusive_lock(job.work / ".lock", f"{job.work}: another process publishes it", wait=True):
-        finished = job.finished()
-        if len(finished) < len(job.images):
-            return  # the launchers of other shards are still at work; the last one comes here again
+        shards = job.shards()
+        if not all(shard.folder.exists() for shard in shards):
+            return  # the launchers of other ranks are still at work; the last one comes here again
+        annotations: list[dict[str, Any]] = []
+        for shard in shards:
+            finished = shard.read()
+            if finished is None:
+                return
+            annotations += finished
         with atomic_folder(paths.predictions(job.run.run)) as folder:
-            for name in ("panoptic", "pictures"):
-                if (job.work / name).exists():
-                    shutil.copytree(job.work / name, folder / name)
+            gather(shards, folder)
+            if job.run.predict.instances == "coco":
+                join_instances(shards, folder / INSTANCES)
             images = [
                 {"id": i.id, "file_name": i.file_name, "width": i.width, "height": i.height}
                 for i in job.images
@@ -232,7 +262,8 @@ def _publish(job: _Job) -> None:
             content = {
                 "images": images,
                 "categories": [category.model_dump() for category in job.prepared.categories],
-                "annotations": [finished[image.id] for image in job.images],
+                "annotations": annotations,
             }
             write_json(folder / "panoptic.json", content)
             write_json(folder / paths.predictions_provenance(job.run.run).name, job.provenance)
+        remove_leftovers(job.work)

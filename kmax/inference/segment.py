@@ -3,19 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from kmax.config import Category, Predict
 from kmax.errors import InputError
+from kmax.inference.choices import CHOICES
 from kmax.inference.enlarge import Size2
+from kmax.inference.instances import Instance, instances, instances_of
 from kmax.inference.pixelwise import pixelwise
 from kmax.inference.postprocess import maskwise
 from kmax.inference.segments import PanopticMap
+from kmax.inference.semantic import semantic
 from kmax.model.kmax import KMaX
 from kmax.model.output import Output
+
+
+@dataclass(frozen=True)
+class Segmented:
+    """What the network says of one image.
+
+    Attributes:
+        panoptic: the map, at the size of the image.
+        assignments: cluster of each pixel, int64 [h_i, w_i] per k-means layer.
+        instances: with scores; empty where `predict.instances` asks for none.
+        semantic: contiguous class of each pixel [H, W]; None where `predict.semantic` does not ask for it.
+    """
+
+    panoptic: PanopticMap
+    assignments: list[Tensor]
+    instances: list[Instance]
+    semantic: NDArray[np.int16] | None
 
 
 @torch.inference_mode()
@@ -27,8 +50,8 @@ def segment_images(
     isthing: Tensor,
     predict: Predict,
     names: Sequence[str | int],
-) -> Iterator[tuple[PanopticMap, list[Tensor]]]:
-    """Panoptic map and cluster assignments (int64 [h_i, w_i] per k-means layer) of each image of a batch.
+) -> Iterator[Segmented]:
+    """Panoptic map and cluster assignments of each image of a batch, and what else `predict` asks for.
 
     Args:
         images: [B, 3, H, W] on the model's device.
@@ -51,7 +74,7 @@ def post_process(
     isthing: Tensor,
     predict: Predict,
     names: Sequence[str | int],
-) -> Iterator[tuple[PanopticMap, list[Tensor]]]:
+) -> Iterator[Segmented]:
     """What `segment_images` makes of the network's output."""
     for place, (content_size, original_size) in enumerate(zip(content_sizes, original_sizes, strict=True)):
         class_logits, mask_logits = output.class_logits[place], output.mask_logits[place]
@@ -61,19 +84,25 @@ def post_process(
                     f"image {names[place]}: the network's {what} are not finite: its weights are damaged or "
                     "diverged"
                 )
-        arguments: dict[str, Any] = {
+        sizes: dict[str, Any] = {
             "input_size": (images.shape[2], images.shape[3]),
             "content_size": content_size,
             "original_size": original_size,
-            "isthing": isthing,
-            "predict": predict,
         }
+        arguments = {**sizes, "isthing": isthing, "predict": predict}
+        flavour = model.arguments["flavour"]
         if predict.mode == "maskwise":
-            flavour = model.arguments["flavour"]
             result = maskwise(class_logits, mask_logits, flavour=flavour, **arguments)
         else:
             result = pixelwise(class_logits, mask_logits, **arguments)
-        yield result, [layer.assignment[place].cpu() for layer in output.auxiliary]
+        found: list[Instance] = []
+        if predict.instances is not None:
+            of_map = CHOICES[flavour].instances_of_map
+            found = (
+                instances_of(result, isthing) if of_map else instances(class_logits, mask_logits, **arguments)
+            )
+        labels = semantic(class_logits, mask_logits, flavour=flavour, **sizes) if predict.semantic else None
+        yield Segmented(result, [layer.assignment[place].cpu() for layer in output.auxiliary], found, labels)
 
 
 def segments_info(result: PanopticMap, categories: list[Category]) -> list[dict[str, Any]]:

@@ -40,8 +40,19 @@ HEADLINE = (
     ("PQ stuff", "pq/stuff/pq"),
     ("SQ", "pq/all/sq"),
     ("RQ", "pq/all/rq"),
+    ("AP", "ap/ap"),
+    ("AP of boxes", "ap_box/ap"),
     ("mIoU", "miou/miou"),
+    ("mIoU of panoptic maps", "miou_panoptic/miou"),
 )
+# Parts of metrics.json, each with an evaluator and perhaps a protocol of its own.
+EVALUATED = {
+    "pq": "PQ",
+    "ap": "AP",
+    "ap_box": "AP of boxes",
+    "miou": "mIoU",
+    "miou_panoptic": "mIoU of panoptic maps",
+}
 
 
 @dataclass(frozen=True)
@@ -157,10 +168,11 @@ def _headline(measured: Measured) -> list[Figure]:
 def _provenance(measured: Measured) -> list[tuple[str, str]]:
     """Where the figures come from: run, weights, parameters, commit, evaluators."""
     rows = [(title, measured.texts[path]) for title, path in PROVENANCE if measured.texts.get(path)]
-    for part in ("pq", "miou", "ap"):
+    for part, name in EVALUATED.items():
         evaluator = measured.evaluator(f"{part}/")
         if evaluator:
-            rows.append((f"evaluator of {part.replace('miou', 'mIoU').replace('pq', 'PQ')}", evaluator))
+            protocol = measured.texts.get(f"{part}/provenance/protocol")
+            rows.append((f"evaluator of {name}", f"{evaluator}: {protocol}" if protocol else evaluator))
     return rows
 
 

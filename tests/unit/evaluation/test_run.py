@@ -7,43 +7,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
+from perfect_run import perfect_run
 
 from kmax import paths
 from kmax.config import Run
-from kmax.data.datasets import open_prepared
-from kmax.data.download import download
-from kmax.data.prepare import prepare
 from kmax.errors import InputError
 from kmax.evaluation.run import evaluate_run
-from kmax.runs import load_run
-
-ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """A run whose predictions are its ground truth."""
-    shutil.copytree(ROOT / "params", tmp_path / "params")
-    monkeypatch.chdir(tmp_path)
-    dataset = yaml.safe_load(Path("params/datasets/shapes_smoke.yaml").read_text())
-    dataset["dataset"], dataset["source"]["images"] = "shapes_small", {"train": 1, "val": 4}
-    Path("params/datasets/shapes_small.yaml").write_text(yaml.safe_dump(dataset))
-    content = yaml.safe_load(Path("params/runs/shapes-smoke.yaml").read_text())
-    content["run"], content["data"]["dataset"] = "small", "shapes_small"
-    Path("params/runs/small.yaml").write_text(yaml.safe_dump(content))
-    download("shapes_small")
-    prepare("shapes_small", workers=1)
-    split = open_prepared("shapes_small").splits["val"]
-    shutil.copytree(split.panoptic_dir, paths.predictions("small") / "panoptic")
-    shutil.copy(split.panoptic_json, paths.predictions("small") / "panoptic.json")
-    return load_run("small")
+    return perfect_run(tmp_path, monkeypatch)
 
 
 def test_ground_truth_as_prediction_scores_one(run: Run) -> None:
     metrics = json.loads(evaluate_run(run, {"commit": "abc"}).read_text())
     assert metrics["pq"]["all"]["pq"] == 1.0
-    assert metrics["miou"]["miou"] == 1.0
+    assert metrics["miou"]["miou"] == metrics["miou_panoptic"]["miou"] == 1.0
+    assert metrics["ap"]["ap"] == metrics["ap_box"]["ap"] == 1.0
     assert metrics["intervals"]["pq"]["all"]["pq"] == [1.0, 1.0]
     provenance = metrics["provenance"]
     assert provenance["commit"] == "abc"
@@ -74,12 +56,12 @@ def test_counts_per_image_add_up_to_the_scores(run: Run) -> None:
 def test_only_listed_images_and_metrics_count(run: Run) -> None:
     names = json.loads((paths.predictions("small") / "panoptic.json").read_text())["images"]
     data = run.data.model_copy(update={"val_images": [names[2]["file_name"]]})
-    evaluate = run.evaluate.model_copy(update={"metrics": ["pq"]})
+    evaluate = run.evaluate.model_copy(update={"metrics": ["pq"], "ap": None, "miou": None})
     chosen = run.model_copy(update={"data": data, "evaluate": evaluate})
     metrics = json.loads(evaluate_run(chosen, {}).read_text())
     assert metrics["provenance"]["images"] == 1
-    assert "miou" not in metrics
-    assert "miou" not in metrics["intervals"]
+    assert not {"ap", "miou", "miou_panoptic"} & metrics.keys()
+    assert not {"miou", "miou_panoptic"} & metrics["intervals"].keys()
 
 
 def test_both_rules_of_panoptic_quality_are_named(run: Run) -> None:

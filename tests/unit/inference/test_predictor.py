@@ -19,6 +19,7 @@ from kmax.model.io import load_model, save_model
 from kmax.runs import load_run
 
 STATE = Path("runs/small/0123")
+DAMAGED = ("shard.json", "semantic/*.png")
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -85,8 +86,9 @@ def test_damaged_outputs_heal_when_predicted_again(project: Path) -> None:
     before = contents(folder)
     published = next((folder / "panoptic").iterdir())
     published.write_bytes(published.read_bytes()[:40])
-    kept = next(STATE.glob("predictions-*/segments/*.json"))
-    kept.write_text("{")
+    record, part = (next(STATE.glob(f"predictions-*/00000{i}/{name}")) for i, name in enumerate(DAMAGED))
+    record.write_text("{")
+    part.write_bytes(part.read_bytes()[:40])
     assert contents(predict_run(load_run("small"), STATE, {})) == before
 
 

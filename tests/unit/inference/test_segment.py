@@ -35,10 +35,11 @@ def segment(model: torch.nn.Module, images: torch.Tensor) -> list:
 
 def test_pixelwise_mode_gives_a_map_of_every_image(model: torch.nn.Module) -> None:
     results = segment(model, torch.rand(2, 3, 33, 33))
-    for panoptic, assignments in results:
+    for result in results:
+        panoptic = result.panoptic
         assert panoptic.ids.shape == (33, 33)
         assert {s.id for s in panoptic.segments} == set(panoptic.ids.ravel().tolist()) - {0}
-        assert len(assignments) == 6
+        assert len(result.assignments) == 6
 
 
 @pytest.mark.parametrize(("head", "what"), [("class", "class logits"), ("mask", "mask logits")])

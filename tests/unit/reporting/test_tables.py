@@ -99,7 +99,7 @@ def test_figures_that_nobody_reported_are_measured_without_a_judgement(measure):
     measure("shapes-tiny", 0.546)
     tables = filled("shapes-tiny")
     assert tables["shapes"]["kMaX tiny"].verdict == "measured"
-    assert tables["shapes"]["kMaX tiny"].cells[5].interval == (60.0, 62.0)
+    assert tables["shapes"]["kMaX tiny"].cells[6].interval == (60.0, 62.0)
     assert [cell.measured for cell in tables["size_and_speed"]["kMaX tiny (shapes)"].cells] == [
         6.5,
         12.3,

@@ -1,0 +1,105 @@
+"""Unfinished predictions: shards of a few images, each a folder that appears by rename when it is complete.
+
+A shard is the images of one batch, and batches are cut from the dataset's order alone. So neither the number
+of ranks nor an interruption changes what the network sees at once, and every bit of the output is the same.
+`shard.json` names each file of its folder with its SHA-256: a damaged shard is none, and is predicted again.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kmax.data.panoptic import Image
+from kmax.errors import InputError
+from kmax.files import atomic_folder, read_json, sha256, write_json
+
+RECORD = "shard.json"
+INSTANCES = "instances.json"
+# What shards have in common with the published folder: folders with files of distinct names.
+FOLDERS = ("panoptic", "pictures", "instances", "semantic")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One batch of images, and where its predictions go."""
+
+    number: int
+    images: list[Image]
+    folder: Path
+
+    def read(self) -> list[dict[str, Any]] | None:
+        """The annotations of its images, in COCO panoptic format; None where it is not finished.
+
+        A damaged one is told, and is not finished.
+        """
+        if not self.folder.exists():
+            return None
+        try:
+            record = read_json(self.folder / RECORD, "record of the shard")
+            listed: dict[str, str] = record["files"]
+            annotations: list[dict[str, Any]] = record["annotations"]
+            damaged = [name for name, digest in listed.items() if sha256(self.folder / name) != digest]
+        except (InputError, OSError, KeyError, TypeError, AttributeError):
+            damaged = [RECORD]
+        if damaged:
+            print(f"{self.folder / damaged[0]}: damaged or missing; predicted again", file=sys.stderr)
+            return None
+        return annotations
+
+    @contextmanager
+    def write(self, annotations: list[dict[str, Any]]) -> Iterator[Path]:
+        """Yield an empty folder for the files; it becomes the shard at the end.
+
+        Args:
+            annotations: to be filled meanwhile.
+        """
+        with atomic_folder(self.folder) as folder:
+            yield folder
+            files = {
+                path.relative_to(folder).as_posix(): sha256(path)
+                for path in sorted(folder.rglob("*"))
+                if path.is_file()
+            }
+            write_json(folder / RECORD, {"annotations": annotations, "files": files})
+
+
+def cut_shards(images: list[Image], size: int, work: Path) -> list[Shard]:
+    """Shards of `size` images in the dataset's order; the last may be smaller."""
+    starts = range(0, len(images), size)
+    return [
+        Shard(number, images[start : start + size], work / f"{number:06d}")
+        for number, start in enumerate(starts)
+    ]
+
+
+def gather(shards: Iterable[Shard], folder: Path) -> None:
+    """Copy the files of finished shards into one folder, but for the lists of instances."""
+    for shard in shards:
+        for name in FOLDERS:
+            if (shard.folder / name).exists():
+                shutil.copytree(shard.folder / name, folder / name, dirs_exist_ok=True)
+
+
+def join_instances(shards: Iterable[Shard], path: Path) -> None:
+    """Write the lists of instances of finished shards as one, of which no more than a shard is in memory."""
+    with open(path, "w", encoding="utf-8") as stream:
+        before = "[\n"
+        for shard in shards:
+            for entry in read_json(shard.folder / INSTANCES, "instances of the shard"):
+                stream.write(before + json.dumps(entry, sort_keys=True, separators=(",", ":")))
+                before = ",\n"
+        stream.write("\n]\n" if before == ",\n" else "[]\n")
+
+
+def remove_leftovers(work: Path) -> None:
+    """Remove what processes that were killed left of shards."""
+    for pattern in (".*.tmp", ".*.old"):
+        for left in work.glob(pattern):
+            shutil.rmtree(left, ignore_errors=True)
