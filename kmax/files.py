@@ -106,6 +106,23 @@ def replace_folder(source: Path, path: Path) -> None:
         os.replace(source, path)
 
 
+def move_folder(source: Path, path: Path) -> None:
+    """`replace_folder`, also from another file system.
+
+    Raises:
+        InputError: `path` cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if source.stat().st_dev == path.parent.stat().st_dev:
+            replace_folder(source, path)
+        else:
+            with atomic_folder(path) as temporary:
+                shutil.copytree(source, temporary, dirs_exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
 def sha256(path: Path) -> str:
     """Hex SHA-256 of a file's bytes."""
     with open(path, "rb") as stream:

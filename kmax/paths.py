@@ -45,6 +45,11 @@ def prepared_manifest(dataset: str) -> Path:
     return prepared(dataset) / "manifest.json"
 
 
+def preparation(dataset: str) -> Path:
+    """Where a dataset is prepared; what a stopped preparation has made is kept there for the next call."""
+    return STATE / ".prepare" / dataset
+
+
 def weights(name: str) -> Path:
     """A fetched weight file."""
     return Path("data/weights") / f"{name}.safetensors"

@@ -47,18 +47,23 @@ def prepare(dataset: Dataset) -> None:
 
 @group.command()
 def check(dataset: Dataset) -> None:
-    """Say all that is wrong with a dataset.
+    """Say all that is wrong with a dataset, file by file.
+
+    Of each kind of fault at most 20 lines, and then how many more there are. Ends with exit code 2 where
+    something is wrong.
 
     \b
     Example: kmax data check coco_mini
     """
     from kmax.data.check import check
-    from kmax.errors import InputError
 
     faults = check(dataset)
-    if faults:
-        raise InputError(faults)
-    typer.echo(f"{dataset}: no fault found")
+    if not faults.count():
+        typer.echo(f"{dataset}: no fault found")
+        return
+    for line in [*faults.lines(), f"{dataset}: {faults.summary()}"]:
+        typer.echo(line, err=True)
+    raise typer.Exit(2)
 
 
 @group.command()

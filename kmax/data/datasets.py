@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-import colorsys
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from kmax import paths
-from kmax.config import Category, CocoPanoptic, Data, Dataset, Name, Parameters, PositiveInt, Sha256
-from kmax.data.panoptic import Image, JsonCategory, select_images
+from kmax.config import (
+    Ade20k,
+    Category,
+    Cityscapes,
+    CocoInstances,
+    CocoPanoptic,
+    Data,
+    Dataset,
+    Name,
+    Parameters,
+    PositiveInt,
+    RawFiles,
+    SemanticMasks,
+    Sha256,
+)
+from kmax.data.panoptic import Image, select_images
 from kmax.data.panoptic_json import read_panoptic_json
 from kmax.errors import InputError, unknown_name
 from kmax.files import read_json
 from kmax.parameter_files import load_named, names_in, parse
 
-MANIFEST_VERSION = 1
+MANIFEST_VERSION = 2
 
 
 class SplitManifest(Parameters):
@@ -23,6 +36,8 @@ class SplitManifest(Parameters):
 
     Attributes:
         images_dir: below the prepared folder for generated datasets, below the data root for others.
+        files: CSV of a row per image: its files, size, segments and digests.
+        digest: of that CSV and the panoptic JSON.
     """
 
     num_images: PositiveInt
@@ -31,6 +46,7 @@ class SplitManifest(Parameters):
     images_dir: str
     panoptic_json: str
     panoptic_dir: str
+    files: str
     digest: Sha256
 
 
@@ -90,12 +106,12 @@ def load_dataset(name: str) -> Dataset:
 
 
 def raw_root(dataset: Dataset) -> Path:
-    """Where the raw files of a dataset in COCO layout lie, whether or not they are there.
+    """Where the raw files of a dataset lie, whether or not they are there.
 
     The dataset file's `root`, else `$KMAX_DATA_ROOT/<folder>`, else `data/raw/<dataset>`.
     """
     source = dataset.source
-    assert isinstance(source, CocoPanoptic)
+    assert isinstance(source, RawFiles)
     if source.root is not None:
         return Path(os.path.expandvars(source.root)).expanduser()
     data_root = paths.data_root()
@@ -103,21 +119,36 @@ def raw_root(dataset: Dataset) -> Path:
 
 
 def require_raw_root(dataset: Dataset) -> Path:
-    """`raw_root`, where at least one of the dataset's panoptic JSON files is there.
+    """`raw_root`, where the annotation of at least one split is there.
 
     Raises:
         InputError: there is none, with the ways to say where the data lies.
     """
     source, root = dataset.source, raw_root(dataset)
-    assert isinstance(source, CocoPanoptic)
-    wanted = [root / split.panoptic_json for split in source.splits.values()]
-    if any(path.is_file() for path in wanted):
+    assert isinstance(source, RawFiles)
+    wanted = [root / path for path in _annotation_of_splits(source)]
+    if any(path.exists() for path in wanted):
         return root
-    missing = f"{wanted[0]}: JSON" if root.is_dir() else f"{root}: folder"
+    what = "JSON" if wanted[0].suffix == ".json" else "annotation"
+    missing = f"{wanted[0]}: {what}" if root.is_dir() else f"{root}: folder"
     raise InputError(
         f"{missing} of dataset '{dataset.dataset}' not found; in every call, set KMAX_DATA_ROOT to the "
         f"folder that holds {source.folder}/, or 'root' in {paths.dataset_file(dataset.dataset)}"
     )
+
+
+def _annotation_of_splits(source: RawFiles) -> list[str]:
+    """The JSON or the folder of labels of each split, below the root."""
+    match source:
+        case CocoPanoptic():
+            return [split.panoptic_json for split in source.splits.values()]
+        case CocoInstances():
+            return [split.instances_json for split in source.splits.values()]
+        case Cityscapes():
+            return [split.annotations for split in source.splits.values()]
+        case Ade20k() | SemanticMasks():
+            return [split.semantic for split in source.splits.values()]
+    raise AssertionError(source)
 
 
 def open_prepared(name: str) -> Prepared:
@@ -136,7 +167,7 @@ def open_prepared(name: str) -> Prepared:
         raise InputError(
             f"{path}: made by another version or for another dataset; run: kmax data prepare {name}"
         )
-    images_root = raw_root(dataset) if isinstance(dataset.source, CocoPanoptic) else folder
+    images_root = raw_root(dataset) if isinstance(dataset.source, RawFiles) else folder
     return Prepared(
         dataset=name,
         categories=manifest.categories,
@@ -162,23 +193,3 @@ def val_images(prepared: Prepared, data: Data) -> list[Image]:
     """
     listed = read_panoptic_json(prepared.split(data.val_split).panoptic_json).images
     return select_images(listed, data.val_images, f"data.val_images ({data.dataset}/{data.val_split})")
-
-
-def contiguous_categories(listed: list[JsonCategory]) -> list[Category]:
-    """Categories in the order of the network's classes: things first, then stuff, each by rising id.
-
-    Where the annotation has no colours, evenly spread ones are chosen.
-    """
-    ordered = sorted(listed, key=lambda category: (not category.isthing, category.id))
-    return [
-        Category(id=c.id, name=c.name, isthing=c.isthing, color=list(c.color or palette_color(i)))
-        for i, c in enumerate(ordered)
-    ]
-
-
-def palette_color(index: int) -> tuple[int, int, int]:
-    """The RGB colour of the class `index`: hues a golden ratio apart, so that neighbours differ."""
-    hue = (0.02 + index * 0.618033988749895) % 1.0
-    saturation, value = (0.85, 0.65, 0.45)[index % 3], (0.95, 0.75, 0.9, 0.6)[index % 4]
-    red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
-    return round(255 * red), round(255 * green), round(255 * blue)

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from kmax import fetch, paths
-from kmax.config import CocoPanoptic, Dataset, Generated, RemoteFile
+from kmax.config import Dataset, Generated, RawFiles, RemoteFile
 from kmax.data import shapes
 from kmax.data.datasets import load_dataset, raw_root, require_raw_root
-from kmax.data.panoptic_json import parse_panoptic_json
+from kmax.data.layouts.open import raw_files
 from kmax.data.parallel import map_items
 from kmax.errors import InputError
 from kmax.files import exclusive_lock, read_json, sha256, write_json, write_text
@@ -69,7 +69,7 @@ def _generated(source: Generated) -> dict[str, Any]:
     return {**source.model_dump(), "generator_version": shapes.GENERATOR_VERSION}
 
 
-def _found(dataset: Dataset, source: CocoPanoptic, manifest: Path) -> dict[str, Any]:
+def _found(dataset: Dataset, source: RawFiles, manifest: Path) -> dict[str, Any]:
     """Fetch what is listed by URL, then measure every file of every split."""
     root = raw_root(dataset)
     record = read_json(manifest, "raw manifest") if manifest.exists() else {}
@@ -79,23 +79,19 @@ def _found(dataset: Dataset, source: CocoPanoptic, manifest: Path) -> dict[str, 
             raise InputError(f"{paths.dataset_file(dataset.dataset)}: path {remote.path!r} leaves the folder")
         _fetch(remote, root, known.get(remote.path))
     require_raw_root(dataset)
-    names: list[str] = []
     faults: list[str] = []
-    for split in source.splits.values():
-        try:
-            content, _ = parse_panoptic_json(root / split.panoptic_json)
-        except InputError as error:
-            faults.extend(error.faults)
-            continue
-        names.append(split.panoptic_json)
-        names.extend(f"{split.images}/{image.file_name}" for image in content.images)
-        names.extend(f"{split.panoptic_dir}/{annotation.file_name}" for annotation in content.annotations)
-    faults.extend(f"{root / name}: file not found" for name in names if not (root / name).is_file())
+    names = {path.relative_to(root).as_posix() for path in raw_files(dataset, root, faults)}
+    missing = (str(root / name) for name in sorted(names) if not (root / name).is_file())
+    faults += [f"{path}: file not found" for path in missing if not any(path in fault for fault in faults)]
     if faults:
         raise InputError(faults)
-    names = sorted({*names, *(remote.path for remote in source.files if not remote.unpack)})
-    measured = map_items(partial(_measure, root), names, f"checksums of {dataset.dataset}")
-    return {"kind": source.kind, "folder": source.folder, "files": dict(zip(names, measured, strict=True))}
+    listed = sorted(names | {remote.path for remote in source.files if not remote.unpack})
+    measured = map_items(partial(_measure, root), listed, f"checksums of {dataset.dataset}")
+    return {
+        "kind": dataset.source.kind,
+        "folder": source.folder,
+        "files": dict(zip(listed, measured, strict=True)),
+    }
 
 
 def _measure(root: Path, name: str) -> dict[str, int | str]:

@@ -21,7 +21,7 @@ ImageId = int | str
 IdMap = NDArray[np.int32]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Image:
     """One image; sizes in pixels."""
 
@@ -31,7 +31,7 @@ class Image:
     height: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Segment:
     """One segment of one image; `bbox` is (x, y, width, height) in pixels."""
 
@@ -42,7 +42,7 @@ class Segment:
     iscrowd: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Annotation:
     """The segments of one image; `file_name` is the PNG's."""
 
@@ -80,6 +80,11 @@ def read_map(path: Path) -> IdMap:
     rgb = _read_pixels(path, "panoptic PNG")
     if rgb is None:
         raise InputError(f"{path}: panoptic PNG is not 8-bit RGB; segment ids need three channels")
+    return ids_of_rgb(rgb)
+
+
+def ids_of_rgb(rgb: NDArray[np.uint8]) -> IdMap:
+    """Segment ids [H, W] of the pixels [H, W, 3] of a panoptic PNG."""
     ids = rgb[..., 2].astype(np.int32)
     for channel in (1, 0):
         ids <<= 8

@@ -1,41 +1,49 @@
 """The prepare stage: one canonical form for all datasets.
 
 `data/prepared/<dataset>/` holds per split `panoptic_<split>.json` and `panoptic_<split>/*.png` in COCO
-panoptic format, and `manifest.json` with categories in class order, counts and digests. Raw images stay where
-they are; generated ones are drawn into `images_<split>/`.
+panoptic format and `files_<split>.csv` with a row per image, and `manifest.json` with categories in class
+order, counts and digests. Raw images stay where they are; generated ones are drawn into `images_<split>/`.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
-from dataclasses import asdict, dataclass
+import sys
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from PIL import Image as PillowImage
 
 from kmax import paths
-from kmax.config import Category, CocoPanoptic, Dataset, Generated
+from kmax.config import Category, Dataset, Generated, RawFiles
 from kmax.data import shapes
-from kmax.data.check import FileRecord, SplitCheck, check_splits
-from kmax.data.datasets import MANIFEST_VERSION, load_dataset, raw_root, require_raw_root
+from kmax.data.check import examine
+from kmax.data.datasets import MANIFEST_VERSION, load_dataset, require_raw_root
 from kmax.data.download import raw_record
-from kmax.data.panoptic import Annotation, Image, map_to_rgb
+from kmax.data.faults import Fault, Faults, Kind
+from kmax.data.journal import Journal, Row
+from kmax.data.layouts.labelled import Entry
+from kmax.data.layouts.open import open_layout, split_names
+from kmax.data.panoptic import Annotation, IdMap, Image, map_to_rgb
 from kmax.data.parallel import map_items
+from kmax.data.prepared_files import write_manifest, write_split
 from kmax.errors import InputError
-from kmax.files import atomic_folder, digest, exclusive_lock, sha256, write_json, write_text
+from kmax.files import digest, exclusive_lock, move_folder, sha256
+
+Item = TypeVar("Item")
+Made = tuple[list[Fault], Row | None]
 
 
 def prepare(name: str, workers: int | None = None) -> Path:
-    """Validate a downloaded dataset, or draw a generated one, and write its prepared folder.
+    """Validate and convert a downloaded dataset, or draw a generated one, and write its prepared folder.
 
-    The work happens in a hidden folder beside it, which takes its place at the end; what a killed process
-    left is removed by the next one.
+    The work happens in `runs/.prepare/<dataset>/`, which takes its place at the end. A call that was stopped
+    is continued by the next one, unless the dataset file or the raw manifest has changed since.
 
     Args:
-        workers: processes that draw; the result does not depend on it. None: one per core.
+        workers: processes; the result does not depend on it. None: one per core.
 
     Returns:
         `data/prepared/<dataset>`.
@@ -48,146 +56,180 @@ def prepare(name: str, workers: int | None = None) -> Path:
     folder = paths.prepared(name)
     lock = folder.parent / f".{name}.lock"
     with exclusive_lock(lock, f"{folder}: another process is preparing '{name}'; wait for it"):
-        for pattern in (f".{name}.*.tmp", f".{name}.*.old"):
-            for left in folder.parent.glob(pattern):
-                shutil.rmtree(left, ignore_errors=True)
-        with atomic_folder(folder) as temporary:
-            if isinstance(dataset.source, Generated):
-                splits, categories = _draw(dataset, dataset.source, temporary, workers)
-            else:
-                splits, categories = _collect(dataset, dataset.source, record, temporary)
-            _write_manifest(dataset, splits, categories, temporary)
+        for left in [*folder.parent.glob(f".{name}.*.tmp"), *folder.parent.glob(f".{name}.*.old")]:
+            shutil.rmtree(left, ignore_errors=True)
+        work = _work_folder(dataset, record)
+        draft = work / "prepared"
+        draft.mkdir(parents=True, exist_ok=True)
+        if isinstance(dataset.source, Generated):
+            _draw(dataset, dataset.source, work, workers)
+        else:
+            _convert(dataset, dataset.source, record, work, workers)
+        move_folder(draft, folder)
+        shutil.rmtree(work.parent, ignore_errors=True)
     return folder
 
 
-@dataclass(frozen=True)
-class _Split:
-    """A split to be described in the manifest; `images_dir` as the manifest stores it."""
+def _work_folder(dataset: Dataset, record: dict[str, Any]) -> Path:
+    """The folder of this very preparation; those of others are removed."""
+    key = digest([MANIFEST_VERSION, dataset.source.model_dump(), dataset.model_dump()["categories"], record])
+    work = paths.preparation(dataset.dataset) / key[:16]
+    for other in work.parent.glob("*"):
+        if other != work:
+            shutil.rmtree(other, ignore_errors=True)
+    return work
 
-    images_dir: str
-    images: list[Image]
-    annotations: list[Annotation]
-    records: list[FileRecord]
 
-
-def _write_manifest(
-    dataset: Dataset, splits: dict[str, _Split], categories: list[Category], folder: Path
+def _make(
+    make: Callable[[Item], Made],
+    items: Iterable[Item],
+    task: str,
+    journal: Journal,
+    faults: Faults,
+    workers: int | None,
+    total: int,
 ) -> None:
-    """Write the panoptic JSON of every split and the manifest."""
-    listed = [category.model_dump() for category in categories]
-    manifest: dict[str, Any] = {"version": MANIFEST_VERSION, "dataset": dataset.dataset, "categories": listed}
-    manifest["splits"] = {}
-    for name, split in splits.items():
-        value = {
-            "images": [asdict(image) for image in split.images],
-            "annotations": [
-                {
-                    "image_id": annotation.image_id,
-                    "file_name": annotation.file_name,
-                    "segments_info": [
-                        {**asdict(segment), "iscrowd": int(segment.iscrowd), "bbox": list(segment.bbox)}
-                        for segment in annotation.segments
-                    ],
-                }
-                for annotation in split.annotations
-            ],
-            "categories": [{**category, "isthing": int(category["isthing"])} for category in listed],
-        }
-        path = folder / f"panoptic_{name}.json"
-        write_text(path, json.dumps(value, sort_keys=True, separators=(",", ":")) + "\n")
-        segments = [segment for annotation in split.annotations for segment in annotation.segments]
-        manifest["splits"][name] = {
-            "num_images": len(split.images),
-            "num_segments": len(segments),
-            "num_crowd_segments": sum(segment.iscrowd for segment in segments),
-            "images_dir": split.images_dir,
-            "panoptic_json": path.name,
-            "panoptic_dir": f"panoptic_{name}",
-            "digest": digest([value, [asdict(record) for record in split.records]]),
-        }
-    manifest["digest"] = digest(manifest)
-    write_json(folder / "manifest.json", manifest)
+    """Make what the journal lacks, and note it there."""
+    for found, row in map_items(make, items, task, workers, max(0, total - len(journal))):
+        faults.update(found)
+        if row is not None:
+            journal.add(row)
 
 
 # ------------------------------------------------------------------------------------------------- generated
 
 
-def _draw(
-    dataset: Dataset, source: Generated, folder: Path, workers: int | None
-) -> tuple[dict[str, _Split], list[Category]]:
+def _draw(dataset: Dataset, source: Generated, work: Path, workers: int | None) -> None:
+    folder = work / "prepared"
     categories = shapes.check_categories(dataset.categories, str(paths.dataset_file(dataset.dataset)))
     splits = {}
     for name, count in source.images.items():
-        (folder / f"images_{name}").mkdir()
-        (folder / f"panoptic_{name}").mkdir()
-        draw = partial(_draw_one, source, name, categories, folder)
-        drawn = list(map_items(draw, range(count), f"drawing {dataset.dataset}/{name}", workers))
-        images, annotations, records = (list(column) for column in zip(*drawn, strict=True))
-        splits[name] = _Split(f"images_{name}", images, annotations, records)
-    return splits, categories
+        for part in ("images", "panoptic"):
+            (folder / f"{part}_{name}").mkdir(exist_ok=True)
+        with Journal(work / f"{name}.jsonl") as journal:
+            _forget_lost(journal, folder / f"panoptic_{name}")
+            left = (index for index in range(count) if index not in journal)
+            draw = partial(_draw_one, source, name, categories, folder)
+            _make(draw, left, f"drawing {dataset.dataset}/{name}", journal, Faults(), workers, count)
+            splits[name] = write_split(folder, name, f"images_{name}", journal, categories)
+    write_manifest(folder, dataset.dataset, categories, splits)
 
 
-def _draw_one(
-    source: Generated, split: str, categories: list[Category], folder: Path, index: int
-) -> tuple[Image, Annotation, FileRecord]:
+def _draw_one(source: Generated, split: str, categories: list[Category], folder: Path, index: int) -> Made:
     """Draw one image into the prepared folder; ids count from 1."""
     height, width = source.image_size
     scene = shapes.draw_scene(source.seed, split, index, (height, width), categories)
     name = f"{index:06d}.png"
-    image_path = folder / f"images_{split}" / name
-    png_path = folder / f"panoptic_{split}" / name
-    PillowImage.fromarray(scene.rgb).save(image_path, compress_level=4)
-    PillowImage.fromarray(map_to_rgb(scene.ids)).save(png_path)
-    record = FileRecord(image_path.stat().st_size, sha256(image_path), sha256(png_path))
-    return Image(index + 1, name, width, height), Annotation(index + 1, name, scene.segments), record
+    path, png = folder / f"images_{split}" / name, folder / f"panoptic_{split}" / name
+    PillowImage.fromarray(scene.rgb).save(path, compress_level=4)
+    _write_png(png, scene.ids)
+    return [], Row(
+        position=index,
+        image=Image(index + 1, name, width, height),
+        annotation=Annotation(index + 1, name, scene.segments),
+        image_bytes=path.stat().st_size,
+        image_sha256=sha256(path),
+        label_sha256=[],
+        png_bytes=png.stat().st_size,
+        png_sha256=sha256(png),
+    )
 
 
-# ----------------------------------------------------------------------------------------------- COCO layout
+# ------------------------------------------------------------------------------------------------- raw files
 
 
-def _collect(
-    dataset: Dataset, source: CocoPanoptic, record: dict[str, Any], folder: Path
-) -> tuple[dict[str, _Split], list[Category]]:
-    """Validate raw files and copy the panoptic PNGs."""
+def _convert(
+    dataset: Dataset, source: RawFiles, record: dict[str, Any], work: Path, workers: int | None
+) -> None:
     root = require_raw_root(dataset)
-    found, categories, faults = check_splits(dataset, root, source.splits)
-    faults += _changed_since_download(dataset, source, found, record)
-    if faults:
-        raise InputError(faults)
+    layout = open_layout(dataset, root)
+    recorded = _Recorded(root, record)
+    faults = Faults()
+    images_dirs = {}
+    for name in split_names(source):
+        try:
+            split = layout.split(name, faults)
+            images_dirs[name] = split.images_dir
+            target = work / "prepared" / f"panoptic_{name}"
+            with Journal(work / f"{name}.jsonl") as journal:
+                _forget_lost(journal, target)
+                left = (
+                    (entry, recorded.of(entry)) for entry in split.entries if entry.position not in journal
+                )
+                task = f"preparing {dataset.dataset}/{name}"
+                make = partial(_convert_one, target, dataset.dataset)
+                _make(make, left, task, journal, faults, workers, split.total)
+        except InputError as error:
+            faults.update((Kind.SPLITS, line) for line in error.faults)
+    if faults.count(harmless=False):
+        raise InputError(faults.lines(harmless=False))
+    if faults.count():
+        advice = f"kmax data check {dataset.dataset} names them"
+        print(f"prepared all the same: {faults.summary()}; {advice}", file=sys.stderr)
     splits = {}
-    for name, checked in found.items():
-        content = checked.content
-        copy = partial(_copy, root / source.splits[name].panoptic_dir, folder / f"panoptic_{name}")
-        files = [annotation.file_name for annotation in content.annotations]
-        for _ in map_items(copy, files, f"copying {dataset.dataset}/{name}", workers=1):
-            pass
-        records = [entry for entry in checked.records if entry is not None]
-        splits[name] = _Split(source.splits[name].images, content.images, content.annotations, records)
-    return splits, categories
+    for name, images_dir in images_dirs.items():
+        with Journal(work / f"{name}.jsonl") as journal:
+            splits[name] = write_split(work / "prepared", name, images_dir, journal, layout.categories)
+    write_manifest(work / "prepared", dataset.dataset, layout.categories, splits)
 
 
-def _changed_since_download(
-    dataset: Dataset, source: CocoPanoptic, found: dict[str, SplitCheck], record: dict[str, Any]
-) -> list[str]:
-    """Raw files that are not those which the raw manifest records."""
-    advice = f"changed since the download; run: kmax data download {dataset.dataset}"
-    faults = []
-    for name, checked in found.items():
-        files, content = source.splits[name], checked.content
-        for image, annotation, entry in zip(
-            content.images, content.annotations, checked.records, strict=True
-        ):
-            if entry is None:
-                continue
-            image_file = f"{files.images}/{image.file_name}"
-            png_file = f"{files.panoptic_dir}/{annotation.file_name}"
-            for file, found_sha256 in ((image_file, entry.image_sha256), (png_file, entry.png_sha256)):
-                if record["files"].get(file, {}).get("sha256") != found_sha256:
-                    faults.append(f"{raw_root(dataset) / file}: {advice}")
-    return faults
+def _forget_lost(journal: Journal, pngs: Path) -> None:
+    """Have made again what a crash of the machine took although the journal has it."""
+    for row in list(journal.rows()):
+        path = pngs / row.annotation.file_name
+        if not path.is_file() or path.stat().st_size != row.png_bytes:
+            journal.forget(row.position)
 
 
-def _copy(source: Path, target: Path, name: str) -> None:
-    path = target / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source / name, path)
+class _Recorded:
+    """The checksums of the raw manifest, and none of the rest of it."""
+
+    def __init__(self, root: Path, record: dict[str, Any]) -> None:
+        self._root = root
+        self._sha256: dict[str, str] = {
+            name: entry.get("sha256", "") for name, entry in record["files"].items()
+        }
+
+    def of(self, entry: Entry) -> list[str | None]:
+        """Those of the image and of its label files."""
+        files = [entry.images_dir / entry.file_name, *entry.label_files]
+        return [self._sha256.get(path.relative_to(self._root).as_posix()) for path in files]
+
+
+def _convert_one(target: Path, dataset: str, item: tuple[Entry, list[str | None]]) -> Made:
+    """Check one image against its checksums, and write its panoptic PNG unless something is wrong."""
+    entry, recorded = item
+    faults: list[Fault] = []
+    found = examine(entry, faults)
+    if found is None:
+        return faults, None
+    label_sha256 = [sha256(path) for path in entry.label_files]
+    files = [entry.images_dir / entry.file_name, *entry.label_files]
+    for path, now, before in zip(files, [found[3], *label_sha256], recorded, strict=True):
+        if now != before:
+            told = "changed since the download" if before else "was not there at the download"
+            faults.append((Kind.CHANGED, f"{path}: {told}; run: kmax data download {dataset}"))
+    if any(not kind.harmless for kind, _ in faults):
+        return faults, None
+    labels, (width, height), image_bytes, image_sha256 = found
+    png = target / entry.png_name
+    png.parent.mkdir(parents=True, exist_ok=True)
+    if labels.png is not None:
+        shutil.copyfile(labels.png, png)
+    else:
+        assert labels.ids is not None
+        _write_png(png, labels.ids)
+    return faults, Row(
+        position=entry.position,
+        image=Image(entry.image_id, entry.file_name, width, height),
+        annotation=Annotation(entry.image_id, entry.png_name, labels.segments),
+        image_bytes=image_bytes,
+        image_sha256=image_sha256,
+        label_sha256=label_sha256,
+        png_bytes=png.stat().st_size,
+        png_sha256=sha256(png),
+    )
+
+
+def _write_png(path: Path, ids: IdMap) -> None:
+    PillowImage.fromarray(map_to_rgb(ids)).save(path)

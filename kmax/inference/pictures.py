@@ -16,7 +16,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from kmax.config import Category
-from kmax.data.datasets import palette_color
+from kmax.data.categories import palette_color
 from kmax.data.geometry import resize_labels
 from kmax.data.panoptic import Annotation, read_image, read_map
 from kmax.files import atomic_path

@@ -5,90 +5,201 @@ import pytest
 from PIL import Image
 from small_datasets import Own, few_shapes
 
+from kmax.cli.main import call
 from kmax.data.check import check
 from kmax.data.download import download
+from kmax.data.faults import MAX_LINES
 from kmax.data.panoptic import read_map, write_map
 from kmax.data.prepare import prepare
 from kmax.errors import InputError
 
 
 def test_a_sound_dataset_has_no_faults(own: Own) -> None:
-    assert check("own") == []
+    assert check("own").lines() == []
 
 
 def test_a_prepared_generated_dataset_has_no_faults(project: Path) -> None:
     few_shapes(train=3, val=2)
     download("few")
     folder = prepare("few")
-    assert check("few") == []
+    assert check("few").lines() == []
     (folder / "images_val" / "000001.png").unlink()
-    (fault,) = check("few")
+    (fault,) = check("few").lines()
     assert fault.endswith("images_val/000001.png: image not found")
 
 
-def test_all_faults_are_told_file_by_file(own: Own) -> None:
-    download("own")
+def resave(path: Path, **options) -> None:
+    Image.open(path).save(path, **options)
+
+
+def turn(own: Own) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    resave(own.image(), exif=exif)
+
+
+def turn_and_state_turned(own: Own) -> None:
+    turn(own)
+    own.edit(lambda value: value["images"][0].update(width=20, height=30))
+
+
+def repaint(own: Own, old: int, new: int) -> None:
+    ids = read_map(own.png())
+    ids[ids == old] = new
+    write_map(own.png(), ids)
+
+
+def deep(own: Own) -> None:
+    Image.fromarray(np.zeros((20, 30), np.uint16)).save(own.image())
+
+
+def segment_of(value: dict, **changes) -> None:
+    value["annotations"][0]["segments_info"][1].update(changes)
+
+
+FAULTS = {
+    "missing image": (lambda own: own.image().unlink(), ["images/train0.png: image not found"]),
+    "truncated image": (
+        lambda own: own.image().write_bytes(own.image().read_bytes()[:700]),
+        ["images/train0.png: image cannot be read"],
+    ),
+    "truncated JPEG": (lambda own: cut_jpeg(own), ["train0.png: image cannot be read"]),
+    "16-bit image": (deep, ["train0.png: image has more than 8 bits"]),
+    "image of another size": (
+        lambda own: own.edit(lambda value: value["images"][0].update(width=31)),
+        ["images/train0.png: image is 30x20, the JSON says 31x20"],
+    ),
+    "EXIF rotation": (turn, ["images/train0.png: EXIF tells viewers to turn it"]),
+    "size as turned by EXIF": (
+        turn_and_state_turned,
+        ["image is 30x20, the JSON says 20x30, which is its size after the rotation in its EXIF"],
+    ),
+    "missing PNG": (lambda own: own.png().unlink(), ["train/train0.png: panoptic PNG not found"]),
+    "grey PNG": (
+        lambda own: Image.fromarray(np.zeros((20, 30), np.uint8)).save(own.png()),
+        ["train/train0.png: panoptic PNG is L, not RGB"],
+    ),
+    "PNG of another size": (
+        lambda own: write_map(own.png(), np.pad(read_map(own.png()), ((0, 1), (0, 0)))),
+        ["train/train0.png: panoptic PNG is 30x21, the image 30x20"],
+    ),
+    "id in the PNG alone": (
+        lambda own: repaint(own, 0, 99),
+        ["train/train0.png: ids 99 are in the PNG but not in the JSON"],
+    ),
+    "id in the JSON alone": (
+        lambda own: repaint(own, 70000, 0),
+        ["train/train0.png: segment 70000 is in the JSON but not in the PNG"],
+    ),
+    "area": (
+        lambda own: own.edit(lambda value: segment_of(value, area=61)),
+        ["train/train0.png: segment 70000 has 60 pixels, the JSON says 61"],
+    ),
+    "unknown category": (
+        lambda own: own.edit(lambda value: segment_of(value, category_id=555)),
+        ["train.json: image 0: segment 70000: unknown category 555"],
+    ),
+    "segment id twice": (
+        lambda own: own.edit(lambda value: segment_of(value, id=7)),
+        ["segment id 7 occurs twice", "ids 70000 are in the PNG but not in the JSON"],
+    ),
+    "image id twice": (
+        lambda own: own.edit(lambda value: value["images"].append(value["images"][0])),
+        ["train.json: images[3]: image id 0 occurs twice"],
+    ),
+    "image file twice": (
+        lambda own: own.edit(lambda value: value["images"].append(value["images"][0] | {"id": 9})),
+        ["train.json: images[3]: image file train0.png occurs twice"],
+    ),
+    "empty image": (
+        lambda own: (
+            own.edit(lambda value: value["annotations"][0].update(segments_info=[])),
+            write_map(own.png(), np.zeros((20, 30), int)),
+        ),
+        ["images/train0.png: image has no segments"],
+    ),
+    "image without annotation": (
+        lambda own: own.edit(lambda value: value["annotations"].pop(0)),
+        ["train.json: image 0 (train0.png) has no annotation"],
+    ),
+    "annotation without image": (
+        lambda own: own.edit(lambda value: value["images"].pop(0)),
+        ["train.json: annotations[0]: annotation of unknown image 0"],
+    ),
+    "another category": (
+        lambda own: own.edit(lambda value: value["categories"].append({"id": 8, "name": "x", "isthing": 1})),
+        ["val.json: category 8 of"],
+    ),
+    "no JSON": (
+        lambda own: own.json().write_text("{"),
+        ["train.json: panoptic JSON cannot be read as JSON"],
+    ),
+}
+
+
+def cut_jpeg(own: Own) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(own.image(), format="JPEG")
+    own.image().write_bytes(own.image().read_bytes()[:-300])
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_each_fault_is_told_and_nothing_else(own: Own, kind: str) -> None:
+    damage, expected = FAULTS[kind]
+    damage(own)
+    found = check("own", workers=1).lines()
+    assert len(found) == len(expected), found
+    for part in expected:
+        assert any(part in line for line in found), found
+
+
+def test_one_fault_hides_no_other(own: Own) -> None:
     own.image(0).unlink()
-    own.image(1).write_bytes(own.image(1).read_bytes()[:700])
-    ids = read_map(own.png(2))
-    ids[0, 0] = 99
-    ids[ids == 70000] = 7
-    write_map(own.png(2), ids)
-    Image.fromarray(np.zeros((20, 30), np.uint8)).save(own.png(0))
+    deepest = own.png(2)
+    deepest.write_bytes(deepest.read_bytes()[:60])
+    own.edit(lambda value: value["annotations"][0]["segments_info"][1].update(area=1), "val")
+    found = "\n".join(check("own", workers=1).lines())
+    for part in ("train0.png: image not found", "train2.png: panoptic PNG cannot be read", "the JSON says 1"):
+        assert part in found
 
-    def change(value: dict) -> None:
-        value["annotations"][1]["segments_info"][0]["area"] += 1
-        value["annotations"][1]["segments_info"][1]["category_id"] = 555
-        value["images"][1]["width"] += 1
-        value["categories"].append({"id": 8, "name": "extra", "isthing": 1})
 
-    own.edit(change)
+def test_of_each_kind_the_first_lines_are_told_and_all_are_counted(
+    own: Own, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def many(value: dict) -> None:
+        value["annotations"] += [{"image_id": 100 + i} | NO_SEGMENTS for i in range(50)]
+        value["images"][0]["width"] += 1
 
-    def empty(value: dict) -> None:
-        value["annotations"][0]["segments_info"] = []
-        value["images"].append(value["images"][1])
+    own.edit(many)
+    assert call(["data", "check", "own"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert sum("annotation of unknown image" in line for line in lines) == MAX_LINES
+    assert "... and 30 more annotations without image" in lines
+    assert any("image is 30x20, the JSON says 31x20" in line for line in lines)
+    assert lines[-1] == "own: 1 sizes that disagree, 50 annotations without image"
 
-    own.edit(empty, "val")
-    faults = "\n".join(check("own"))
-    for part in (
-        "images/train0.png: image not found",
-        "images/train1.png: image cannot be read",
-        "train/train0.png: panoptic PNG is not 8-bit RGB",
-        "train/train1.png: panoptic PNG is 29x21, the JSON says 30x21",
-        "train/train1.png: segment 7 has 433 pixels, the JSON says 434",
-        "image 1: segment 70000: unknown category 555",
-        "train/train2.png: ids 99 are in the PNG but not in the JSON",
-        "train/train2.png: segment 70000 is in the JSON but not in the PNG",
-        "train/train2.png: segment 7 has",
-        "val.json: category 8 of",
-        "val/val0.png: image 0 has no segments",
-        "val.json: images[3]: image id 1 occurs twice",
-    ):
-        assert part in faults, part
-    with pytest.raises(InputError) as caught:
-        prepare("own")
-    assert set(check("own")) <= set(caught.value.faults)
-    assert not Path("data/prepared/own").exists()
+
+NO_SEGMENTS = {"file_name": "none.png", "segments_info": []}
 
 
 def test_a_missing_json_does_not_hide_the_other_split(own: Own) -> None:
     own.json("train").unlink()
     (own.root / "images" / "val1.png").unlink()
-    faults = check("own")
+    faults = check("own").lines()
     assert any("train.json: panoptic JSON not found" in fault for fault in faults)
     assert any("val1.png: image not found" in fault for fault in faults)
 
 
 def test_a_dataset_without_images_is_a_fault(own: Own) -> None:
     own.edit(lambda value: value.update(images=[], annotations=[]))
-    assert any("no annotated images" in fault for fault in check("own"))
+    assert any("no annotated images" in fault for fault in check("own").lines())
 
 
 def test_categories_must_agree_with_the_dataset_file(own: Own) -> None:
     path = Path("params/datasets/own.yaml")
     listed = "[{id: 3, name: crate, isthing: true, color: [1, 2, 3]}]"
     path.write_text(path.read_text().replace("categories: null", f"categories: {listed}"))
-    faults = "\n".join(check("own"))
+    faults = "\n".join(check("own").lines())
     assert "category 20 is not in params/datasets/own.yaml" in faults
     assert "category 3 is 'box' (thing), in params/datasets/own.yaml 'crate' (thing)" in faults
 

@@ -1,3 +1,4 @@
+import csv
 import json
 import multiprocessing
 import os
@@ -7,15 +8,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from small_datasets import Own, few_shapes
 
+from kmax.data.check import check
 from kmax.data.datasets import load_dataset, open_prepared
 from kmax.data.download import download
+from kmax.data.panoptic import read_map, write_map
 from kmax.data.panoptic_json import read_panoptic_json
 from kmax.data.prepare import prepare
 from kmax.errors import InputError
-from kmax.files import exclusive_lock
+from kmax.files import exclusive_lock, sha256
 
 
 def leftovers() -> list[str]:
@@ -118,8 +122,10 @@ def test_two_processes_do_not_prepare_the_same_dataset(own: Own) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_an_interrupted_preparation_leaves_nothing_half_made(project: Path, number: signal.Signals) -> None:
-    few_shapes(train=4000, val=1)
+def test_an_interrupted_preparation_leaves_nothing_half_made_and_is_continued(
+    project: Path, number: signal.Signals
+) -> None:
+    few_shapes(train=300, val=1)
     download("few")
     # A shell's background jobs ignore Ctrl-C, and so would their children.
     command = (
@@ -130,7 +136,7 @@ def test_an_interrupted_preparation_leaves_nothing_half_made(project: Path, numb
         [sys.executable, "-c", command], stderr=subprocess.DEVNULL, start_new_session=True
     )
     try:
-        while not list(Path("data/prepared").glob(".few.*.tmp/images_train/000009.png")):
+        while not any(path.stat().st_size for path in Path("runs/.prepare").glob("few/*/train.jsonl")):
             assert process.poll() is None
         os.kill(process.pid, number)
         assert process.wait(timeout=60) != 0
@@ -138,15 +144,81 @@ def test_an_interrupted_preparation_leaves_nothing_half_made(project: Path, numb
         if process.poll() is None:
             process.kill()
     assert not Path("data/prepared/few").exists()
-    if number == signal.SIGINT:
-        assert leftovers() == []
-    few_shapes(train=3, val=1)
-    download("few")
     with exclusive_lock(Path("data/prepared/.few.lock"), "", wait=True):
         pass  # the workers end by themselves, and with them the lock
-    prepare("few", workers=1)
-    assert open_prepared("few").splits["train"].num_images == 3
+    first = next(Path("runs/.prepare/few").glob("*/prepared/images_train/000000.png")).stat().st_mtime_ns
+    folder = prepare("few", workers=2)
+    assert (folder / "images_train/000000.png").stat().st_mtime_ns == first
+    assert open_prepared("few").splits["train"].num_images == 300
     assert leftovers() == []
+    assert check("few").lines() == []
+
+
+def test_what_was_made_is_not_made_again_and_what_was_lost_is(own: Own) -> None:
+    download("own")
+    whole = manifest(prepare("own", workers=1))
+    own.png().unlink()
+    own.root.joinpath("extra").write_text("stays")
+    with pytest.raises(InputError, match=r"train0\.png: panoptic PNG not found"):
+        prepare("own", workers=1)
+    write_map(own.png(), read_map(Path("data/prepared/own/panoptic_train/train0.png")))
+    (work,) = Path("runs/.prepare/own").glob("*")
+    made = work / "prepared/panoptic_train/train1.png"
+    before = made.stat().st_mtime_ns
+    lost = work / "prepared/panoptic_val/val2.png"
+    lost.write_bytes(b"")
+    with open(work / "val.jsonl", "a") as journal:
+        journal.write('{"position": 1, "im')
+    folder = prepare("own", workers=1)
+    assert (folder / "panoptic_train/train1.png").stat().st_mtime_ns == before
+    assert manifest(folder) == whole
+    assert not Path("runs/.prepare/own").exists()
+
+
+def test_another_raw_manifest_starts_anew(own: Own) -> None:
+    download("own")
+    own.png().unlink()
+    with pytest.raises(InputError):
+        prepare("own", workers=1)
+    (before,) = Path("runs/.prepare/own").glob("*")
+    write_map(own.png(), np.full((20, 30), 7))
+    own.edit(lambda value: value["annotations"][0]["segments_info"].pop(1))
+    own.edit(lambda value: value["annotations"][0]["segments_info"][0].update(area=600))
+    with pytest.raises(InputError, match="changed since the download"):
+        prepare("own", workers=1)
+    download("own")
+    prepare("own", workers=1)
+    assert not before.exists()
+
+
+def manifest(folder: Path) -> str:
+    return (folder / "manifest.json").read_text()
+
+
+def test_each_image_has_a_row(own: Own) -> None:
+    download("own")
+    folder = prepare("own", workers=1)
+    with open(folder / "files_train.csv", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["file_name"] for row in rows] == ["train0.png", "train1.png", "train2.png"]
+    first = rows[0]
+    assert (first["width"], first["height"], first["segments"], first["crowd_segments"]) == (
+        "30",
+        "20",
+        "2",
+        "0",
+    )
+    assert first["image_sha256"] == sha256(own.image())
+    assert first["png_sha256"] == sha256(folder / "panoptic_train" / first["panoptic_png"])
+    assert len({row["digest"] for row in rows}) == 3
+
+
+def test_faults_that_harm_nobody_are_told_and_prepared(own: Own, capsys: pytest.CaptureFixture[str]) -> None:
+    own.edit(lambda value: value["annotations"][0].update(segments_info=[]))
+    write_map(own.png(), np.zeros((20, 30), int))
+    download("own")
+    prepare("own", workers=1)
+    assert "prepared all the same: 1 images without segments; kmax data check own" in capsys.readouterr().err
 
 
 def test_a_failed_preparation_keeps_the_former_one(own: Own) -> None:

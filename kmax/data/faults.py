@@ -1,0 +1,79 @@
+"""What is wrong with a dataset, by kind: the first lines of each kind, and a count of all."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from enum import Enum
+
+MAX_LINES = 20
+
+
+class Kind(Enum):
+    """Kinds of faults; the value ends the line that says how many more there are."""
+
+    SPLITS = "faults of the splits"
+    JSON = "faults in the form of the JSON"
+    CATEGORY = "categories that are unknown or disagree"
+    DUPLICATE = "ids or files that occur twice"
+    UNANNOTATED = "images without annotation"
+    ORPHAN = "annotations without image"
+    MISSING = "missing files"
+    UNREADABLE = "files that cannot be read"
+    SIZE = "sizes that disagree"
+    DEPTH = "images of more than 8 bits"
+    FORM = "label PNGs in another form"
+    NOT_IN_JSON = "PNGs with ids that the JSON lacks"
+    NOT_IN_PNG = "segments without pixels"
+    AREA = "areas that disagree"
+    CHANGED = "files that changed since the download"
+    EMPTY = "images without segments"
+    ROTATED = "images with an EXIF rotation"
+
+    @property
+    def harmless(self) -> bool:
+        """Whether a dataset can be prepared all the same."""
+        return self in (Kind.EMPTY, Kind.ROTATED)
+
+
+Fault = tuple[Kind, str]
+
+
+class Faults:
+    """Faults as they are found; memory does not grow with their number."""
+
+    def __init__(self, faults: Iterable[Fault] = ()) -> None:
+        self._lines: dict[Kind, list[str]] = {}
+        self._counts: Counter[Kind] = Counter()
+        self.update(faults)
+
+    def add(self, kind: Kind, line: str) -> None:
+        """Add one fault."""
+        self._counts[kind] += 1
+        lines = self._lines.setdefault(kind, [])
+        if len(lines) < MAX_LINES:
+            lines.append(line)
+
+    def update(self, faults: Iterable[Fault]) -> None:
+        """Add several."""
+        for kind, line in faults:
+            self.add(kind, line)
+
+    def count(self, *, harmless: bool = True) -> int:
+        """How many there are, without those that keep nobody from preparing where `harmless` is false."""
+        return sum(number for kind, number in self._counts.items() if harmless or not kind.harmless)
+
+    def lines(self, *, harmless: bool = True) -> list[str]:
+        """By kind, in the order found: at most 20 lines each, and then how many more there are."""
+        return list(self._told(harmless))
+
+    def _told(self, harmless: bool) -> Iterator[str]:
+        for kind, lines in self._lines.items():
+            if harmless or not kind.harmless:
+                yield from lines
+                if (more := self._counts[kind] - len(lines)) > 0:
+                    yield f"... and {more} more {kind.value}"
+
+    def summary(self) -> str:
+        """Counts by kind, such as '3 missing files, 1 areas that disagree'."""
+        return ", ".join(f"{number} {kind.value}" for kind, number in self._counts.items())

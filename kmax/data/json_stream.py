@@ -1,0 +1,118 @@
+"""Reading a JSON object of long lists one entry at a time: memory does not grow with the file."""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from kmax.errors import InputError
+
+EMPTY: list[Any] = []  # stands for a list without entries
+_BLOCK = 2**20
+_SPACE = " \t\n\r"
+
+
+def entries(path: Path, what: str, inside: frozenset[str] | set[str]) -> Iterator[tuple[str, Any]]:
+    """The parts of the object in a JSON file, in its order.
+
+    Args:
+        what: names the file's role in errors.
+        inside: keys whose lists are taken apart.
+
+    Yields:
+        (key, entry) for each entry of a list under a key of `inside`, (key, EMPTY) where it has none;
+        (key, whole value) for all else.
+
+    Raises:
+        InputError: missing, unreadable, or not JSON.
+    """
+    try:
+        with open(path, "rb") as stream:
+            yield from _Scanner(stream).parts(inside)
+    except FileNotFoundError:
+        raise InputError(f"{path}: {what} not found") from None
+    except (OSError, RecursionError, ValueError) as error:
+        raise InputError(f"{path}: {what} cannot be read as JSON: {error}") from error
+
+
+class _Scanner:
+    """A window of text that moves over the file; what was read is dropped."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._decode = codecs.getincrementaldecoder("utf-8-sig")()
+        self._parse = json.JSONDecoder().raw_decode
+        self._text, self._at, self._ended = "", 0, False
+
+    def parts(self, inside: frozenset[str] | set[str]) -> Iterator[tuple[str, Any]]:
+        if self._peek() != "{":
+            yield "", self._value()  # no object: the caller tells
+        else:
+            for _ in self._list("{", "}"):
+                key = self._value()
+                if not isinstance(key, str):
+                    raise ValueError("a key is not a string")
+                self._take(":")
+                if key in inside and self._peek() == "[":
+                    read = 0
+                    for _ in self._list("[", "]"):
+                        yield key, self._value()
+                        read += 1
+                    if not read:
+                        yield key, EMPTY
+                else:
+                    yield key, self._value()
+        if self._peek():
+            raise ValueError("extra data after the end")
+
+    def _list(self, opening: str, closing: str) -> Iterator[None]:
+        """Stops before each member, which the caller reads."""
+        self._take(opening)
+        if self._peek() == closing:
+            self._take(closing)
+            return
+        while True:
+            yield
+            if self._peek() != ",":
+                break
+            self._take(",")
+        self._take(closing)
+
+    def _value(self) -> Any:
+        self._peek()
+        block = _BLOCK
+        while True:
+            try:
+                value, end = self._parse(self._text, self._at)
+            except json.JSONDecodeError:
+                if self._ended:
+                    raise
+            else:
+                if end < len(self._text) or self._ended:  # a number may go on in the next block
+                    self._at = end
+                    return value
+            self._read(block)
+            block *= 2
+
+    def _peek(self) -> str:
+        """The next character that is no white space; '' at the end."""
+        while True:
+            while self._at < len(self._text) and self._text[self._at] in _SPACE:
+                self._at += 1
+            if self._at < len(self._text) or self._ended:
+                return self._text[self._at : self._at + 1]
+            self._read(_BLOCK)
+
+    def _take(self, character: str) -> None:
+        if (found := self._peek()) != character:
+            raise ValueError(f"{character!r} is wanted, not {found or 'the end'!r}")
+        self._at += 1
+
+    def _read(self, size: int) -> None:
+        block = self._stream.read(size)
+        self._ended = not block
+        self._text = self._text[self._at :] + self._decode.decode(block, final=self._ended)
+        self._at = 0

@@ -1,0 +1,1 @@
+"""Layouts of datasets on disk, and their conversion to COCO panoptic form."""

@@ -1,0 +1,98 @@
+"""COCO panoptic layout: kept as it is, where PNGs and JSON agree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from kmax.config import Category, CocoPanoptic, Dataset
+from kmax.data.categories import AgreedCategories
+from kmax.data.coco_json import read_header
+from kmax.data.faults import Fault, Faults, Kind
+from kmax.data.layouts.labelled import Entry, Labels, Split, agrees, held_out, read_png
+from kmax.data.panoptic import VOID_ID, Segment, ids_of_rgb
+from kmax.data.panoptic_json import WHAT, read_annotations
+
+MAX_LISTED = 10  # ids named in one fault
+
+
+def read_panoptic(
+    path: Path, listed: list[Segment], size: tuple[int, int], faults: list[Fault]
+) -> Labels | None:
+    """Check a PNG against what the JSON lists of it."""
+    rgb = read_png(path, "panoptic PNG", ("RGB",), faults)
+    if rgb is None:
+        return None
+    agrees(path, "panoptic PNG", rgb, size, faults)
+    segments = sorted(listed, key=lambda segment: segment.id)
+    known = np.array([VOID_ID, *(segment.id for segment in segments)])
+    ids = ids_of_rgb(rgb)
+    position = np.searchsorted(known, ids).clip(max=len(known) - 1)
+    expected = known[position] == ids
+    if not expected.all():
+        strange = np.unique(ids[~expected]).tolist()
+        more = f" and {len(strange) - MAX_LISTED} more" if len(strange) > MAX_LISTED else ""
+        names = ", ".join(map(str, strange[:MAX_LISTED]))
+        faults.append((Kind.NOT_IN_JSON, f"{path}: ids {names}{more} are in the PNG but not in the JSON"))
+    areas = np.bincount(position[expected], minlength=len(known))[1:].tolist()
+    for segment, area in zip(segments, areas, strict=True):
+        if area == 0:
+            told = f"segment {segment.id} is in the JSON but not in the PNG"
+            faults.append((Kind.NOT_IN_PNG, f"{path}: {told}"))
+        elif area != segment.area:
+            told = f"segment {segment.id} has {area} pixels, the JSON says {segment.area}"
+            faults.append((Kind.AREA, f"{path}: {told}"))
+    return Labels(listed, None, path)
+
+
+class CocoPanopticLayout:
+    """Panoptic JSONs, each with a folder of PNGs."""
+
+    def __init__(self, dataset: Dataset, source: CocoPanoptic, root: Path) -> None:
+        self._source, self._root = source, root
+        self._agreed = AgreedCategories(dataset)
+
+    @property
+    def categories(self) -> list[Category]:
+        """As the dataset file lists them, else as the first JSON does."""
+        return self._agreed.categories
+
+    @property
+    def shared_files(self) -> list[Path]:
+        """The JSONs."""
+        return [self._root / files.panoptic_json for files in self._source.splits.values()]
+
+    def split(self, name: str, faults: Faults) -> Split:
+        """Open a split."""
+        every = self._source.holdout
+        files = self._source.splits["train" if every else name]
+        header = read_header(self._root / files.panoptic_json, WHAT, faults)
+        self._agreed.add(header, faults)
+        names = {image.file_name for image in header.images.values()}
+        if every:
+            val = held_out(list(names), every)
+            names = val if name == "val" else names - val
+        images_dir, panoptic_dir = self._root / files.images, self._root / files.panoptic_dir
+
+        position_of = {image_id: i for i, image_id in enumerate(header.images)}
+
+        def entries() -> Iterator[Entry]:
+            for annotation in read_annotations(header, faults):
+                image = header.images[annotation.image_id]
+                if image.file_name in names:
+                    png = panoptic_dir / annotation.file_name
+                    yield Entry(
+                        position=position_of[image.id],
+                        image_id=image.id,
+                        file_name=image.file_name,
+                        images_dir=images_dir,
+                        png_name=annotation.file_name,
+                        label_files=(png,),
+                        size=(image.width, image.height),
+                        read=partial(read_panoptic, png, annotation.segments),
+                    )
+
+        return Split(name, files.images, len(names), entries())
