@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from kmax.cli.options import Recorded, Verify
 
 
 class Source(StrEnum):
@@ -82,13 +85,8 @@ def port_file(
         str | None,
         typer.Option(metavar="RUN", help="Keep this run's thresholds in the file, for predict-images."),
     ] = None,
-    verify: Annotated[
-        bool, typer.Option("--verify", help="Run the model on a bundled image and say what it gives.")
-    ] = False,
-    recorded: Annotated[
-        Path | None,
-        typer.Option(metavar="NPZ", help="Outputs of the original, with its image, to compare with."),
-    ] = None,
+    verify: Verify = False,
+    recorded: Recorded = None,
 ) -> None:
     """Turn a checkpoint file into a model.
 
@@ -103,15 +101,14 @@ def port_file(
       kmax port-file torch state.pth --model kmax_tiny --dataset shapes --image-size 129 129
         --num-clusters 16 --flavour tf --out model.safetensors
     """
-    from kmax.porting import port_file
-    from kmax.porting.verify import verify_file
+    from kmax import stages
 
     arguments = {
         "num_clusters": num_clusters,
         "decoder_stages": decoder_stages,
         "cross_attention": cross_attention.value,
     }
-    path = port_file(
+    path = stages.port_file(
         source.value,
         checkpoint,
         out,
@@ -120,9 +117,9 @@ def port_file(
         image_size=image_size,
         flavour=None if flavour is None else flavour.value,
         thresholds_of=thresholds_of,
+        verify=verify,
+        recorded=recorded,
+        tell=partial(typer.echo, err=True),
         **arguments,
     )
-    if verify or recorded is not None:
-        for line in verify_file(path, recorded):
-            typer.echo(line, err=True)
     typer.echo(path)

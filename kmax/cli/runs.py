@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
+
+from kmax.cli.options import Recorded, Verify
 
 weights = typer.Typer(help="Checkpoints to start from (params/weights.yaml).")
 Run = Annotated[str, typer.Argument(metavar="RUN", help="Name of a file in params/runs.")]
@@ -61,14 +64,18 @@ def train(
     typer.echo(stages.train(run, fresh=fresh, time_budget=time_budget))
 
 
-def port(run: Run) -> None:
+def port(run: Run, verify: Verify = False, recorded: Recorded = None) -> None:
     """Turn a fetched checkpoint into a run's model.
 
     Writes results/RUN/model.safetensors, and what became of every tensor to results/RUN/port.json.
+
+    \b
+    Example: kmax port coco-resnet50-tfzoo --verify
     """
     from kmax import stages
 
-    typer.echo(stages.port(run))
+    tell = partial(typer.echo, err=True)
+    typer.echo(stages.port(run, verify=verify, recorded=recorded, tell=tell))
 
 
 def predict(run: Run) -> None:

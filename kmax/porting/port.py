@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,17 @@ from kmax.runs import load_run
 from kmax.tracking.identity import commit, identify
 from kmax.weight_digests import expected_sha256
 
+Check = Callable[[Path], None]
 
-def port_run(run: Run) -> Path:
+
+def port_run(run: Run, check: Check | None = None) -> Path:
     """Port stage: fetched weights into `results/<run>/model.safetensors`, with `port.json` beside it.
 
     The model keeps the run's thresholds, for pictures of one's own.
+
+    Args:
+        run: with a `port` section.
+        check: see `port_file`.
 
     Raises:
         InputError: the run trains, the weights are not fetched, or a tensor does not fit.
@@ -70,6 +76,7 @@ def port_run(run: Run) -> Path:
             "digest": identify(run).digest,
             "weights_digest": sha256,
         },
+        check=check,
     )
 
 
@@ -83,6 +90,7 @@ def port_file(
     image_size: Sequence[int],
     flavour: str | None = None,
     thresholds_of: str | None = None,
+    check: Check | None = None,
     **arguments: Any,
 ) -> Path:
     """Port one file; the account of its tensors is written beside `out` as `<stem>.port.json`.
@@ -96,6 +104,8 @@ def port_file(
         image_size: (height, width) of the network input.
         flavour: which original is computed; None: the one that the weights say they come from.
         thresholds_of: a run whose thresholds the file keeps, for pictures of one's own; None: none.
+        check: called with the finished model before it is at `out`, under another name; what it raises keeps
+            it from there.
         arguments: further arguments of `kmax.create_model`.
 
     Raises:
@@ -125,6 +135,7 @@ def port_file(
         arguments=arguments,
         source=str(checkpoint),
         extra=extra,
+        check=check,
     )
 
 
@@ -154,6 +165,7 @@ def _port(
     source: str,
     extra: dict[str, Any],
     sha256: str | None = None,
+    check: Check | None = None,
 ) -> Path:
     """Write the model, and the account of its tensors; `extra` goes into the model's metadata alone."""
     where = str(checkpoint.path)
@@ -178,17 +190,19 @@ def _port(
     def metadata(digest: str) -> str:
         return metadata_text(model, out, categories, {**provenance, "sha256": digest, **extra})
 
-    with hashing(checkpoint.digested(), sha256) as digest:
+    with files.atomic_path(out) as temporary, hashing(checkpoint.digested(), sha256) as digest:
 
         def finish() -> str:
-            """The report goes first: a model without its account must not exist."""
             account.require_complete(where, advice)
-            known = {**provenance, "sha256": digest()}
-            content = account.to_json(checkpoint.variables())
-            files.write_json(report, {"model": name, "provenance": known, **content})
             return metadata(digest())
 
-        write_model(out, model, entries, checkpoint, account, metadata(UNKNOWN), finish)
+        write_model(temporary, model, entries, checkpoint, account, metadata(UNKNOWN), finish)
+        if check is not None:
+            check(temporary)
+        # The report goes first: a model without its account must not exist.
+        known = {**provenance, "sha256": digest()}
+        content = account.to_json(checkpoint.variables())
+        files.write_json(report, {"model": name, "provenance": known, **content})
     return out
 
 

@@ -2,48 +2,56 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from kmax.config import Category
 from kmax.errors import InputError
 from kmax.model.io import load_model
 from kmax.model.output import Output
+from kmax.porting.recorded import Recording
 
 SIZE = 129
 RMS, MAX = 1e-4, 1e-3
-# Arrays of a recording of the TensorFlow original: name -> from ours in its layout.
-MASKS, CLASSES, PIXELS = "mask_logits", "class_logits", "pixel_features"
 
 
-def verify_file(weights: Path, recorded: Path | None = None) -> list[str]:
+def verify_file(
+    weights: Path, recording: Recording | None = None, *, called: Path | None = None
+) -> list[str]:
     """Run the model of a file on an image, and say how it went, one line per array.
 
     Args:
         weights: a ported file.
-        recorded: outputs of the original: `<name>.npz` with `image_uint8` [H, W, 3] and arrays `pred__*`, and
-            beside it `<name>.json` with their shapes and strides. None: a bundled image, and nothing to
-            compare with.
+        recording: outputs of the original. None: a bundled image, and nothing to compare with.
+        called: the file's name in messages, where it is not there yet.
 
     Raises:
-        InputError: the outputs are not finite, or differ from the recorded ones by more than rounding.
+        InputError: the outputs are not finite, or differ from the recorded ones by more than rounding: by
+            1e-4 of their rms or, anywhere, by 1e-3 of their standard deviation.
     """
+    called = called or weights
     model, metadata = load_model(weights)
-    image = bundled_image() if recorded is None else _recorded_image(recorded)
-    tensor = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 127.5 - 1
+    flavour = metadata.arguments["flavour"]
+    if recording is not None and recording.flavour != flavour:
+        raise InputError(
+            f"{recording.path}: recorded from the original called '{recording.flavour}', but {called} "
+            f"computes flavour '{flavour}'"
+        )
     with torch.inference_mode():
-        output = model(tensor)
-    lines = [_summary(name, values) for name, values in _arrays(output).items()]
-    if not all(bool(torch.isfinite(values).all()) for values in _arrays(output).values()):
-        raise InputError([f"{weights}: outputs are not finite", *lines])
-    if recorded is None:
-        return [*lines, f"{weights}: finite; for these weights no outputs of the original are recorded"]
-    order = _their_class_order(metadata.categories, str(metadata.arguments["flavour"]))
-    return _compare(recorded, output, order)
+        output = model(_input(bundled_image()) if recording is None else recording.images)
+    arrays = _arrays(output)
+    if not all(bool(torch.isfinite(values).all()) for values in arrays.values()):
+        damaged = ", ".join(name for name, values in arrays.items() if not torch.isfinite(values).all())
+        raise InputError(
+            f"{called}: the model's {damaged} are not finite: its weights are damaged or diverged"
+        )
+    lines = [_summary(name, values) for name, values in arrays.items()]
+    if recording is None:
+        return [*lines, f"{called}: finite; for these weights no outputs of the original are recorded"]
+    return [*lines, *_compare(recording, output, metadata.categories, called)]
 
 
 def bundled_image() -> NDArray[np.uint8]:
@@ -56,8 +64,16 @@ def bundled_image() -> NDArray[np.uint8]:
     return image
 
 
+def _input(image: NDArray[np.uint8]) -> torch.Tensor:
+    return torch.from_numpy(image).permute(2, 0, 1)[None] / 127.5 - 1
+
+
 def _arrays(output: Output) -> dict[str, torch.Tensor]:
-    return {MASKS: output.mask_logits, CLASSES: output.class_logits, PIXELS: output.pixel_features}
+    return {
+        "mask_logits": output.mask_logits,
+        "class_logits": output.class_logits,
+        "pixel_features": output.pixel_features,
+    }
 
 
 def _summary(name: str, values: torch.Tensor) -> str:
@@ -65,54 +81,23 @@ def _summary(name: str, values: torch.Tensor) -> str:
     return f"{name} {shape}: mean {values.mean():.6g}, rms {values.square().mean().sqrt():.6g}"
 
 
-def _their_class_order(categories: list[Any], flavour: str) -> list[int]:
-    """Places of our classes in the original's order, void last: TensorFlow has things first."""
-    order = list(range(len(categories)))
-    if flavour == "tf":
-        order.sort(key=lambda place: not categories[place].isthing)
-    return [*order, len(categories)]
-
-
-def _recorded_image(recorded: Path) -> NDArray[np.uint8]:
-    with _open(recorded) as arrays:
-        if "image_uint8" not in arrays:
-            raise InputError(f"{recorded}: no image_uint8 inside")
-        image: NDArray[np.uint8] = arrays["image_uint8"]
-        return image
-
-
-def _open(recorded: Path) -> Any:
-    try:
-        return np.load(recorded, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{recorded}: recorded outputs cannot be read: {error}") from error
-
-
-def _compare(recorded: Path, output: Output, order: list[int]) -> list[str]:
-    try:
-        facts = json.loads(recorded.with_suffix(".json").read_bytes())["arrays"]
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{recorded.with_suffix('.json')}: shapes of the outputs: {error!r}") from error
-    ours = {
-        "pred/pixel_space_mask_logits": output.mask_logits.permute(0, 2, 3, 1),
-        "pred/transformer_class_logits": output.class_logits[..., order],
-    }
-    lines, wrong = [], False
-    with _open(recorded) as arrays:
-        for name, values in ours.items():
-            key = name.replace("/", "__")
-            if key not in arrays or name not in facts:
-                continue
-            mine = values.numpy().ravel()[:: facts[name]["stride"]]
-            theirs = arrays[key]
-            if mine.shape != theirs.shape:
-                raise InputError(f"{recorded}: {name} is of {theirs.size} numbers, ours of {mine.size}")
+def _compare(recording: Recording, output: Output, categories: list[Category], called: Path) -> list[str]:
+    where, lines, wrong = recording.path, [], []
+    for name, mine in recording.ours(output, categories).items():
+        theirs = recording.arrays[name]
+        if mine.shape != theirs.shape:
+            raise InputError(f"{where}: {name} is of shape {list(theirs.shape)}, ours {list(mine.shape)}")
+        with np.errstate(divide="ignore", invalid="ignore"):
             rms = float(np.sqrt(np.mean((mine - theirs) ** 2) / np.mean(theirs**2)))
             largest = float(np.max(np.abs(mine - theirs)) / np.std(theirs))
-            lines.append(f"{name}: rms error {rms:.2e} of its rms, largest {largest:.2e} of its deviation")
-            wrong |= rms > RMS or largest > MAX
+        lines.append(f"{name}: off by {rms:.1e} of its rms, at most {largest:.1e} of its deviation")
+        if not (rms <= RMS and largest <= MAX):
+            wrong.append(f"{where}: {lines[-1]}")
     if not lines:
-        raise InputError(f"{recorded}: no outputs inside that can be compared")
+        raise InputError(f"{where}: no outputs inside that can be compared")
     if wrong:
-        raise InputError([f"{recorded}: not what the original gave (bounds: {RMS}, {MAX})", *lines])
-    return lines
+        allowed = f"{RMS:.0e} of the rms and {MAX:.0e} of the standard deviation are allowed"
+        raise InputError(
+            [f"{called}: not kept: it does not compute what the original did; {allowed}", *wrong]
+        )
+    return [*lines, f"{called}: agrees with {where}"]

@@ -5,8 +5,9 @@ The functions import what they need when they are called, so that `kmax --help` 
 
 from kmax.stages.engines import record, restore
 from kmax.stages.evaluators import ap_files, cityscapes_ap_files, miou_files, pq_files
+from kmax.stages.porting import port, port_file
 from kmax.stages.reports import report, track_sync, track_ui
-from kmax.stages.runs import benchmark, evaluate, port, predict, train
+from kmax.stages.runs import benchmark, evaluate, predict, train
 
 __all__ = [
     "ap_files",
@@ -15,6 +16,7 @@ __all__ = [
     "evaluate",
     "miou_files",
     "port",
+    "port_file",
     "pq_files",
     "predict",
     "record",

@@ -34,18 +34,6 @@ def train(name: str, *, fresh: bool = False, time_budget: str | None = None) -> 
     return train_run(run, fresh=fresh, time_budget=budget)
 
 
-def port(name: str) -> Path:
-    """Port stage."""
-    run = load_run(name)
-    if run.port is None:
-        raise InputError(f"params/runs/{name}.yaml: no 'port' section: `kmax train {name}` makes its model")
-    from kmax.porting import port_run
-    from kmax.tracking.tracker import track
-
-    with track(run, "port"):
-        return port_run(run)
-
-
 def predict(name: str) -> Path:
     """Predict stage, by the model that the run file makes now; unfinished work stays in the state folder."""
     run = load_run(name)

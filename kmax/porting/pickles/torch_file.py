@@ -99,20 +99,19 @@ def read_pickled(path: Path) -> PickledTensors:
 
 def _read_zip(path: Path) -> tuple[Any, ReadStorage]:
     check_directory(path)
-    with zipfile.ZipFile(path) as archive:
-        check_entries(archive, path.stat().st_size)
-        pickles = [name for name in archive.namelist() if name.split("/")[1:] == ["data.pkl"]]
-        if len(pickles) != 1:
-            raise RefusedError("a zip file without data.pkl")
-        folder = pickles[0].removesuffix("data.pkl")
-        if f"{folder}byteorder" in archive.namelist() and archive.read(f"{folder}byteorder") != b"little":
-            raise RefusedError("written on a big-endian machine")
-        with archive.open(pickles[0]) as stream:
-            value = load(Bounded(stream, archive.getinfo(pickles[0]).file_size), storage)  # type: ignore[arg-type]
+    archive = zipfile.ZipFile(path)  # open as long as its tensors are wanted: the directory is read once
+    check_entries(archive, path.stat().st_size)
+    pickles = [name for name in archive.namelist() if name.split("/")[1:] == ["data.pkl"]]
+    if len(pickles) != 1:
+        raise RefusedError("a zip file without data.pkl")
+    folder = pickles[0].removesuffix("data.pkl")
+    if f"{folder}byteorder" in archive.namelist() and archive.read(f"{folder}byteorder") != b"little":
+        raise RefusedError("written on a big-endian machine")
+    with archive.open(pickles[0]) as stream:
+        value = load(Bounded(stream, archive.getinfo(pickles[0]).file_size), storage)  # type: ignore[arg-type]
 
     def read_storage(store: Storage) -> bytes:
-        with zipfile.ZipFile(path) as archive:
-            content = archive.read(f"{folder}data/{store.key}")
+        content = archive.read(f"{folder}data/{store.key}")
         if len(content) < store.count * store.itemsize:
             raise ValueError("its storage is shorter than stated")
         return content

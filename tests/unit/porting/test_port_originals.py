@@ -15,13 +15,16 @@ from bundle_writer import bundle
 from small_originals import ARGUMENTS, NAME, PORT_FILE, shrink, weights
 from test_fetch_weights import bytes_of, serving
 
+from kmax import stages
 from kmax.config import Run
 from kmax.errors import InputError
 from kmax.inference.images import predict_images
 from kmax.model.create import create_model
 from kmax.model.io import load_model
+from kmax.model.output import Output
 from kmax.parameter_files import load
 from kmax.porting import convert_tf, convert_torch_reference, fetch_weights, port_file, port_run
+from kmax.porting.recorded import read_recording
 from kmax.porting.tensorflow import Bundle
 from kmax.porting.verify import bundled_image, verify_file
 
@@ -213,3 +216,106 @@ def test_imagenet_weights_leave_with_the_names_of_the_encoder(project, tmp_path,
     if form == "timm":
         loaded = started.state_dict()
         assert all(torch.equal(loaded[name], value) for name, value in encoder.items())
+
+
+def recorded_tf(output: Output, image: np.ndarray, path: Path) -> None:
+    """As the TensorFlow original's outputs are recorded; in `shapes` the first classes are the things."""
+    arrays = {
+        "pred/pixel_space_mask_logits": output.mask_logits.permute(0, 2, 3, 1),
+        "pred/transformer_class_logits": output.class_logits,
+    }
+    facts = {name: {"shape": list(array.shape), "stride": 3} for name, array in arrays.items()}
+    thinned = {name.replace("/", "__"): array.numpy().ravel()[::3] for name, array in arrays.items()}
+    np.savez(path, image_uint8=image, **thinned)
+    path.with_suffix(".json").write_text(json.dumps({"arrays": facts}))
+
+
+def recorded_torch(output: Output, image: np.ndarray, path: Path) -> None:
+    """As the PyTorch original's outputs are recorded."""
+    arrays = {
+        "image0": image.transpose(2, 0, 1),
+        "out/pred_logits": output.class_logits.numpy(),
+        "out/pred_masks_img0": output.mask_logits[0, ::2].numpy(),
+    }
+    np.savez(path, **arrays)
+    path.with_suffix(".json").write_text(json.dumps({"image_size": list(image.shape[:2])}))
+
+
+def checkpoint_of(flavour: str, folder: Path) -> Path:
+    found = weights(flavour)
+    if flavour == "tf":
+        return bundle(folder / "ckpt-1", found)
+    torch.save({name: torch.from_numpy(array) for name, array in found.items()}, folder / "w.pth")
+    return folder / "w.pth"
+
+
+@pytest.mark.parametrize("flavour", ["tf", "torch"])
+def test_a_model_that_gives_other_outputs_than_recorded_is_not_kept(project, tmp_path, capsys, flavour):
+    checkpoint = checkpoint_of(flavour, tmp_path)
+    ported, _ = load_model(port_file(flavour, checkpoint, Path("m.safetensors"), NAME, **PORT_FILE))
+    image = bundled_image()[:65, :65]
+    with torch.no_grad():
+        output = ported(torch.from_numpy(image).permute(2, 0, 1)[None] / 127.5 - 1)
+    record = {"tf": recorded_tf, "torch": recorded_torch}[flavour]
+    path = Path("recorded.npz")
+    arguments = {"recorded": path, "tell": print, **PORT_FILE}
+
+    record(output, image, path)
+    out = stages.port_file(flavour, checkpoint, Path("agrees.safetensors"), NAME, **arguments)
+    assert out.is_file()
+    assert "agrees.safetensors: agrees with recorded.npz" in capsys.readouterr().out
+
+    output.class_logits[0, 0, 0] += 0.1
+    record(output, image, path)
+    with pytest.raises(InputError) as caught:
+        stages.port_file(flavour, checkpoint, Path("differs.safetensors"), NAME, **arguments)
+    first, *others = caught.value.faults
+    assert "differs.safetensors: not kept" in first
+    assert len(others) == 1
+    assert "_logits: off by" in others[0]
+    assert not list(Path().glob("*differs*"))
+
+    other = {"tf": "torch", "torch": "tf"}[flavour]
+    with pytest.raises(InputError, match=f"recorded from the original called '{flavour}', but .* '{other}'"):
+        stages.port_file(
+            other, checkpoint_of(other, tmp_path), Path("differs.safetensors"), NAME, **arguments
+        )
+
+
+def test_a_run_is_verified_too(project, tensorflow):
+    entry_of(project, path=str(tensorflow), format="tensorflow")
+    fetch_weights("published")
+    run = ported_run(project, "tf", "tf")
+    lines: list[str] = []
+    path = port_run(run, check=lambda made: lines.extend(verify_file(made, called=Path("results"))))
+    assert path.is_file()
+    assert lines[-1].startswith("results: finite")
+
+    def refuse(made: Path) -> None:
+        raise InputError("refused")
+
+    path.unlink()
+    with pytest.raises(InputError, match="refused"):
+        port_run(run, check=refuse)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "recorded outputs not found"),
+        (b"text", "no NPZ file"),
+        ({"image_uint8": np.zeros((65, 65, 3), np.uint8)}, "'arrays' is missing"),
+        ({"image0": np.zeros((3, 65, 65), np.float32)}, "an image of float32"),
+        ({"pred__x": np.zeros(3)}, "'image0' is missing"),
+    ],
+)
+def test_what_is_no_recording_is_told(tmp_path, content, words):
+    path = tmp_path / "recorded.npz"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        np.savez(path, **content)
+        path.with_suffix(".json").write_text('{"image_size": [65, 65]}')
+    with pytest.raises(InputError, match=words):
+        read_recording(path)

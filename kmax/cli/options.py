@@ -1,0 +1,19 @@
+"""Options of several verbs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Verify = Annotated[
+    bool, typer.Option("--verify", help="Run the model on a bundled image and say what it gives.")
+]
+Recorded = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="NPZ",
+        help="Outputs of the original, with its images, to compare with; a model that differs is not kept.",
+    ),
+]
