@@ -66,7 +66,7 @@ def count_frame(frame: Frame, predicted_dir: Path, oddities: Oddities) -> FrameO
     rows: list[tuple[int, int, int, float]] = []
     overlaps: list[tuple[int, int, int]] = []
     faults: list[str] = []
-    lines, text_digest, line_faults = _read_lines(frame, predicted_dir, oddities)
+    lines, text_digest, line_faults = read_lines(frame, predicted_dir, oddities)
     faults.extend(line_faults)
     digests = [(frame.predicted.name, text_digest)]
     for path, (label, confidence) in lines.items():
@@ -122,10 +122,14 @@ def _positions(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
     return np.concatenate([places, np.flatnonzero(mask[whole:]) + whole])
 
 
-def _read_lines(
+def read_lines(
     frame: Frame, predicted_dir: Path, oddities: Oddities
 ) -> tuple[dict[Path, tuple[int, float]], str, list[str]]:
-    """Label and confidence of each mask that the text file of a frame lists, and the faults in it."""
+    """Label and confidence of each mask that the text file of a frame lists, and the faults in it.
+
+    Returns:
+        The masks, the SHA-256 of the text, and the faults.
+    """
     try:
         data = frame.predicted.read_bytes()
         text = data.decode()

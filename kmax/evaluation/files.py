@@ -127,10 +127,9 @@ def open_files(
         raise InputError(faults)
     oddities = Oddities()
     truth = _json_object(truth_json, "ground truth JSON", ("categories", "annotations"))
-    predicted = _json_object(predicted_json, "prediction JSON", ("annotations",))
     categories = _categories(truth["categories"], truth_json, oddities)
     predictions: dict[ImageId, dict[str, Any]] = {}
-    for entry in _annotations(predicted, predicted_json):
+    for entry in read_annotations(predicted_json):
         if entry["image_id"] in predictions:
             oddities.add(
                 "predictions: two entries for one image, the last wins", f"image {entry['image_id']}"
@@ -172,6 +171,15 @@ def open_files(
     for image_id in predictions.keys() - seen.keys():
         oddities.add("predictions: an image that the ground truth lacks is ignored", f"image {image_id}")
     return PanopticFiles(Path(truth_json), Path(predicted_json), categories, images, oddities)
+
+
+def read_annotations(path: Path) -> list[dict[str, Any]]:
+    """The annotations of predictions in COCO panoptic format.
+
+    Raises:
+        InputError: missing, or JSON of another shape: every fault.
+    """
+    return _annotations(_json_object(path, "prediction JSON", ("annotations",)), path)
 
 
 def _json_object(path: Path, what: str, keys: tuple[str, ...]) -> dict[str, Any]:

@@ -1,12 +1,14 @@
 """The predict stage: resumed, sharded, published whole; and images of one's own."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from pycocotools import mask as coco_mask
 
 from kmax import paths
 from kmax.config import Predict
@@ -60,13 +62,15 @@ def test_interrupted_prediction_goes_on_where_it_was(project: Path, monkeypatch:
         return whole(model, images, *rest)
 
     run = load_run("small")
+    uninterrupted = contents(predict_run(run, Path("runs/small/other"), {}))
+    shutil.rmtree(paths.predictions("small"))
     monkeypatch.setattr(predictor, "segment_images", counted)
     with pytest.raises(KeyboardInterrupt):
         predict_run(run, STATE, {})
     assert predicted == [2, 2]
     assert not paths.predictions("small").exists()
     monkeypatch.setattr(predictor, "segment_images", lambda *a: predicted.append(len(a[1])) or whole(*a))
-    predict_run(run, STATE, {})
+    assert contents(predict_run(run, STATE, {})) == uninterrupted
     assert predicted == [2, 2, 1]
     assert len(contents(paths.predictions("small") / "panoptic")) == 5
 
@@ -105,13 +109,57 @@ def test_other_parameters_do_not_reuse_predictions(project: Path) -> None:
     assert len(list(STATE.glob("predictions-*"))) == 2
 
 
-def test_the_last_shard_publishes(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_killed_while_it_writes_leaves_nothing_behind(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = load_run("small")
+    uninterrupted = contents(predict_run(run, STATE, {}))
+    (work,) = STATE.glob("predictions-*")
+    shutil.rmtree(work / "000001")
+    (work / ".000001.abc.tmp/panoptic").mkdir(parents=True)
+    (work / ".000001.abc.tmp/panoptic/x.png").write_text("half")
+    assert contents(predict_run(run, STATE, {})) == uninterrupted
+    assert {path.name for path in work.iterdir()} == {".lock", "000000", "000001", "000002"}
+
+
+def test_the_last_rank_publishes_what_one_alone_would(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = contents(predict_run(load_run("small"), Path("runs/small/alone"), {}))
+    shutil.rmtree(paths.predictions("small"))
     monkeypatch.setenv("WORLD_SIZE", "2")
     for rank in ("1", "0"):
         assert not paths.predictions("small").exists()
         monkeypatch.setenv("RANK", rank)
         predict_run(load_run("small"), STATE, {})
-    assert len(contents(paths.predictions("small") / "panoptic")) == 5
+    assert contents(paths.predictions("small")) == alone
+
+
+def test_instances_and_labels_are_read_back_as_they_were(project: Path) -> None:
+    run = load_run("small")
+    folder = predict_run(run, STATE, {})
+    content = json.loads((folder / "panoptic.json").read_text())
+    results = json.loads((folder / "instances.json").read_text())
+    assert results
+    things = {category["id"] for category in content["categories"] if category["isthing"]}
+    for annotation in content["annotations"]:
+        ids = read_map(folder / "panoptic" / annotation["file_name"])
+        # The TensorFlow original's instances are the thing segments, whose labels the maps tell.
+        wanted = [s for s in annotation["segments_info"] if s["category_id"] in things]
+        found = [r for r in results if r["image_id"] == annotation["image_id"]]
+        assert [(r["category_id"], r["score"]) for r in found] == [
+            (s["category_id"], s["score"]) for s in wanted
+        ]
+        for result, segment in zip(found, wanted, strict=True):
+            assert (coco_mask.decode(result["segmentation"]) == (ids == segment["id"])).all()
+        labels = np.asarray(Image.open(folder / "semantic" / annotation["file_name"]))
+        assert labels.shape == ids.shape
+        assert set(np.unique(labels).tolist()) <= {category["id"] for category in content["categories"]}
+
+
+def test_frames_of_cityscapes_need_their_names(project: Path) -> None:
+    run = load_run("small")
+    predict = run.predict.model_copy(update={"instances": "cityscapes"})
+    with pytest.raises(InputError, match=r"predict\.instances: cityscapes: image 000000\.png is not named"):
+        predict_run(run.model_copy(update={"predict": predict}), STATE, {})
 
 
 @pytest.mark.parametrize("names", [("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS")])
