@@ -5,12 +5,13 @@ Torch's own synchronised batch norm needs CUDA; this one runs on CPU (gloo) and 
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import cast
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from kmax.model.batch_statistics import NormaliseByBatch, world_size
 
 EPSILON = 1e-3
 MOMENTUM = 0.01
@@ -58,10 +59,10 @@ class BatchNorm(nn.Module):
             return F.batch_norm(
                 x, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps
             )
-        if _world_size() > 1:
+        if world_size() > 1 or _summed_naively(x):
             out, mean, variance, count = cast(
                 tuple[Tensor, Tensor, Tensor, Tensor],
-                _SharedBatchNorm.apply(x, self.weight, self.bias, self.eps),
+                NormaliseByBatch.apply(x, self.weight, self.bias, self.eps),
             )
             self._move(mean, variance, count)
             return out
@@ -119,50 +120,14 @@ class BatchNorm(nn.Module):
         return f"{self.channels}, eps={self.eps}, momentum={self.momentum}"
 
 
-def _world_size() -> int:
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-
-
-class _SharedBatchNorm(torch.autograd.Function):
-    """Batch norm by the statistics of all ranks; one gather forward, one sum backward."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, ...]:
-        axes = [0, *range(2, x.dim())]
-        channels = x.shape[1]
-        local_variance, local_mean = torch.var_mean(x.float(), dim=axes, correction=0)
-        local_count = torch.full_like(local_mean[:1], x.numel() // channels)
-        local = torch.cat([local_mean, local_variance, local_count])
-        gathered = [torch.empty_like(local) for _ in range(dist.get_world_size())]
-        dist.all_gather(gathered, local)
-        ranks = torch.stack(gathered).double()  # [ranks, 2 C + 1]
-        means, variances, counts = ranks[:, :channels], ranks[:, channels:-1], ranks[:, -1:]
-        count = counts.sum()
-        mean = (counts * means).sum(0) / count
-        variance = (counts * (variances + (means - mean).square())).sum(0) / count
-        mean, variance, count = mean.float(), variance.float(), count.float()
-        inverse_std = torch.rsqrt(variance + eps)
-        ctx.save_for_backward(x, weight, mean, inverse_std, count)
-        ctx.mark_non_differentiable(mean, variance, count)
-        out = F.batch_norm(x, mean, variance, weight, bias, training=False, eps=eps)
-        return out, mean, variance, count
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, mean, inverse_std, count = ctx.saved_tensors
-        grad = grads[0].float()
-        axes = [0, *range(2, x.dim())]
-        shape = [1, -1] + [1] * (x.dim() - 2)
-        normalised = (x.float() - mean.view(shape)) * inverse_std.view(shape)
-        grad_bias = grad.sum(axes)
-        grad_weight = (grad * normalised).sum(axes)
-        sums = torch.stack([grad_bias, grad_weight])
-        dist.all_reduce(sums)
-        mean_grad, mean_grad_normalised = sums / count
-        grad_x = (grad - mean_grad.view(shape) - normalised * mean_grad_normalised.view(shape)) * (
-            weight.float() * inverse_std
-        ).view(shape)
-        return grad_x.to(x.dtype), grad_weight.to(weight.dtype), grad_bias.to(weight.dtype), None
+def _summed_naively(x: Tensor) -> bool:
+    """Whether torch's own kernel would add up x value by value: channels last in memory, on a CPU."""
+    return (
+        x.device.type == "cpu"
+        and x.dim() == 4
+        and x.is_contiguous(memory_format=torch.channels_last)
+        and not torch.compiler.is_compiling()
+    )
 
 
 class ChannelLayerNorm(nn.Module):

@@ -1,7 +1,8 @@
 """Training steps of the PyTorch original: losses, gradients, moving averages and updated parameters.
 
-ConvNeXt-T is compared. Batch statistics over two small images make ResNet-50 ill-conditioned, and the sums of
-torch's batch norm over channels-last tensors on CPUs are not exact enough for its recorded steps.
+ConvNeXt-T is the strict case. Batch statistics over two small images make ResNet-50 ill-conditioned: rounding
+grows a thousandfold on its way, a pixel between two clusters may go to the other one, and single mask logits
+then move by more than 1, as they do between a run of the original in float32 and one in float64.
 """
 
 import json
@@ -29,20 +30,56 @@ from kmax.training.optimizer import make_optimizer, set_learning_rates
 
 @dataclass(frozen=True)
 class Bounds:
-    """What is allowed: relative for losses and gradients, absolute for outputs, pixels for assignments."""
+    """What is allowed.
+
+    Attributes:
+        loss: relative, of each term.
+        total: relative, of their sum.
+        gradient: relative, of the norms of gradients.
+        entry: of single entries of a gradient, relative to its largest.
+        output: absolute, of logits and features.
+        flips: pixels assigned to another cluster; with some, one value in a hundred may miss `output`.
+        second_step: relative, of each term after the first update; None where the original on one thread does
+            not agree with itself on two.
+        second_total: relative, of their sum.
+    """
 
     loss: float
     total: float
     gradient: float
+    entry: float
     output: float
     flips: int
-    second_step: float
+    second_step: float | None
+    second_total: float
+
+
+def ill_conditioned(flips: int) -> Bounds:
+    return Bounds(
+        loss=1e-3,
+        total=3e-5,
+        gradient=3e-3,
+        entry=3e-2,
+        output=0.02,
+        flips=flips,
+        second_step=None,
+        second_total=0.1,
+    )
 
 
 BOUNDS = {
     "coco_convnext_tiny": Bounds(
-        loss=1e-5, total=1e-6, gradient=1e-4, output=7e-4, flips=0, second_step=3e-3
+        loss=1e-5,
+        total=1e-6,
+        gradient=1e-4,
+        entry=2e-4,
+        output=7e-4,
+        flips=0,
+        second_step=5e-3,
+        second_total=1e-4,
     ),
+    "coco_r50": ill_conditioned(flips=0),
+    "cityscapes_r50": ill_conditioned(flips=3),
 }
 
 
@@ -170,26 +207,27 @@ def test_outputs_and_assignments_of_the_first_step(training: Training) -> None:
         "pixel_feature": output.pixel_features[:, ::8],
         "aux_semantic_pred": output.semantic_logits[:, ::16],
     }
-    for name, values in ours.items():
-        recorded = training.arrays[f"train_out0/{name}"]
-        np.testing.assert_allclose(values.detach(), recorded, atol=training.bounds.output, rtol=0)
     flips = sum(
         int((layer.assignment.numpy() != training.arrays[f"assign0/layer{index}"]).sum())
         for index, layer in enumerate(output.auxiliary)
     )
     assert flips <= training.bounds.flips
+    for name, values in ours.items():
+        recorded = training.arrays[f"train_out0/{name}"]
+        missed = np.abs(values.detach().numpy() - recorded) > training.bounds.output
+        assert missed.mean() <= (0.01 if flips else 0.0), name
 
 
 def test_gradients_of_the_first_step(training: Training) -> None:
     recorded = training.record["steps"][0]
     assert set(training.gradients) == set(training.parameters_after)
     assert recorded["params_without_grad"] == []
-    bound = training.bounds.gradient
+    bound, entry = training.bounds.gradient, training.bounds.entry
     for name, norm in recorded["grad_l2"].items():
         gradient = training.gradients[training.entries[name].target].double()
         assert gradient.norm().item() == pytest.approx(norm, rel=bound), name
         values, ours = training.arrays[f"grad0/{name}"], training.sample(name, training.gradients)
-        np.testing.assert_allclose(ours, values, atol=2 * bound * float(np.abs(values).max()), rtol=0)
+        np.testing.assert_allclose(ours, values, atol=entry * float(np.abs(values).max()), rtol=0)
     total = torch.stack([gradient.double().norm() for gradient in training.gradients.values()]).norm()
     assert total.item() == pytest.approx(recorded["grad_l2_total"], rel=bound)
 
@@ -208,12 +246,13 @@ def test_parameters_after_the_first_update(training: Training) -> None:
     for name in training.record["steps"][0]["grad_l2"]:
         ours = training.sample(name, training.parameters_after)
         values, gradient = training.arrays[f"param_after_step0/{name}"], training.arrays[f"grad0/{name}"]
-        sure = np.abs(gradient) > 2 * training.bounds.gradient * np.abs(gradient).max() + 1e-6
+        sure = np.abs(gradient) > training.bounds.entry * np.abs(gradient).max() + 1e-6
         np.testing.assert_allclose(ours[sure], values[sure], atol=2e-2 * rate, rtol=1e-6)
         np.testing.assert_allclose(ours, values, atol=2.1 * rate, rtol=1e-6)
 
 
 def test_losses_of_the_second_step(training: Training) -> None:
     step, recorded = training.steps[1], training.record["steps"][1]
-    assert step.losses == pytest.approx(recorded_losses(recorded), rel=training.bounds.second_step)
-    assert step.total == pytest.approx(recorded["total"], rel=1e-3)
+    if training.bounds.second_step is not None:
+        assert step.losses == pytest.approx(recorded_losses(recorded), rel=training.bounds.second_step)
+    assert step.total == pytest.approx(recorded["total"], rel=training.bounds.second_total)
