@@ -77,8 +77,7 @@ class PQResult:
 
     def members(self, group: str) -> NDArray[np.bool_]:
         """Which categories belong to the group "all", "things" or "stuff" [C]."""
-        wanted = GROUPS[group]
-        return np.array([wanted is None or category.isthing == wanted for category in self.categories])
+        return members(self.categories, group)
 
     def group(self, name: str) -> dict[str, float | int | None]:
         """PQ, SQ, RQ (fractions; None in an empty group) and the number of categories that occur."""
@@ -112,11 +111,47 @@ class PQResult:
         }
 
 
+def members(categories: Sequence[CategoryFacts], group: str) -> NDArray[np.bool_]:
+    """Which categories belong to the group "all", "things" or "stuff" [C]."""
+    wanted = GROUPS[group]
+    return np.array([wanted is None or category.isthing == wanted for category in categories])
+
+
+@dataclass(frozen=True)
+class Matching:
+    """How the segments of one image meet.
+
+    Attributes:
+        overlap: common pixels, int64 [G + 1, P]; the last row is void.
+        areas: pixels of the predicted segments, int64 [P].
+        truth, predicted, iou: the matches: rows, columns and IoU of each.
+        missed: ground truth segments that count as false negatives, bool [G].
+        spurious: predicted segments that count as false positives, bool [P].
+    """
+
+    overlap: NDArray[np.int64]
+    areas: NDArray[np.int64]
+    truth: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+    iou: NDArray[np.float64]
+    missed: NDArray[np.bool_]
+    spurious: NDArray[np.bool_]
+
+
 def match(image: Matchable, num_categories: int) -> Counts:
     """Match the segments of one image; counts are [C].
 
     Raises:
         InputError: a ground truth area that the match needs is missing or makes a union empty.
+    """
+    return count(image, match_segments(image, num_categories), num_categories)
+
+
+def match_segments(image: Matchable, num_categories: int) -> Matching:
+    """Which segments of one image match.
+
+    Raises:
+        InputError: as `match`.
     """
     # Rows: ground truth segments, then void. A void segment that is listed has pixels in both.
     overlap = np.zeros((len(image.truth_ids) + 1, len(image.predicted_ids)), np.int64)
@@ -152,18 +187,23 @@ def match(image: Matchable, num_categories: int) -> Counts:
     forgiven[has_crowd] += overlap[row[has_crowd], np.flatnonzero(has_crowd)]
     spurious = ~(forgiven / np.maximum(areas, 1) > 0.5)
     spurious[predicted] = False
+    return Matching(overlap, areas, truth, predicted, iou, missed, spurious)
+
+
+def count(image: Matchable, matching: Matching, num_categories: int) -> Counts:
+    """The counts [C] of one image whose segments are matched."""
 
     def per_category(
         classes: NDArray[np.int64], weights: NDArray[np.float64] | None = None
     ) -> NDArray[np.float64]:
         return np.bincount(classes, weights, minlength=num_categories).astype(np.float64)
 
-    classes = image.truth_classes[truth]
+    classes = image.truth_classes[matching.truth]
     return Counts(
-        iou_sum=per_category(classes, iou),
+        iou_sum=per_category(classes, matching.iou),
         tp=per_category(classes),
-        fp=per_category(image.predicted_classes[spurious]),
-        fn=per_category(image.truth_classes[missed]),
+        fp=per_category(image.predicted_classes[matching.spurious]),
+        fn=per_category(image.truth_classes[matching.missed]),
     )
 
 
