@@ -76,17 +76,9 @@ class Augmentation(Parameters):
         return self
 
 
-class Data(Parameters):
-    """Which images a run reads, and how they become network input."""
+class Preprocessing(Parameters):
+    """How images become network input."""
 
-    dataset: Name
-    train_split: str
-    val_split: str
-    image_size: Annotated[Size, AfterValidator(_odd)] = Field(
-        description="network input (height, width); both odd"
-    )
-    train_images: list[str] | None = Field(description="the only images to train on; null: all")
-    val_images: list[str] | None = Field(description="the only images to evaluate on; null: all")
     preprocessing: Flavour | None = Field(
         default=None,
         description="the original whose input pipeline holds, to the pixel: deeplab2's or bytedance's; left "
@@ -104,6 +96,24 @@ class Data(Parameters):
         if self.native_size and self.preprocessing == "torch":
             raise ValueError("native_size: bytedance's pipeline has none; leave it out")
         return self
+
+
+class Data(Preprocessing):
+    """Which images a run reads, and how they become network input."""
+
+    dataset: Name
+    train_split: str
+    val_split: str
+    image_size: Annotated[Size, AfterValidator(_odd)] = Field(
+        description="network input (height, width); both odd"
+    )
+    train_images: list[str] | None = Field(description="the only images to train on; null: all")
+    val_images: list[str] | None = Field(description="the only images to evaluate on; null: all")
+    augmentation: Augmentation | None = Field(description="null: resize and pad only")
+
+    def preprocessing_alone(self) -> Preprocessing:
+        """What a model's file keeps, for pictures of one's own."""
+        return Preprocessing(preprocessing=self.preprocessing, native_size=self.native_size)
 
 
 class Model(Parameters):

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from kmax.config import Predict
+from kmax.config import Predict, Preprocessing
 from kmax.data.loader import network_input
 from kmax.data.panoptic import write_map
 from kmax.errors import InputError
@@ -41,6 +41,8 @@ DEFAULTS = Predict(
 def predict_images(paths: Sequence[Path], weights: Path, out: Path, predict: Predict | None = None) -> Path:
     """Segment images; write `<stem>.png` (panoptic map), `<stem>_overlay.png` and one `panoptic.json`.
 
+    The weights' file says how images become network input: by which original's pipeline, if any.
+
     Args:
         paths: JPEG or PNG files with distinct stems; photographs are turned as their EXIF tag says.
         weights: a file of `kmax.model.io.save_model`.
@@ -66,6 +68,7 @@ def predict_images(paths: Sequence[Path], weights: Path, out: Path, predict: Pre
         published = metadata.extra.get("predict")
         predict = DEFAULTS if published is None else parse(Predict, published, Path(weights))
     predict = predict.model_copy(update={"instances": None, "semantic": False})
+    data = parse(Preprocessing, metadata.extra.get("data", {}), Path(weights))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device)
     categories = metadata.categories
@@ -75,7 +78,7 @@ def predict_images(paths: Sequence[Path], weights: Path, out: Path, predict: Pre
     annotations: list[dict[str, Any]] = []
     for number, path in enumerate(track(iter(paths), len(paths), "predict-images"), start=1):
         rgb = _read(path)
-        tensor, content_size = network_input(rgb, (height, width))
+        tensor, content_size = network_input(rgb, (height, width), data.preprocessing, data.native_size)
         original_size = (rgb.shape[0], rgb.shape[1])
         batch = tensor[None].to(device)
         sizes = [content_size], [original_size]

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
+from kmax.config import Flavour
 from kmax.errors import InputError
 from kmax.model.kmax import KMaX
 from kmax.porting.entries import Entry
@@ -29,7 +30,7 @@ class Naming:
     """
 
     words: str
-    flavour: str | None
+    flavour: Flavour | None
     source: str | None
     function: str | None
     starts: tuple[str, ...]

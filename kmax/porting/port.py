@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from kmax import files, paths
-from kmax.config import Category, Run
+from kmax.config import Category, Preprocessing, Run
 from kmax.data.datasets import load_dataset, open_prepared
 from kmax.errors import InputError
 from kmax.model.io import KEY, metadata_text, shapes_only
 from kmax.model.io import read_metadata as read_model_metadata
 from kmax.model.kmax import KMaX
+from kmax.parameter_files import parse
 from kmax.porting.account import Account, account_for
 from kmax.porting.checkpoint import Checkpoint, Kind, open_checkpoint, read_metadata
 from kmax.porting.convert import check_values, write_model
@@ -30,7 +31,7 @@ Check = Callable[[Path], None]
 def port_run(run: Run, check: Check | None = None) -> Path:
     """Port stage: fetched weights into `results/<run>/model.safetensors`, with `port.json` beside it.
 
-    The model keeps the run's thresholds, for pictures of one's own.
+    The model keeps the run's thresholds and preprocessing, for pictures of one's own.
 
     Args:
         run: with a `port` section.
@@ -72,6 +73,7 @@ def port_run(run: Run, check: Check | None = None) -> Path:
         sha256=sha256,
         extra={
             "predict": run.predict.model_dump(),
+            "data": run.data.preprocessing_alone().model_dump(),
             "run": run.run,
             "digest": identify(run).digest,
             "weights_digest": sha256,
@@ -103,7 +105,8 @@ def port_file(
         dataset: whose categories the weights predict.
         image_size: (height, width) of the network input.
         flavour: which original is computed; None: the one that the weights say they come from.
-        thresholds_of: a run whose thresholds the file keeps, for pictures of one's own; None: none.
+        thresholds_of: a run whose thresholds and preprocessing the file keeps, for pictures of one's own;
+            None: no thresholds, and the preprocessing of the original that the weights come from.
         check: called with the finished model before it is at `out`, under another name; what it raises keeps
             it from there.
         arguments: further arguments of `kmax.create_model`.
@@ -123,7 +126,10 @@ def port_file(
         raise InputError(
             f"{checkpoint}: says that it is of flavour '{own}', but flavour is '{arguments['flavour']}'"
         )
-    extra = {} if thresholds_of is None else {"predict": load_run(thresholds_of).predict.model_dump()}
+    extra = {"data": _preprocessing(opened, naming).model_dump()}
+    if thresholds_of is not None:
+        run = load_run(thresholds_of)
+        extra = {"predict": run.predict.model_dump(), "data": run.data.preprocessing_alone().model_dump()}
     return _port(
         opened,
         naming,
@@ -150,6 +156,16 @@ def _own_flavour(checkpoint: Checkpoint, path: Path) -> str | None:
     if checkpoint.files() != [path] or path.suffix != ".safetensors" or KEY not in read_metadata(path):
         return None
     return str(read_model_metadata(path).arguments["flavour"])
+
+
+def _preprocessing(checkpoint: Checkpoint, naming: Naming) -> Preprocessing:
+    """How the images were prepared that the weights learned from, as far as the checkpoint tells."""
+    if naming.flavour is not None:
+        return Preprocessing(preprocessing=naming.flavour)
+    if KEY in _metadata(checkpoint):
+        told = read_model_metadata(checkpoint.path).extra.get("data", {})
+        return parse(Preprocessing, told, checkpoint.path)
+    return Preprocessing()
 
 
 def _port(

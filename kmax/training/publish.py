@@ -21,11 +21,11 @@ def publish(
 ) -> None:
     """Write `reports/metrics/R/history.csv` and `results/R/model.safetensors`, unless they are there already.
 
-    The model keeps the thresholds that the run has now, for pictures of one's own: the predict stage reads
-    the run file, and a change of the thresholds alone makes no other model. What is there already keeps its
-    time, by which the engines tell whether predictions are older than their model, and the commit that made
-    it. A lock of the run keeps the two files together where trainings with other parameters or data end at
-    the same time.
+    The model keeps the thresholds and the preprocessing that the run has now, for pictures of one's own: the
+    predict stage reads the run file, and a change of the thresholds alone makes no other model. What is there
+    already keeps its time, by which the engines tell whether predictions are older than their model, and the
+    commit that made it. A lock of the run keeps the two files together where trainings with other parameters
+    or data end at the same time.
 
     Raises:
         InputError: they cannot be written; the training's state stays, and the next call publishes it.
@@ -43,6 +43,7 @@ def publish(
             "data_digest": identity.data_digest,
             "weights_digest": identity.weights_digest,
             "predict": run.predict.model_dump(mode="json"),
+            "data": run.data.preprocessing_alone().model_dump(mode="json"),
         }
         if not _is_model(paths.model(run.run), model, categories, told):
             save_model(model, paths.model(run.run), categories, **told, commit=identity.commit)

@@ -17,8 +17,10 @@ from test_fetch_weights import bytes_of, serving
 
 from kmax import stages
 from kmax.config import Run
+from kmax.data.loader import network_input
 from kmax.errors import InputError
 from kmax.inference.images import predict_images
+from kmax.inference.segment import segment_images
 from kmax.model.create import create_model
 from kmax.model.io import load_model
 from kmax.model.output import Output
@@ -184,6 +186,44 @@ def test_a_ported_file_alone_segments_pictures(project, tensorflow):
         "photo_overlay.png",
         "panoptic.json",
     }
+
+
+@pytest.mark.parametrize("flavour", ["tf", "torch"])
+def test_pictures_are_prepared_as_the_original_of_the_weights_does(project, tmp_path, flavour):
+    from PIL import Image
+
+    path = port_file(flavour, checkpoint_of(flavour, tmp_path), Path("m.safetensors"), NAME, **PORT_FILE)
+    photo = np.random.default_rng(0).integers(0, 256, (150, 101, 3), np.uint8)  # is shrunk
+    Image.fromarray(photo).save("photo.png")
+    seen = []
+
+    def watch(model, images, *others):
+        seen.append(images)
+        return segment_images(model, images, *others)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kmax.inference.images.segment_images", watch)
+        predict_images([Path("photo.png")], path, Path("out"))
+    expected = {way: network_input(photo, (65, 65), way)[0] for way in ("tf", "torch", None)}
+    assert torch.equal(seen[0][0], expected.pop(flavour))
+    assert not any(torch.equal(seen[0][0], other) for other in expected.values())
+
+
+def test_a_run_gives_its_preprocessing_to_the_model(project, tensorflow):
+    entry_of(project, path=str(tensorflow), format="tensorflow")
+    fetch_weights("published")
+    run = ported_run(project, "tf", "tf")
+    data = run.data.model_copy(update={"preprocessing": "tf", "native_size": True})
+    _, metadata = load_model(port_run(run.model_copy(update={"data": data})))
+    assert metadata.extra["data"] == {"preprocessing": "tf", "native_size": True}
+    again = port_file(
+        "safetensors",
+        Path("results/shapes-ported/model.safetensors"),
+        Path("n.safetensors"),
+        NAME,
+        **PORT_FILE,
+    )
+    assert load_model(again)[1].extra["data"] == metadata.extra["data"]
 
 
 def test_verify_says_what_the_model_gives_and_that_nothing_is_recorded(project, tensorflow):
