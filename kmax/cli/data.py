@@ -66,6 +66,56 @@ def check(dataset: Dataset) -> None:
     raise typer.Exit(2)
 
 
+Folders = Annotated[
+    list[Path] | None, typer.Option(help="Once, or twice: for training and for validation.", metavar="DIR")
+]
+
+
+@group.command()
+def init(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What the dataset shall be called.")],
+    images: Folders = None,
+    panoptic_json: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="COCO panoptic annotation.")
+    ] = None,
+    panoptic_dir: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="DIR", help="Its PNGs; left out: the folder of the JSON's name."),
+    ] = None,
+    instances_json: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="COCO instance annotation; the rest is background."),
+    ] = None,
+    semantic_dir: Annotated[
+        list[Path] | None, typer.Option(metavar="DIR", help="Grey PNGs of class ids, named like the images.")
+    ] = None,
+    instance_dir: Annotated[
+        list[Path] | None, typer.Option(metavar="DIR", help="Grey PNGs of instance numbers; 0: none.")
+    ] = None,
+) -> None:
+    """Describe a dataset of your own, and a run that trains on it.
+
+    Writes params/datasets/NAME.yaml and params/runs/NAME-tiny.yaml. Each option is given once, or twice: for
+    training and for validation. Given once, one in ten images is held out for validation.
+
+    \b
+    Example: kmax data init cells --images cells/images --panoptic-json cells/panoptic.json
+    """
+    from kmax.data.own import init
+
+    dataset_file, run_file = init(
+        name,
+        images=images or [],
+        panoptic_json=panoptic_json or [],
+        panoptic_dir=panoptic_dir or [],
+        instances_json=instances_json or [],
+        semantic_dir=semantic_dir or [],
+        instance_dir=instance_dir or [],
+    )
+    typer.echo(dataset_file)
+    typer.echo(run_file)
+
+
 @group.command()
 def show(
     dataset: Dataset,

@@ -17,6 +17,7 @@ from kmax.errors import InputError, unknown_name
 from kmax.files import atomic_path
 
 VOID_ID = 0
+NO_BOX = (0, 0, 0, 0)
 ImageId = int | str
 IdMap = NDArray[np.int32]
 
@@ -33,7 +34,7 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One segment of one image; `bbox` is (x, y, width, height) in pixels."""
+    """One segment of one image; `bbox` is (x, y, width, height) in pixels, `NO_BOX` where none is stated."""
 
     id: int
     category_id: int

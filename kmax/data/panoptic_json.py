@@ -8,7 +8,7 @@ from typing import Any
 
 from kmax.data.coco_json import Header, has, is_inside, objects, read_header
 from kmax.data.faults import Faults, Kind
-from kmax.data.panoptic import Annotation, ImageId, PanopticJson, Segment
+from kmax.data.panoptic import NO_BOX, Annotation, ImageId, PanopticJson, Segment
 from kmax.errors import InputError
 
 WHAT = "panoptic JSON"
@@ -70,13 +70,13 @@ def _segments(entries: list[Any], where: str, header: Header, faults: Faults) ->
         if not isinstance(entry, dict):
             faults.add(Kind.JSON, f"{here} is not an object")
             continue
-        if not has(entry, {"id": int, "category_id": int, "area": int, "bbox": list}, here, faults):
+        if not has(entry, {"id": int, "category_id": int, "area": int}, here, faults):
             continue
         if not 0 < entry["id"] < 2**24:
             faults.add(Kind.JSON, f"{here}: segment id {entry['id']} is not in 1..{2**24 - 1}")
         elif entry["id"] in segments:
             faults.add(Kind.DUPLICATE, f"{here}: segment id {entry['id']} occurs twice")
-        elif len(entry["bbox"]) != 4 or not all(isinstance(v, int) for v in entry["bbox"]):
+        elif not _is_box(box := entry.get("bbox", list(NO_BOX))):
             faults.add(Kind.JSON, f"{here}: bbox is not four integers")
         elif entry.get("iscrowd", 0) not in (0, 1):
             faults.add(Kind.JSON, f"{here}: iscrowd is neither 0 nor 1")
@@ -85,10 +85,14 @@ def _segments(entries: list[Any], where: str, header: Header, faults: Faults) ->
                 entry["id"],
                 entry["category_id"],
                 entry["area"],
-                tuple(entry["bbox"]),
+                tuple(box),
                 bool(entry.get("iscrowd", 0)),
             )
             if entry["category_id"] not in header.categories:
                 unknown = f"unknown category {entry['category_id']}"
                 faults.add(Kind.CATEGORY, f"{where}: segment {entry['id']}: {unknown}")
     return list(segments.values())
+
+
+def _is_box(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 4 and all(isinstance(v, int) for v in value)

@@ -120,10 +120,10 @@ class Ade20kLayout:
 
 def _compare_mapping(path: Path, things: tuple[int, ...], faults: Faults) -> None:
     """Add where the file that comes with the instance annotation maps its classes to others than ours."""
-    rows = [line.split()[:2] for line in path.read_text(errors="replace").splitlines()[1:] if line.strip()]
-    wanted = [[str(i), str(thing + 1)] for i, thing in enumerate(things, start=1)]
-    if rows != wanted:
-        line = next((i for i, pair in enumerate(wanted) if i >= len(rows) or rows[i] != pair), len(wanted))
-        told = " ".join(rows[line]) if line < len(rows) else "nothing"
-        want = " ".join(wanted[line]) if line < len(wanted) else "nothing"
-        faults.add(Kind.CATEGORY, f"{path}: line {line + 2} maps '{told}', the dataset file '{want}'")
+    lines = path.read_text(errors="replace").splitlines()[1:]  # a class stands on several lines
+    found = {tuple(line.split()[:2]) for line in lines if line.strip()}
+    wanted = {(str(i), str(thing + 1)) for i, thing in enumerate(things, start=1)}
+    if strange := sorted(found - wanted) or sorted(wanted - found):
+        pair = " to ".join(strange[0])
+        told = f"{len(found ^ wanted)} entries disagree with the dataset file, such as {pair}"
+        faults.add(Kind.CATEGORY, f"{path}: instance class to class: {told}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -12,8 +13,8 @@ from kmax.config import Category, CocoPanoptic, Dataset
 from kmax.data.categories import AgreedCategories
 from kmax.data.coco_json import read_header
 from kmax.data.faults import Fault, Faults, Kind
-from kmax.data.layouts.labelled import Entry, Labels, Split, agrees, held_out, read_png
-from kmax.data.panoptic import VOID_ID, Segment, ids_of_rgb
+from kmax.data.layouts.labelled import Entry, Labels, Split, agrees, held_out, measure, read_png
+from kmax.data.panoptic import NO_BOX, VOID_ID, Segment, ids_of_rgb
 from kmax.data.panoptic_json import WHAT, read_annotations
 
 MAX_LISTED = 10  # ids named in one fault
@@ -45,6 +46,10 @@ def read_panoptic(
         elif area != segment.area:
             told = f"segment {segment.id} has {area} pixels, the JSON says {segment.area}"
             faults.append((Kind.AREA, f"{path}: {told}"))
+    if any(segment.bbox == NO_BOX for segment in listed):
+        index = np.where(expected, position, 0).astype(np.int32)
+        boxes = dict(zip(known[1:].tolist(), measure(index, len(segments)), strict=True))
+        listed = [replace(segment, bbox=boxes[segment.id][1]) for segment in listed]
     return Labels(listed, None, path)
 
 
