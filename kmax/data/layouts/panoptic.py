@@ -31,14 +31,18 @@ def read_panoptic(
     segments = sorted(listed, key=lambda segment: segment.id)
     known = np.array([VOID_ID, *(segment.id for segment in segments)])
     ids = ids_of_rgb(rgb)
-    position = np.searchsorted(known, ids).clip(max=len(known) - 1)
-    expected = known[position] == ids
+    # By runs of equal pixels, of which there are few.
+    flat = ids.ravel()
+    starts = np.flatnonzero(np.concatenate([[True], flat[1:] != flat[:-1]]))
+    lengths, values = np.diff(starts, append=flat.size), flat[starts]
+    position = np.searchsorted(known, values).clip(max=len(known) - 1)
+    expected = known[position] == values
     if not expected.all():
-        strange = np.unique(ids[~expected]).tolist()
+        strange = np.unique(values[~expected]).tolist()
         more = f" and {len(strange) - MAX_LISTED} more" if len(strange) > MAX_LISTED else ""
         names = ", ".join(map(str, strange[:MAX_LISTED]))
         faults.append((Kind.NOT_IN_JSON, f"{path}: ids {names}{more} are in the PNG but not in the JSON"))
-    areas = np.bincount(position[expected], minlength=len(known))[1:].tolist()
+    areas = np.bincount(position[expected], lengths[expected], minlength=len(known))[1:].astype(int).tolist()
     for segment, area in zip(segments, areas, strict=True):
         if area == 0:
             told = f"segment {segment.id} is in the JSON but not in the PNG"
@@ -47,7 +51,7 @@ def read_panoptic(
             told = f"segment {segment.id} has {area} pixels, the JSON says {segment.area}"
             faults.append((Kind.AREA, f"{path}: {told}"))
     if any(segment.bbox == NO_BOX for segment in listed):
-        index = np.where(expected, position, 0).astype(np.int32)
+        index = np.repeat(np.where(expected, position, 0), lengths).reshape(ids.shape).astype(np.int32)
         boxes = dict(zip(known[1:].tolist(), measure(index, len(segments)), strict=True))
         listed = [replace(segment, bbox=boxes[segment.id][1]) for segment in listed]
     return Labels(listed, None, path)
