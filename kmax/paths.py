@@ -71,7 +71,9 @@ def port_report(run: str) -> Path:
 
 
 def predictions(run: str) -> Path:
-    """Panoptic predictions: `panoptic.json`, `panoptic/*.png`, `pictures/`, `provenance.json`."""
+    """`panoptic.json`, `panoptic/*.png`, `pictures/`, `provenance.json`; and as the run file asks
+    `instances.json` (COCO) or `instances/` (Cityscapes), and `semantic/*.png`.
+    """
     return results(run) / "predictions"
 
 

@@ -81,7 +81,8 @@ def port(run: Run, verify: Verify = False, recorded: Recorded = None) -> None:
 def predict(run: Run) -> None:
     """Segment the run's val images.
 
-    Writes results/RUN/predictions/: panoptic.json, panoptic/*.png, pictures/. Interrupted, it goes on.
+    Writes results/RUN/predictions/: panoptic.json, panoptic/*.png, pictures/, and as the run file asks
+    instances.json or instances/ (for AP) and semantic/ (for mean IoU). Interrupted, it goes on.
 
     \b
     Example: kmax predict shapes-smoke

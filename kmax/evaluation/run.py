@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from kmax.errors import InputError
 from kmax.evaluation import deeplab2, miou, pq
 from kmax.evaluation.bootstrap import intervals
 from kmax.evaluation.ceiling import stride4_ceiling
-from kmax.evaluation.files import open_files
+from kmax.evaluation.files import PanopticFiles, open_files
 from kmax.evaluation.matchable import Matchable
 from kmax.evaluation.run_ap import average_precision
 from kmax.evaluation.run_files import headline, write_per_class, write_per_image
@@ -58,34 +59,24 @@ def evaluate_run(run: Run, provenance: Mapping[str, Any]) -> Path:
     )
     isthing = [category.isthing for category in files.categories]
     counts = read_all(files, partial(_count, isthing=isthing), workers=None)
-    image_ids = [image.image_id for image in files.images]
-    quality = pq.collect(files.categories, image_ids, [c for c, _, _ in counts], files.oddities.lines())
-    of_maps = miou.collect(files.categories, image_ids, [c for _, c, _ in counts], quality.warnings)
+    quality, by_deeplab2, of_maps = _of_maps(run, files, counts)
     instances = average_precision(run, files, images, folder)
     semantic = semantic_iou(run, files, images, folder)
-    read = files.provenance(pq.EVALUATOR, PROTOCOL, run.data.val_split)
 
     wanted = run.evaluate.metrics
-    metrics: dict[str, Any] = {}
-    if "pq" in wanted:
-        metrics["pq"] = quality.to_json()
-    if "pq_deeplab2" in wanted:
-        by_deeplab2 = pq.collect(files.categories, image_ids, [c for _, _, c in counts], quality.warnings)
-        metrics["pq_deeplab2"] = by_deeplab2.to_json() | {"evaluator": deeplab2.EVALUATOR}
+    results = {"pq": quality, "pq_deeplab2": by_deeplab2, "miou_panoptic": of_maps}
+    metrics: dict[str, Any] = {name: results[name].to_json() for name in results if name in wanted}
     metrics |= {name: result.to_json() for name, result in instances.items()}
     if semantic is not None:
         metrics["miou"] = semantic.figures
-    if "miou_panoptic" in wanted:
-        metrics["miou_panoptic"] = of_maps.to_json()
     if "ceiling" in wanted:
         ceiling = stride4_ceiling(prepared, run.data)
         metrics["ceiling"] = ceiling.to_json()
         logger.warning("%s: %s", run.run, _ceiling_line(quality, ceiling))
     evaluators = {name: figures["evaluator"] for name, figures in metrics.items()}
     versions = {name: figures["version"] for name, figures in metrics.items()}
-    told = [quality.warnings, *(result.warnings for result in instances.values())]
-    told += [] if semantic is None else [semantic.pixels.warnings]
-    metrics["warnings"] = list(dict.fromkeys(line for lines in told for line in lines))
+    told = [quality, *instances.values(), *([] if semantic is None else [semantic.pixels])]
+    metrics["warnings"] = list(dict.fromkeys(line for result in told for line in result.warnings))
     for line in metrics["warnings"]:
         logger.warning("%s", line)
     metrics["intervals"] = _intervals(
@@ -94,6 +85,7 @@ def evaluate_run(run: Run, provenance: Mapping[str, Any]) -> Path:
         None if semantic is None else semantic.pixels,
         of_maps if "miou_panoptic" in wanted else None,
     )
+    assert quality.provenance is not None
     metrics["provenance"] = {
         **provenance,
         "run": run.run,
@@ -102,9 +94,9 @@ def evaluate_run(run: Run, provenance: Mapping[str, Any]) -> Path:
         "protocol": PROTOCOL,
         "dataset": run.data.dataset,
         "split": run.data.val_split,
-        "images": len(image_ids),
-        "ground_truth_digest": read.ground_truth_digest,
-        "predictions_digest": read.predictions_digest,
+        "images": len(files.images),
+        "ground_truth_digest": quality.provenance.ground_truth_digest,
+        "predictions_digest": quality.provenance.predictions_digest,
         "data_digest": prepared.digest,
         "flavour": run.model.flavour,
     }
@@ -114,6 +106,32 @@ def evaluate_run(run: Run, provenance: Mapping[str, Any]) -> Path:
     write_json(paths.scores(run.run), headline(metrics))
     write_json(paths.metrics(run.run), metrics)
     return paths.metrics(run.run)
+
+
+ImageCounts = tuple[pq.Counts, miou.PixelCounts, pq.Counts]
+
+
+def _count(image: Matchable, isthing: list[bool]) -> ImageCounts:
+    """Counts of panoptic quality, of mean IoU and of deeplab2's panoptic quality."""
+    size = len(isthing)
+    return pq.match(image, size), miou.count_pixels(image, size), deeplab2.match_image(image, isthing)
+
+
+def _of_maps(
+    run: Run, files: PanopticFiles, counts: list[ImageCounts]
+) -> tuple[pq.PQResult, pq.PQResult, miou.MiouResult]:
+    """What the panoptic maps say: panoptic quality by both rules, and mean IoU."""
+    told, split = files.oddities.lines(), run.data.val_split
+    arguments = files.categories, [image.image_id for image in files.images]
+    of_pq, of_pixels, of_deeplab2 = (list(column) for column in zip(*counts, strict=True))
+    quality = pq.collect(*arguments, of_pq, told)
+    by_deeplab2 = pq.collect(*arguments, of_deeplab2, told)
+    of_maps = miou.collect(*arguments, of_pixels, told)
+    return (
+        replace(quality, provenance=files.provenance(pq.EVALUATOR, PROTOCOL, split)),
+        replace(by_deeplab2, provenance=files.provenance(deeplab2.EVALUATOR, PROTOCOL, split)),
+        replace(of_maps, provenance=files.provenance(miou.EVALUATOR, miou.PROTOCOL, split)),
+    )
 
 
 def _intervals(
@@ -128,12 +146,6 @@ def _intervals(
     if of_maps is not None:
         found["miou_panoptic"] = {"miou": intervals(None, of_maps, **options).get("miou")}
     return found
-
-
-def _count(image: Matchable, isthing: list[bool]) -> tuple[pq.Counts, miou.PixelCounts, pq.Counts]:
-    """Counts of panoptic quality, of mean IoU and of deeplab2's panoptic quality."""
-    size = len(isthing)
-    return pq.match(image, size), miou.count_pixels(image, size), deeplab2.match_image(image, isthing)
 
 
 def _ceiling_line(quality: pq.PQResult, ceiling: pq.PQResult) -> str:

@@ -52,3 +52,20 @@ def test_output_that_is_not_finite_names_itself_and_the_image(
     model.register_forward_hook(spoil)
     with pytest.raises(InputError, match=f"image right: the network's {what} are not finite"):
         segment(model, torch.rand(2, 3, 33, 33))
+
+
+@pytest.mark.parametrize("flavour", ["tf", "torch"])
+def test_instances_and_classes_come_where_they_are_asked_for(flavour: str) -> None:
+    torch.manual_seed(0)
+    model = create_model(
+        "kmax_tiny", num_classes=2, image_size=(33, 33), num_clusters=4, flavour=flavour
+    ).eval()
+    wanted = PREDICT.model_copy(update={"mode": "maskwise", "instances": "coco", "semantic": True})
+    images, sizes, isthing = torch.rand(1, 3, 33, 33), [(33, 33)], torch.tensor([True, True])
+    for predict in (PREDICT.model_copy(update={"mode": "maskwise"}), wanted):
+        (result,) = segment_images(model, images, sizes, [(20, 30)], isthing, predict, ["a"])
+        assert (result.semantic is not None) == bool(result.instances) == predict.semantic
+    assert result.semantic is not None
+    assert result.semantic.shape == result.instances[0].mask.shape == (20, 30)
+    # deeplab2 takes the segments of the map; bytedance every pair of cluster and class.
+    assert len(result.instances) == (len(result.panoptic.segments) if flavour == "tf" else 4 * 2)
