@@ -89,7 +89,6 @@ class Preprocessing(Parameters):
         description="images keep their size (unless larger than the input at test time), like Cityscapes "
         "in deeplab2; left out: resized to fit the input",
     )
-    augmentation: Augmentation | None = Field(description="null: resize and pad only")
 
     @model_validator(mode="after")
     def _native_in_tf(self) -> Self:
@@ -329,13 +328,27 @@ class SplitFiles(Parameters):
 
 
 class RemoteFile(Parameters):
-    """One file to download into the data root."""
+    """One file to download into the data root, and what comes out of it."""
 
-    url: str
-    path: str
-    sha256: Sha256 | None = None
+    url: str | None = Field(description="null: it is fetched by hand, as `by_hand` of the dataset says")
+    path: str = Field(description="below the data root")
+    sha256: Sha256 | None = Field(
+        default=None, description="left out: recorded at the first download, and checked from then on"
+    )
+    md5: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None = Field(
+        default=None, description="where the publishers state no better one"
+    )
     bytes: PositiveInt | None = None
-    unpack: bool = False
+    unpack: bool = Field(default=False, description="an archive (zip, tar), unpacked below the data root")
+    strip: str = Field(default="", description="folder inside the archive that stands for the data root")
+    inside: list[str] = Field(
+        default=[], description="archives in the archive, by their paths below the data root; unpacked there"
+    )
+    holds: dict[str, PositiveInt] = Field(
+        default={},
+        description="the files, and folders with their least number of files, that are taken out of the "
+        "archive; where they are there, it is not needed. Left out: all that is in it",
+    )
 
 
 class RawFiles(Parameters):
@@ -445,6 +458,9 @@ class Dataset(Parameters):
     description: str
     licence: str
     citation: str | None
+    by_hand: str | None = Field(
+        default=None, description="what a user must do where files have no URL; {folder} is the data root"
+    )
     source: Annotated[
         Generated | CocoPanoptic | CocoInstances | Cityscapes | Ade20k | SemanticMasks,
         Field(discriminator="kind"),

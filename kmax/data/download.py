@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tarfile
-import zipfile
-from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from kmax import fetch, paths
-from kmax.config import Dataset, Generated, RawFiles, RemoteFile
+from kmax import paths
+from kmax.config import Dataset, Generated, RawFiles
 from kmax.data import shapes
 from kmax.data.datasets import load_dataset, raw_root, require_raw_root
+from kmax.data.digests import KnownDigests
 from kmax.data.layouts.open import raw_files
-from kmax.data.parallel import map_items
+from kmax.data.obtain import obtain
 from kmax.errors import InputError
-from kmax.files import exclusive_lock, read_json, sha256, write_json, write_text
+from kmax.files import digest, exclusive_lock, read_json, write_json
 
 
 def download(name: str) -> Path:
@@ -70,14 +66,16 @@ def _generated(source: Generated) -> dict[str, Any]:
 
 
 def _found(dataset: Dataset, source: RawFiles, manifest: Path) -> dict[str, Any]:
-    """Fetch what is listed by URL, then measure every file of every split."""
+    """Obtain what is listed by URL, then measure every file of every split."""
     root = raw_root(dataset)
     record = read_json(manifest, "raw manifest") if manifest.exists() else {}
-    known = record.get("files", {}) if isinstance(record, dict) else {}
-    for remote in source.files:
-        if Path(remote.path).is_absolute() or ".." in Path(remote.path).parts:
-            raise InputError(f"{paths.dataset_file(dataset.dataset)}: path {remote.path!r} leaves the folder")
-        _fetch(remote, root, known.get(remote.path))
+    known = record if _is_record(record) else {"files": {}}
+    digests = KnownDigests(manifest.parent.parent / f".{dataset.dataset}.digests.json", root)
+    archives = known.get("archives", {})
+    archives = archives | obtain(dataset, source.files, root, digests, known["files"] | archives)
+    seen = manifest.parent.parent / f".{dataset.dataset}.seen.json"
+    if archives == known.get("archives", {}) and _as_seen(seen, source, root, known, digests):
+        return known
     require_raw_root(dataset)
     faults: list[str] = []
     names = {path.relative_to(root).as_posix() for path in raw_files(dataset, root, faults)}
@@ -86,53 +84,44 @@ def _found(dataset: Dataset, source: RawFiles, manifest: Path) -> dict[str, Any]
     if faults:
         raise InputError(faults)
     listed = sorted(names | {remote.path for remote in source.files if not remote.unpack})
-    measured = map_items(partial(_measure, root), listed, f"checksums of {dataset.dataset}")
-    return {
-        "kind": dataset.source.kind,
-        "folder": source.folder,
-        "files": dict(zip(listed, measured, strict=True)),
+    measured = digests.of(listed, f"checksums of {dataset.dataset}")
+    files = {
+        name: {"bytes": (root / name).stat().st_size, "sha256": digest} for name, digest in measured.items()
     }
+    digests.save()
+    value: dict[str, Any] = {"kind": source.kind, "folder": source.folder, "files": files}
+    if archives:
+        value["archives"] = archives
+    write_json(seen, _seen(source, root, {"dataset": dataset.dataset, **value}))
+    return value
 
 
-def _measure(root: Path, name: str) -> dict[str, int | str]:
-    path = root / name
-    return {"bytes": path.stat().st_size, "sha256": sha256(path)}
+def _is_record(value: Any) -> bool:
+    """Whether a manifest that was read is one of raw files."""
+    parts = [value.get("files"), value.get("archives", {})] if isinstance(value, dict) else [None]
+    return all(isinstance(part, dict) and all(isinstance(e, dict) for e in part.values()) for part in parts)
 
 
-def _fetch(remote: RemoteFile, root: Path, known: dict[str, Any] | None) -> None:
-    """Download one file unless it is there; check it against the stated or the first recorded checksum."""
-    path = root / remote.path
-    wanted = remote.sha256 or (known or {}).get("sha256")
-    if not path.exists():
-        fetch.download(remote.url, path, size=remote.bytes, sha256=wanted)
-    elif wanted is not None and sha256(path) != wanted:
-        raise InputError(f"{path}: SHA-256 is not {wanted}; move the file away to download it again")
-    if remote.unpack:
-        _unpack(path, root)
-
-
-def _unpack(archive: Path, root: Path) -> None:
-    """Unpack a zip or tar beside nothing but `root`; a marker tells that it was finished."""
-    marker = archive.with_name(f".{archive.name}.unpacked")
-    state = f"{archive.stat().st_size} {archive.stat().st_mtime_ns}"
-    if marker.exists() and marker.read_text() == state:
-        return
+def _as_seen(path: Path, source: RawFiles, root: Path, record: dict[str, Any], digests: KnownDigests) -> bool:
+    """Whether the manifest holds, as far as sizes and times of change tell."""
     try:
-        if zipfile.is_zipfile(archive):
-            with zipfile.ZipFile(archive) as zipped:
-                for member in zipped.infolist():
-                    parts = Path(member.filename).parts
-                    if os.path.isabs(member.filename) or ".." in parts or (member.external_attr >> 28) == 0xA:
-                        raise InputError(
-                            f"{archive}: {member.filename} would leave the folder; nothing unpacked"
-                        )
-                needed = sum(member.file_size for member in zipped.infolist())
-                if needed > shutil.disk_usage(root).free:
-                    raise InputError(f"{archive}: needs {needed} bytes to unpack, more than is free")
-                zipped.extractall(root)
-        else:
-            with tarfile.open(archive) as tarred:
-                tarred.extractall(root, filter="data")
-    except (tarfile.TarError, zipfile.BadZipFile, OSError, EOFError) as error:
-        raise InputError(f"{archive}: cannot be unpacked: {error}") from error
-    write_text(marker, state)
+        seen = read_json(path, "note on the last download") if path.exists() else None
+    except InputError:
+        return False
+    if seen != _seen(source, root, record):
+        return False
+    return digests.agree({name: entry["sha256"] for name, entry in record["files"].items()})
+
+
+def _seen(source: RawFiles, root: Path, record: dict[str, Any]) -> dict[str, Any]:
+    """What the files of a dataset are found by: its description, and the folders that list them."""
+    folders = {folder for name in record["files"] for folder in PurePosixPath(name).parents}
+    return {
+        "source": digest(source.model_dump()),
+        "record": digest(record),
+        "folders": {
+            str(folder): (root / folder).stat().st_mtime_ns if (root / folder).is_dir() else None
+            for folder in folders
+            if folder.parts
+        },
+    }
