@@ -37,6 +37,6 @@ class OutOfTimeError(Exception):
 def unknown_name(what: str, name: str, known: Iterable[str], where: str) -> InputError:
     """An `InputError` for an unknown name that suggests the nearest known one."""
     known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.6)
     advice = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known) or 'none'}"
     return InputError(f"{where}: unknown {what} '{name}'; {advice}")

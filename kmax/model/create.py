@@ -57,10 +57,10 @@ def create_model(
             f"create_model: num_classes {num_classes} and num_clusters {num_clusters} must be positive"
         )
     for rate, what in ((drop_path, "drop_path"), (backbone_drop_path, "backbone_drop_path")):
-        if not 0.0 <= rate < 1.0:
-            raise InputError(f"create_model: {what} must be at least 0 and below 1, not {rate}")
+        if not isinstance(rate, float | int) or not 0.0 <= rate < 1.0:
+            raise InputError(f"create_model: {what} must be at least 0 and below 1, not {rate!r}")
     if decoder_stages not in (4, 5):
-        raise InputError(f"create_model: decoder_stages must be 4 or 5, not {decoder_stages}")
+        raise InputError(f"create_model: decoder_stages must be 4 or 5, not {decoder_stages!r}")
     form_of(cross_attention)
     if isinstance(SIZES[name].encoder, AxialResNetSize) and not flavour_of(flavour).axial_resnet:
         raise InputError(f"create_model: {name} does not exist in flavour '{flavour}'; take flavour 'tf'")

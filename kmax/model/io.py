@@ -27,6 +27,9 @@ from kmax.model.kmax import KMaX
 ENCODER = "pixel_encoder."
 FORMAT = 1
 KEY = "kmax"
+PORT_FIRST = "checkpoints of other programs are ported first, by `kmax port-file`"
+# Arguments that weights are made for; with others they would not fit, or give wrong results.
+FIXED = ("name", "num_classes", "num_clusters", "decoder_stages", "flavour")
 # Operations that initial values are made with.
 IN_PLACE = {
     "uniform_",
@@ -167,14 +170,33 @@ def load_weights(model: KMaX, path: Path) -> None:
     """Load the tensors of `path` into `model`: all, or those of the pixel encoder if there are no others.
 
     Raises:
-        InputError: the file is missing or damaged, or its tensors do not fit.
+        InputError: the file is missing or damaged, says that it is of another model or flavour, or its
+            tensors do not fit.
     """
     shapes = _header_shapes(path)
     state = model.state_dict()
     if shapes and all(name.startswith(ENCODER) for name in shapes):
         state = {name: tensor for name, tensor in state.items() if name.startswith(ENCODER)}
+    elif not shapes.keys() & state.keys():
+        raise InputError(
+            f"{path}: none of its {len(shapes)} tensors is of this project's models; {PORT_FIRST}"
+        )
+    else:
+        _check_arguments(path, model)
     _check_shapes(path, shapes, state)
     model.load_state_dict(_read_tensors(path), strict=False)
+
+
+def _check_arguments(path: Path, model: KMaX) -> None:
+    """Raise InputError where a file says that its network is another one: shapes alone may well agree."""
+    with _open(path) as stream:
+        if KEY not in (stream.metadata() or {}):
+            return
+    found = read_metadata(path).arguments
+    wrong = [key for key in FIXED if found[key] != model.arguments[key]]
+    if wrong:
+        theirs, ours = (", ".join(f"{k}={d[k]!r}" for k in wrong) for d in (found, model.arguments))
+        raise InputError(f"{path}: weights of a model with {theirs}, but this one has {ours}")
 
 
 def read_metadata(path: Path) -> ModelMetadata:
@@ -186,7 +208,7 @@ def read_metadata(path: Path) -> ModelMetadata:
     with _open(path) as stream:
         raw = stream.metadata() or {}
     if KEY not in raw:
-        raise InputError(f"{path}: no kmax model: metadata lack the constructor's arguments; port it first")
+        raise InputError(f"{path}: no kmax model: metadata lack the constructor's arguments; {PORT_FIRST}")
     try:
         found = _Metadata.model_validate_json(raw[KEY])
     except ValidationError as error:
@@ -210,6 +232,10 @@ def _open(path: Path) -> Any:
     except FileNotFoundError:
         raise InputError(f"{path}: weights not found") from None
     except (SafetensorError, OSError) as error:
+        if Path(path).is_dir():
+            raise InputError(f"{path}: a folder; a safetensors file is wanted") from None
+        if Path(path).suffix != ".safetensors":
+            raise InputError(f"{path}: no safetensors file; {PORT_FIRST}") from error
         raise InputError(f"{path}: no readable safetensors file: {error}") from error
 
 

@@ -177,12 +177,14 @@ def test_noise_is_not_out_of_range(model):
     ("changes", "said"),
     [
         ({"image_size": (128, 128)}, "must be odd"),
-        ({"flavour": "tensorflow"}, "flavour"),
+        ({"flavour": "tensorflow"}, "unknown flavour 'tensorflow'; known: tf, torch"),
+        ({"flavour": None}, "unknown flavour 'None'"),
         ({"cross_attention": "kmean"}, "did you mean 'kmeans'"),
         ({"num_classes": 0}, "num_classes"),
         ({"num_clusters": 0}, "num_clusters"),
         ({"decoder_stages": 3}, "4 or 5"),
         ({"drop_path": 1.0}, "drop_path"),
+        ({"drop_path": "0.1"}, "drop_path must be at least 0 and below 1, not '0.1'"),
     ],
 )
 def test_impossible_arguments_are_refused(changes, said):

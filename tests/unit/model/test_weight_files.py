@@ -59,7 +59,7 @@ def test_the_same_weights_give_the_same_bytes(saved, trained, categories, tmp_pa
 
 
 def test_create_model_starts_from_a_whole_file_or_from_the_encoder_alone(saved, trained, tmp_path):
-    whole = tiny(weights=saved)
+    whole = tiny(weights=saved, flavour="torch")
     assert torch.equal(whole.predictor.class_head.weight, trained.predictor.class_head.weight)
     encoder = {name: t for name, t in load_file(saved).items() if name.startswith("pixel_encoder.")}
     save_file(encoder, tmp_path / "encoder.safetensors")
@@ -79,9 +79,24 @@ def test_an_unwritable_folder_is_told(trained, categories, tmp_path):
         save_model(trained, tmp_path / "file" / "m.safetensors", categories)
 
 
-def test_weights_that_contradict_the_model_are_named(saved):
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({}, "weights of a model with flavour='torch', but this one has flavour='tf'"),
+        ({"flavour": "torch", "num_classes": 5}, "with num_classes=8, but this one has num_classes=5"),
+    ],
+)
+def test_weights_of_another_model_are_told_in_a_line(saved, arguments, said):
+    with pytest.raises(InputError) as caught:
+        tiny(weights=saved, **arguments)
+    assert len(caught.value.faults) == 1
+    assert said in caught.value.faults[0]
+
+
+def test_weights_that_contradict_the_model_are_named(saved, tmp_path):
+    save_file(load_file(saved), tmp_path / "bare.safetensors")
     with pytest.raises(InputError, match=r"'predictor\.class_head\.bias' has shape") as caught:
-        tiny(num_classes=5, weights=saved)
+        tiny(num_classes=5, weights=tmp_path / "bare.safetensors")
     assert all("class_head" in fault or "classifier" in fault for fault in caught.value.faults)
 
 
@@ -95,11 +110,11 @@ def test_a_truncated_file_is_refused(saved, length):
 def test_other_kinds_of_files_are_refused(tmp_path):
     for name, data in (("a.pth", b"PK\x03\x04" + bytes(200)), ("b.txt", b"hello" * 50)):
         (tmp_path / name).write_bytes(data)
-        with pytest.raises(InputError, match="no readable safetensors file"):
+        with pytest.raises(InputError, match=r"no safetensors file; checkpoints .* `kmax port-file`"):
             load_model(tmp_path / name)
     with pytest.raises(InputError, match="not found"):
         load_model(tmp_path / "missing.safetensors")
-    with pytest.raises(InputError, match="no readable safetensors file"):
+    with pytest.raises(InputError, match="a folder; a safetensors file is wanted"):
         load_model(tmp_path)
 
 
@@ -107,7 +122,7 @@ def test_a_foreign_safetensors_file_is_refused(tmp_path):
     save_file({"conv.weight": torch.zeros(3)}, tmp_path / "foreign.safetensors")
     with pytest.raises(InputError, match="no kmax model"):
         load_model(tmp_path / "foreign.safetensors")
-    with pytest.raises(InputError, match=r"tensor 'conv.weight' is none of the model's"):
+    with pytest.raises(InputError, match=r"none of its 1 tensors is of this project's models"):
         load_weights(tiny(), tmp_path / "foreign.safetensors")
 
 
