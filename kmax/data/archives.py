@@ -36,6 +36,7 @@ DAMAGE = (
     lzma.LZMAError,
     struct.error,
     EOFError,
+    LookupError,
     NotImplementedError,
     RuntimeError,
     ValueError,
@@ -168,7 +169,7 @@ def _of_zip(zipped: zipfile.ZipFile, info: zipfile.ZipInfo) -> tuple[str, str | 
     elif info.flag_bits & 1:
         fault = "is encrypted"
     name = info.orig_filename
-    if info.is_dir():
+    if name.endswith("/"):
         return name, fault, None
     return name, fault, _Member(name, info.file_size, lambda: zipped.open(info))
 

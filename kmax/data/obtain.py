@@ -267,7 +267,7 @@ def _verify(file: _File, path: Path, digests: KnownDigests, known: dict[str, Any
         raise InputError(f"{path}: has {size} bytes of {remote.bytes}; {more}, and call again")
     note: dict[str, Any] = {"bytes": size}
     sha256 = remote.sha256 or (known or {}).get("sha256")
-    wanted = {} if remote.md5 is None else {"md5": remote.md5}
+    wanted: dict[str, str | None] = {} if remote.md5 is None else {"md5": remote.md5}
     if sha256 is not None or remote.md5 is None:
         wanted["sha256"] = sha256
     for kind, digest in wanted.items():
