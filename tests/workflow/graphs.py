@@ -1,6 +1,6 @@
 """The graph that each engine expands from its files, in one form, to be compared.
 
-As a script it prints Snakemake's for a target: `python graphs.py TARGET` in the project's folder.
+As a script it prints Snakemake's for each target: `python graphs.py TARGET...` in the project's folder.
 """
 
 from __future__ import annotations
@@ -77,7 +77,12 @@ def facts(stages: Iterable[Stage]) -> dict[str, Facts]:
 
 def snakemake_graph(project: Path, target: str) -> list[Stage]:
     """All jobs that lead to `target`, whatever is made already."""
-    command = [sys.executable, __file__, target]
+    return snakemake_graphs(project, [target])[target]
+
+
+def snakemake_graphs(project: Path, targets: list[str]) -> dict[str, list[Stage]]:
+    """`snakemake_graph` of several targets, by one process."""
+    command = [sys.executable, __file__, *targets]
     answer = subprocess.run(
         command,
         cwd=project,
@@ -87,10 +92,15 @@ def snakemake_graph(project: Path, target: str) -> list[Stage]:
         check=False,
     )
     assert answer.returncode == 0, answer.stderr
-    return [
-        Stage(job["command"], frozenset(job["inputs"]), frozenset(job["outputs"]), used(job["parameters"]))
-        for job in json.loads(answer.stdout.splitlines()[-1])
-    ]
+    return {
+        target: [
+            Stage(
+                job["command"], frozenset(job["inputs"]), frozenset(job["outputs"]), used(job["parameters"])
+            )
+            for job in jobs
+        ]
+        for target, jobs in json.loads(answer.stdout.splitlines()[-1]).items()
+    }
 
 
 def dvc_graph(project: Path, pipeline: str) -> list[Stage]:
@@ -127,15 +137,17 @@ def used(value: Any) -> Any:
     return [used(item) for item in value] if isinstance(value, list) else value
 
 
-def _print_snakemake_jobs(target: str) -> None:
+def _print_snakemake_jobs(targets: list[str]) -> None:
     from snakemake.api import SnakemakeApi
     from snakemake.settings.types import DAGSettings, OutputSettings, Quietness, ResourceSettings
 
+    jobs = {}
     with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
-        workflow = api.workflow(ResourceSettings(cores=1), snakefile=Path("Snakefile"))
-        dag = workflow.dag(DAGSettings(targets={target}, forceall=True))
-        dag.execute_workflow(executor="dryrun")
-        jobs = [_job(job) for job in workflow._workflow.dag.jobs if job.shellcmd]
+        for target in targets:
+            workflow = api.workflow(ResourceSettings(cores=1), snakefile=Path("Snakefile"))
+            dag = workflow.dag(DAGSettings(targets={target}, forceall=True))
+            dag.execute_workflow(executor="dryrun")
+            jobs[target] = [_job(job) for job in workflow._workflow.dag.jobs if job.shellcmd]
     print(json.dumps(jobs))
 
 
@@ -151,4 +163,4 @@ def _job(job: Any) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    _print_snakemake_jobs(sys.argv[1])
+    _print_snakemake_jobs(sys.argv[1:])

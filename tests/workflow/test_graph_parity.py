@@ -3,7 +3,16 @@
 from pathlib import Path
 
 import pytest
-from graphs import AmbiguousGraphError, Facts, Stage, dvc_graph, facts, snakemake_graph, used
+from graphs import (
+    AmbiguousGraphError,
+    Facts,
+    Stage,
+    dvc_graph,
+    facts,
+    snakemake_graph,
+    snakemake_graphs,
+    used,
+)
 from projects import FINETUNED, PORTED, SMOKE, WEIGHTS, copy_project, edit
 
 from kmax import families, paths
@@ -41,7 +50,7 @@ def untouched(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def graphs_of_snakemake(untouched) -> dict[str, list[Stage]]:
     """Snakemake's graph of every family."""
-    return {family: snakemake_graph(untouched, family) for family in families.families()}
+    return snakemake_graphs(untouched, list(families.families()))
 
 
 @pytest.mark.parametrize("family", list(families.families()))
