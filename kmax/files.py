@@ -114,13 +114,17 @@ def move_folder(source: Path, path: Path) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if source.stat().st_dev == path.parent.stat().st_dev:
+        if _same_device(source, path.parent):
             replace_folder(source, path)
         else:
             with atomic_folder(path) as temporary:
                 shutil.copytree(source, temporary, dirs_exist_ok=True)
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def _same_device(one: Path, other: Path) -> bool:
+    return one.stat().st_dev == other.stat().st_dev
 
 
 def sha256(path: Path) -> str:

@@ -70,6 +70,18 @@ class PreparedSplit:
     panoptic_dir: Path
     num_images: int
 
+    def require_images(self) -> None:
+        """Tell once that the images are gone, not image by image.
+
+        Raises:
+            InputError: their folder is not there.
+        """
+        if not self.images_dir.is_dir():
+            raise InputError(
+                f"{self.images_dir}: folder of images not found; they are read where they lay; "
+                "bring it back, or name its new place by KMAX_DATA_ROOT or 'root' in the dataset file"
+            )
+
 
 @dataclass(frozen=True)
 class Prepared:

@@ -223,6 +223,7 @@ class _ValSamples(Dataset[_ValSample]):
     """Validation images as network input."""
 
     def __init__(self, split: PreparedSplit, data: Data) -> None:
+        split.require_images()
         self.split = split
         self.image_size = (data.image_size[0], data.image_size[1])
         self.preprocessing = data.preprocessing

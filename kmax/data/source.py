@@ -57,6 +57,7 @@ class Source:
         self, prepared: Prepared, split: str, names: list[str] | None, where: str, cache_bytes: int
     ) -> None:
         self.split = prepared.split(split)
+        self.split.require_images()
         content = read_panoptic_json(self.split.panoptic_json)
         self.images = select_images(content.images, names, where)
         annotation_of = {annotation.image_id: annotation for annotation in content.annotations}

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -176,3 +177,65 @@ def test_polygons_of_a_real_image_are_its_panoptic_segments_of_things(
     words = ["--images", str(root), "--instances-json", f"{tmp_path}/instances.json"]
     assert call(["data", "init", "cats", *words]) == 0
     assert check("cats", workers=1).lines() == []
+
+
+@pytest.fixture
+def ade(project: Path, samples: Path, tmp_path: Path) -> Path:
+    """The sample of ADE20K, where tests may damage it."""
+    root = tmp_path / "ADEChallengeData2016"
+    shutil.copytree(samples / "ade20k_mini/ADEChallengeData2016", root)
+    path = Path("params/datasets/ade20k.yaml")
+    value = yaml.safe_load(path.read_text())
+    value["source"].update(root=str(root), files=[])
+    path.write_text(yaml.safe_dump(value))
+    return root
+
+
+def test_faults_of_ade20k_are_told(ade: Path) -> None:
+    assert check("ade20k", workers=1).lines() == []
+    (ade / "images/validation/ADE_val_00000003.jpg").unlink()
+    (ade / "annotations_instance/validation/ADE_val_00000001.png").unlink()
+    path = ade / "annotations/training/ADE_train_00016869.png"
+    semantic = np.array(Image.open(path))
+    semantic[0, 0] = 151
+    Image.fromarray(semantic).save(path)
+    path = ade / "annotations_instance/training/ADE_train_00016900.png"
+    instances = np.array(Image.open(path))
+    instances[:2, :2], instances[2:4, :2] = (1, 250, 0), (2, 250, 0)
+    instances[4:6, :2] = (101, 251, 0)
+    Image.fromarray(instances).save(path)
+    mapping = ade / "categoryMapping.txt"
+    mapping.write_text(mapping.read_text().replace("\n1\t\t8\t", "\n1\t\t9\t"))
+    found = check("ade20k", workers=1).lines()
+    for part in (
+        "ADE_val_00000003.jpg: image not found",
+        "ADE_val_00000001.png: instance PNG not found",
+        "ADE_train_00016869.png: class 151 is not in 1..150",
+        "ADE_train_00016900.png: instance 250 is of the classes [1, 2], not of one in 1..100",
+        "ADE_train_00016900.png: instance 251 is of the classes [101], not of one in 1..100",
+        "categoryMapping.txt: instance class to class: 2 entries disagree",
+    ):
+        assert any(part in line for line in found), part
+    assert len(found) == 6
+
+
+def test_faults_of_cityscapes_are_told(project: Path, samples: Path, tmp_path: Path) -> None:
+    root = tmp_path / "cityscapes"
+    shutil.copytree(samples / "cityscapes_real_frame", root)
+    path = Path("params/datasets/cityscapes.yaml")
+    value = yaml.safe_load(path.read_text())
+    value["source"].update(root=str(root), files=[])
+    path.write_text(yaml.safe_dump(value))
+    (labels,) = root.glob("gtFine/val/*/*_instanceIds.png")
+    ids = np.array(Image.open(labels))
+    ids[0, 0], ids[0, 1] = 34, 40007
+    Image.fromarray(ids).save(labels)
+    shutil.copy(labels, labels.with_name("frankfurt_000000_000295_gtFine_instanceIds.png"))
+    found = check("cityscapes", workers=1).lines()
+    assert len(found) == 3
+    for part in (
+        "leftImg8bit/train: folder of images not found",
+        "frankfurt_000000_000294_gtFine_instanceIds.png: labels [34, 40] are not of Cityscapes (0..33)",
+        "frankfurt_000000_000295_leftImg8bit.png: image not found",
+    ):
+        assert any(part in line for line in found), found

@@ -1,4 +1,5 @@
 import csv
+import errno
 import json
 import multiprocessing
 import os
@@ -18,6 +19,7 @@ from kmax.data.download import download
 from kmax.data.panoptic import read_map, write_map
 from kmax.data.panoptic_json import read_panoptic_json
 from kmax.data.prepare import prepare
+from kmax.data.source import Source
 from kmax.errors import InputError
 from kmax.files import exclusive_lock, sha256
 
@@ -244,3 +246,49 @@ def test_no_worker_is_left_behind(project: Path) -> None:
     download("few")
     prepare("few", workers=2)
     assert multiprocessing.active_children() == []
+
+
+def test_a_folder_that_moved_is_told_once_and_found_at_its_new_place(
+    own: Own, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    download("own")
+    prepare("own", workers=1)
+    (tmp_path / "new").mkdir()
+    own.root.rename(tmp_path / "new" / "own")
+    with pytest.raises(InputError, match=r"own/images: folder of images not found; .*KMAX_DATA_ROOT"):
+        Source(open_prepared("own"), "train", None, "test", cache_bytes=0)
+    with pytest.raises(InputError, match=r"media/own: folder of dataset 'own' not found; in every call"):
+        prepare("own", workers=1)
+    monkeypatch.setenv("KMAX_DATA_ROOT", str(tmp_path / "new"))
+    assert len(Source(open_prepared("own"), "train", None, "test", cache_bytes=0)) == 3
+    prepare("own", workers=1)
+
+
+def test_nothing_is_written_where_the_raw_files_lie(own: Own) -> None:
+    def all_files() -> dict[str, int]:
+        return {str(path): path.stat().st_mtime_ns for path in own.root.rglob("*")}
+
+    before = all_files()
+    download("own")
+    check("own", workers=1)
+    prepare("own", workers=1)
+    assert all_files() == before
+
+
+def test_a_read_only_project_is_one_clear_error(own: Own, monkeypatch: pytest.MonkeyPatch) -> None:
+    download("own")
+
+    def refuse(*arguments: object, **options: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", "data/prepared/own")
+
+    monkeypatch.setattr("kmax.files.os.replace", refuse)
+    with pytest.raises(InputError, match=r"own.*: cannot be written: Read-only file system"):
+        prepare("own", workers=1)
+
+
+def test_results_move_to_another_file_system(own: Own, monkeypatch: pytest.MonkeyPatch) -> None:
+    download("own")
+    whole = manifest(prepare("own", workers=1))
+    monkeypatch.setattr("kmax.files._same_device", lambda *paths: False)
+    assert manifest(prepare("own", workers=1)) == whole
+    assert leftovers() == []
