@@ -16,7 +16,7 @@ from typing import Any
 
 import typer
 
-from kmax.cli import data, engines, files, metrics, params, report, runs, submission, track
+from kmax.cli import compare, data, engines, files, metrics, params, report, runs, submission, track
 from kmax.errors import InputError, OutOfTimeError
 
 EXIT_USAGE, EXIT_OUT_OF_TIME, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 75, 130, 143
@@ -57,6 +57,7 @@ runs.add_to(app)
 files.add_to(app)
 metrics.add_to(app)
 submission.add_to(app)
+compare.add_to(app)
 report.add_to(app)
 params.add_to(app)
 track.add_to(app)

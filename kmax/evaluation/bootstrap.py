@@ -1,53 +1,63 @@
-"""95% intervals of scores by resampling images with replacement (percentile bootstrap).
+"""95% intervals of scores by resampling images with replacement (bootstrap).
 
 The images are the sample, so a resample is a weight per image (how often it was drawn), and the sums over
 images that every score is made of are one matrix product: S resamples cost S x I x C multiplications.
+
+A resample is scored as the evaluators score: a category that was not drawn is left out of the means, and one
+that was drawn without any match has SQ 0. On few images rare categories lose their match often, so resamples
+score lower than the images themselves, SQ most of all. Intervals are therefore the percentiles of the
+resampled scores, moved by the mean of that loss (the bootstrap's estimate of bias), within 0..1.
 
 Legend of shapes: S resamples, I images, C categories.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kmax.evaluation.miou import MiouResult, PixelCounts
-from kmax.evaluation.pq import GROUPS, Counts, PQResult
+from kmax.evaluation.files import CategoryFacts
+from kmax.evaluation.miou import AVERAGES, MiouResult, PixelCounts
+from kmax.evaluation.pq import GROUPS, Counts, PQResult, members
 
 LEVEL = 0.95
+SCORES = ("pq", "sq", "rq")
 # Resamples in memory at a time.
 CHUNK = 250
+Values = NDArray[np.float64]
+Samples = dict[tuple[str, str], Values]
 Sums = TypeVar("Sums", Counts, PixelCounts)
 
 
-def resample_weights(num_images: int, samples: int, seed: int) -> NDArray[np.float64]:
+def resample_weights(num_images: int, samples: int, seed: int) -> Values:
     """How often each image is drawn in each resample, float64 [S, I]; rows sum to I."""
     generator = np.random.default_rng(seed)
     return generator.multinomial(num_images, np.full(num_images, 1 / num_images), samples).astype(np.float64)
 
 
-def resampled(per_image: Sums, weights: NDArray[np.float64]) -> Sums:
+def resampled(per_image: Sums, weights: Values) -> Sums:
     """Sums over the images of each resample: [I, C] -> [S, C]."""
     return replace(per_image, **{f.name: weights @ getattr(per_image, f.name) for f in fields(per_image)})
 
 
-def pq_samples(result: PQResult, weights: NDArray[np.float64]) -> dict[str, dict[str, NDArray[np.float64]]]:
-    """PQ, SQ and RQ of each resample [S] per group; nan where no category of the group was drawn."""
-    counts = resampled(result.per_image, weights)
-    scores = dict(zip(("pq", "sq", "rq"), counts.scores(), strict=True))
+def pq_scores(counts: Counts, categories: Sequence[CategoryFacts]) -> Samples:
+    """PQ, SQ and RQ [S] per group, from counts [S, C]; nan where no category of the group occurs."""
+    scores = dict(zip(SCORES, counts.scores(), strict=True))
     occurs = counts.occurs()
     return {
-        group: {name: _mean(values[:, members], occurs[:, members]) for name, values in scores.items()}
-        for group, members in ((group, result.members(group)) for group in GROUPS)
+        (group, name): _mean(values[:, chosen], occurs[:, chosen])
+        for group, chosen in ((group, members(categories, group)) for group in GROUPS)
+        for name, values in scores.items()
     }
 
 
-def miou_samples(result: MiouResult, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean IoU of each resample [S]."""
-    iou = resampled(result.per_image, weights).iou()
+def miou_scores(counts: PixelCounts) -> Values:
+    """Mean IoU [S], from counts [S, C]; nan where nothing occurs."""
+    iou = counts.iou()
     return _mean(np.nan_to_num(iou), ~np.isnan(iou))
 
 
@@ -61,30 +71,48 @@ def intervals(pq: PQResult | None, miou: MiouResult | None, *, samples: int, see
     if num_images == 0:
         return result
     weights = resample_weights(num_images, samples, seed)
-    chunks = np.split(weights, range(CHUNK, samples, CHUNK))
     if pq is not None:
-        parts = [pq_samples(pq, chunk) for chunk in chunks]
+        found = in_chunks(lambda chunk: pq_scores(resampled(pq.per_image, chunk), pq.categories), weights)
         result["pq"] = {
-            group: {
-                name: interval(np.concatenate([p[group][name] for p in parts])) for name in ("pq", "sq", "rq")
-            }
+            group: {name: interval(found[group, name], pq.group(group)[name]) for name in SCORES}
             for group in GROUPS
         }
     if miou is not None:
-        result["miou"] = interval(np.concatenate([miou_samples(miou, chunk) for chunk in chunks]))
+        values = in_chunks(lambda chunk: {(): miou_scores(resampled(miou.per_image, chunk))}, weights)
+        result["miou"] = interval(values[()], miou.counts().averages()[AVERAGES[0]])
     return result
 
 
-def interval(values: NDArray[np.float64]) -> list[float] | None:
-    """The central 95% of the values; nan is left out, None if nothing is left."""
+Key = TypeVar("Key")
+
+
+def in_chunks(scores: Callable[[Values], dict[Key, Values]], weights: Values) -> dict[Key, Values]:
+    """`scores` of all rows of `weights`, a few rows at a time."""
+    parts = [scores(chunk) for chunk in np.split(weights, range(CHUNK, len(weights), CHUNK))]
+    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
+
+def interval(values: Values, estimate: float | None) -> list[float] | None:
+    """The 95% interval of a score, a fraction; None if there is none.
+
+    Args:
+        values: of the resamples; nan is left out.
+        estimate: of the images themselves.
+    """
+    ends = central(values, estimate)
+    return None if ends is None else [min(max(end, 0.0), 1.0) for end in ends]
+
+
+def central(values: Values, estimate: float | None) -> list[float] | None:
+    """The central 95% of the values, moved so that their mean is `estimate`; None if there is nothing."""
     values = values[~np.isnan(values)]
-    if not values.size:
+    if not values.size or estimate is None:
         return None
-    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return [float(low), float(high)]
+    ends = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) - values.mean() + estimate
+    return [float(end) for end in ends]
 
 
-def _mean(values: NDArray[np.float64], chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
+def _mean(values: Values, chosen: NDArray[np.bool_]) -> Values:
     """Mean over the chosen entries of each row; nan where a row has none."""
     count = chosen.sum(1)
     with np.errstate(invalid="ignore", divide="ignore"):

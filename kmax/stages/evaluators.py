@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kmax.errors import InputError
+from kmax.stages.text import percent, table
 
 _AP_ORDER = (
     *("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large"),
@@ -46,10 +47,10 @@ def pq_files(
 
         notes.append(check_pq(result, *files))
     figures = result.to_json()
-    rows = [[name, *(_percent(figures[name][key]) for key in ("pq", "sq", "rq")), str(figures[name]["n"])]
+    rows = [[name, *(percent(figures[name][key]) for key in ("pq", "sq", "rq")), str(figures[name]["n"])]
             for name in pq.GROUPS]  # fmt: skip
-    table = _table(["", "PQ", "SQ", "RQ", "classes"], rows)
-    return _told(figures, result.warnings, table, notes, out)
+    text = table(["", "PQ", "SQ", "RQ", "classes"], rows)
+    return _told(figures, result.warnings, text, notes, out)
 
 
 def ap_files(
@@ -67,8 +68,8 @@ def ap_files(
 
     result = coco_ap.evaluate_files(gt_json, pred_json, iou_type, max_detections, strict, split)
     figures = result.to_json()
-    rows = [[name.replace("_", " "), _percent(figures[name])] for name in _AP_ORDER]
-    return _told(figures, result.warnings, _table([iou_type, ""], rows), [], out)
+    rows = [[name.replace("_", " "), percent(figures[name])] for name in _AP_ORDER]
+    return _told(figures, result.warnings, table([iou_type, ""], rows), [], out)
 
 
 def cityscapes_ap_files(
@@ -93,11 +94,11 @@ def cityscapes_ap_files(
         notes.append(check_cityscapes_ap(result, gt_dir, pred_dir))
     figures = result.to_json()
     rows = [
-        [label.name, *(_percent(figures["per_category"][str(label.id)][key]) for key in ("ap", "ap50"))]
+        [label.name, *(percent(figures["per_category"][str(label.id)][key]) for key in ("ap", "ap50"))]
         for label in INSTANCE_CLASSES
     ]
-    rows.append(["mean", _percent(figures["ap"]), _percent(figures["ap50"])])
-    return _told(figures, result.warnings, _table(["", "AP", "AP50"], rows), notes, out)
+    rows.append(["mean", percent(figures["ap"]), percent(figures["ap50"])])
+    return _told(figures, result.warnings, table(["", "AP", "AP50"], rows), notes, out)
 
 
 def miou_files(
@@ -136,39 +137,24 @@ def miou_files(
             notes.append(check_cityscapes_miou(result, gt_dir, pred_dir))
     figures = result.to_json()
     rows = [
-        [category.name, _percent(figures["per_class"][str(category.id)]["iou"])]
+        [category.name, percent(figures["per_class"][str(category.id)]["iou"])]
         for category in pixels.categories
     ]
-    rows += [[f"mean, {name}", _percent(value)] for name, value in figures["averages"].items()]
+    rows += [[f"mean, {name}", percent(value)] for name, value in figures["averages"].items()]
     rows += [
-        [f"mean, {text}", _percent(figures[key])] for key, text in _CITYSCAPES_MEANS.items() if key in figures
+        [f"mean, {text}", percent(figures[key])] for key, text in _CITYSCAPES_MEANS.items() if key in figures
     ]
-    return _told(figures, result.warnings, _table(["", "IoU"], rows), notes, out)
+    return _told(figures, result.warnings, table(["", "IoU"], rows), notes, out)
 
 
-def _told(
-    figures: dict[str, Any], warnings: list[str], table: str, notes: list[str], out: Path | None
-) -> str:
+def _told(figures: dict[str, Any], warnings: list[str], text: str, notes: list[str], out: Path | None) -> str:
     from kmax.files import write_json
 
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
     images = figures["provenance"]["images"]
-    lines = [f"{figures['evaluator']}, version {figures['version']}, {images} images", table, *notes]
+    lines = [f"{figures['evaluator']}, version {figures['version']}, {images} images", text, *notes]
     if out is not None:
         write_json(out, figures | {"warnings": warnings})
         lines.append(str(out))
-    return "\n".join(lines)
-
-
-def _percent(value: float | None) -> str:
-    return "n/a" if value is None else f"{100 * value:.2f}"
-
-
-def _table(header: list[str], rows: list[list[str]]) -> str:
-    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
-    lines = []
-    for row in [header, *rows]:
-        numbers = (cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))
-        lines.append("  ".join([row[0].ljust(widths[0]), *numbers]))
     return "\n".join(lines)

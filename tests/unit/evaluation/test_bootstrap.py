@@ -1,6 +1,6 @@
 import numpy as np
 
-from kmax.evaluation.bootstrap import interval, intervals, miou_samples, pq_samples, resample_weights
+from kmax.evaluation.bootstrap import interval, intervals, miou_scores, pq_scores, resample_weights, resampled
 from kmax.evaluation.files import CategoryFacts
 from kmax.evaluation.miou import MiouResult, PixelCounts
 from kmax.evaluation.pq import Counts, PQResult
@@ -21,24 +21,24 @@ def results(images: int, seed: int = 0) -> tuple[PQResult, MiouResult]:
 def test_every_image_once_gives_the_score_itself() -> None:
     pq, miou = results(20)
     once = np.ones((1, 20))
-    for group, scores in pq_samples(pq, once).items():
-        for name, values in scores.items():
-            np.testing.assert_allclose(values, pq.group(group)[name], rtol=1e-12)
-    np.testing.assert_allclose(miou_samples(miou, once), miou.to_json()["miou"], rtol=1e-12)
+    for (group, name), values in pq_scores(resampled(pq.per_image, once), CATEGORIES).items():
+        np.testing.assert_allclose(values, pq.group(group)[name], rtol=1e-12)
+    again = miou_scores(resampled(miou.per_image, once))
+    np.testing.assert_allclose(again, miou.to_json()["miou"], rtol=1e-12)
 
 
 def test_a_resample_equals_evaluating_its_images() -> None:
     pq, _ = results(12)
     weights = resample_weights(12, 5, seed=3)
     assert (weights.sum(1) == 12).all()
-    samples = pq_samples(pq, weights)
+    samples = pq_scores(resampled(pq.per_image, weights), CATEGORIES)
     for number, row in enumerate(weights.astype(int)):
         drawn = np.repeat(np.arange(12), row)
         names = ("iou_sum", "tp", "fp", "fn")
         counts = Counts(*(getattr(pq.per_image, name)[drawn] for name in names))
         again = PQResult(CATEGORIES, drawn.tolist(), counts, [])
-        for group in samples:
-            np.testing.assert_allclose(samples[group]["pq"][number], again.group(group)["pq"], rtol=1e-12)
+        for (group, name), values in samples.items():
+            np.testing.assert_allclose(values[number], again.group(group)[name], rtol=1e-12)
 
 
 def test_intervals_hold_the_score_and_shrink_with_more_images() -> None:
@@ -63,4 +63,16 @@ def test_an_empty_group_has_no_interval() -> None:
     pq, _ = results(5)
     pq.per_image.tp[:, 2] = pq.per_image.fp[:, 2] = pq.per_image.fn[:, 2] = 0
     assert intervals(pq, None, samples=20, seed=0)["pq"]["stuff"] == {"pq": None, "sq": None, "rq": None}
-    assert interval(np.array([np.nan])) is None
+    assert interval(np.array([np.nan]), 0.5) is None
+
+
+def test_intervals_hold_scores_that_resamples_rarely_reach() -> None:
+    """Every category is found once in few images: most resamples lose some, and their SQ with them."""
+    images = 30
+    counts = Counts(*np.zeros((4, images, len(CATEGORIES))))
+    counts.fn[:] = 1
+    for category in range(len(CATEGORIES)):
+        counts.tp[category, category], counts.iou_sum[category, category] = 1, 0.8
+    pq = PQResult(CATEGORIES, list(range(images)), counts, [])
+    low, high = intervals(pq, None, samples=400, seed=0)["pq"]["all"]["sq"]
+    assert low < pq.group("all")["sq"] < high <= 1
