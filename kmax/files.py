@@ -43,6 +43,17 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def remove_unfinished(folder: Path, pattern: str = "*") -> None:
+    """Remove what killed processes left of files that they were writing atomically in a folder.
+
+    Args:
+        pattern: of the files' names; nobody may be writing such a file now.
+    """
+    for left in folder.glob(f".{pattern}.*.tmp"):
+        if left.is_file():
+            left.unlink(missing_ok=True)
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write `data` to `path` atomically."""
     with atomic_path(path) as temporary:

@@ -75,6 +75,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         pass
 
+    def handle(self) -> None:
+        with contextlib.suppress(ConnectionError):  # a client that was killed
+            super().handle()
+
+    def finish(self) -> None:
+        with contextlib.suppress(ConnectionError):
+            super().finish()
+
     def do_GET(self) -> None:
         name = self.path.removeprefix(self.known.url).lstrip("/")  # a proxy is asked for the whole URL
         request = Request(name, self.headers.get("Range"))

@@ -13,7 +13,7 @@ from kmax.data.digests import KnownDigests
 from kmax.data.layouts.open import raw_files
 from kmax.data.obtain import obtain
 from kmax.errors import InputError
-from kmax.files import digest, exclusive_lock, read_json, write_json
+from kmax.files import digest, exclusive_lock, read_json, remove_unfinished, write_json
 
 
 def download(name: str) -> Path:
@@ -32,6 +32,8 @@ def download(name: str) -> Path:
     manifest = paths.raw_manifest(name)
     lock = manifest.parent.parent / f".{name}.lock"
     with exclusive_lock(lock, f"{manifest.parent}: another process is downloading '{name}'; wait for it"):
+        remove_unfinished(manifest.parent, manifest.name)
+        remove_unfinished(manifest.parent.parent, f".{name}.*.json")
         if isinstance(dataset.source, Generated):
             value = _generated(dataset.source)
         else:
@@ -89,7 +91,7 @@ def _found(dataset: Dataset, source: RawFiles, manifest: Path) -> dict[str, Any]
         name: {"bytes": (root / name).stat().st_size, "sha256": digest} for name, digest in measured.items()
     }
     digests.save()
-    value: dict[str, Any] = {"kind": source.kind, "folder": source.folder, "files": files}
+    value: dict[str, Any] = {"kind": dataset.source.kind, "folder": source.folder, "files": files}
     if archives:
         value["archives"] = archives
     write_json(seen, _seen(source, root, {"dataset": dataset.dataset, **value}))

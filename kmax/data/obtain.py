@@ -22,7 +22,7 @@ from kmax.config import Dataset, RemoteFile
 from kmax.data.archives import Contents, unpack
 from kmax.data.digests import KnownDigests
 from kmax.errors import InputError
-from kmax.files import exclusive_lock, read_json, write_json
+from kmax.files import exclusive_lock, read_json, remove_unfinished, write_json
 from kmax.progress import Transfers
 
 OWN_FOLDER = ".downloads"
@@ -136,6 +136,8 @@ def obtain(
             _require_parent(dataset, root)
             held = f"{root}: another process is downloading '{dataset.dataset}' there; wait for it"
             with exclusive_lock(root / OWN_FOLDER / "lock", held):
+                for folder in {file.fetched.parent for file in todo}:
+                    remove_unfinished(folder)
                 missing = [file for file in todo if file.archive is None]
                 for file in (file for file in todo if file.archive is not None):
                     settle(file)

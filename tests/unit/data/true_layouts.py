@@ -1,4 +1,4 @@
-"""The three public datasets in a few files each, packed as their publishers pack them, and their dataset files.
+"""The three public datasets in a few files each, packed as their publishers pack them, and dataset files.
 
 The archives' own names, folders and by-ways are true: archives inside archives, a folder that stands for the
 data root, README files of one name in two archives, what a Mac leaves behind.
