@@ -1,7 +1,7 @@
 """A batch of images with their targets: what loaders give and losses read.
 
-Legend of shapes: B images, H W pixels of the network input, h w those of every 4th row and column, M segments
-of one image, K classes.
+Legend of shapes: B images, H W pixels of the network input, h w those of every s-th row and column with s the
+stride of the labels, M segments of one image, K classes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from torch import Tensor
 
 NO_SEGMENT = -1
 VOID_CLASS = -1
-LABEL_STRIDE = 4  # losses read labels at the network's output and coarser, by strided subsampling
 
 
 @dataclass(frozen=True)
@@ -25,8 +24,8 @@ class Batch:
 
     Attributes:
         images: float32 [B, 3, H, W] in [-1, 1]; padding is 0.
-        segments: int64 [B, h, w], index of the pixel's segment in `classes[b]`, -1 where there is none. A
-            multiple of the resolution, such as [B, H, W], serves the losses as well.
+        segments: int64 [B, h, w], index of the pixel's segment in `classes[b]`, -1 where there is none.
+            Losses subsample them: as fine as the network's output, or finer by a whole factor, up to H W.
         semantic: int64 [B, h, w], contiguous class 0..K-1, -1 for void.
         classes: per image int64 [M_b], the contiguous class of each segment; each has at least one pixel of
             the input, but may have none in `segments`.

@@ -85,6 +85,7 @@ def train_batches(
     start_step: int,
     rank: int,
     world_size: int,
+    label_stride: int,
     micro_batches: int = 1,
     workers: int = 0,
 ) -> Iterator[list[Batch]]:
@@ -93,6 +94,7 @@ def train_batches(
     Args:
         global_batch_size: images per step over all ranks and micro-batches; rank r reads the r-th contiguous
             part.
+        label_stride: of the targets' rows and columns: that of the network's output, where losses read them.
         micro_batches: parts that the rank's share is divided into, for gradient accumulation.
         workers: processes that read ahead; 0: none.
 
@@ -125,7 +127,7 @@ def train_batches(
             first += global_batch_size
 
     return read_samples(
-        _TrainSamples(source, data, seed), keys(), functools.partial(_train_step, size), workers
+        _TrainSamples(source, data, seed, label_stride), keys(), functools.partial(_train_step, size), workers
     )
 
 
@@ -169,7 +171,8 @@ class _TrainSample:
 class _TrainSamples(Dataset[_TrainSample]):
     """Sample n of a run: image n % N of the order of epoch n // N."""
 
-    def __init__(self, source: Source, data: Data, seed: int) -> None:
+    def __init__(self, source: Source, data: Data, seed: int, label_stride: int) -> None:
+        self.label_stride = label_stride
         self.source = source
         self.data = data
         self.seed = seed
@@ -181,7 +184,9 @@ class _TrainSamples(Dataset[_TrainSample]):
             _order(stream, self.seed, epoch, len(self.source))[position] for stream in (ORDER, PARTNER_ORDER)
         )
         about, view = train_view(rng, self.source, index, partner, self.data)
-        return _TrainSample(normalize(view.pixels), targets_of(view), about, view.content_size)
+        return _TrainSample(
+            normalize(view.pixels), targets_of(view, self.label_stride), about, view.content_size
+        )
 
 
 @functools.lru_cache(maxsize=8)

@@ -22,6 +22,7 @@ from kmax.data.panoptic import Image
 from kmax.data.source import Decoded, Source
 
 MOST_REDRAWS = 100
+REDRAW_STRIDE = 4  # of the labels that `redraw_below` counts
 
 
 def plain_view(
@@ -58,7 +59,10 @@ def train_view(rng: Generator, source: Source, index: int, partner: int, data: D
     view = _with_paste(rng, source, index, partner, data, data.augmentation)
     if data.augmentation.redraw_below is not None:
         for _ in range(MOST_REDRAWS):
-            if np.count_nonzero(targets_of(view).segments >= 0) > data.augmentation.redraw_below:
+            if (
+                np.count_nonzero(targets_of(view, REDRAW_STRIDE).segments >= 0)
+                > data.augmentation.redraw_below
+            ):
                 break
             index, partner = rng.integers(len(source), size=2).tolist()
             view = _with_paste(rng, source, index, partner, data, data.augmentation)

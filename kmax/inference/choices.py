@@ -6,7 +6,7 @@ choice              "tf" (deeplab2)                          "torch" (bytedance/
 decided on          the padded network input                 the original image
 back to the image   label map, nearest, corners aligned      logits, bilinear, corners aligned if width odd
 confidence test     class score >= threshold                 class score > threshold
-mask score          mean over the stride-4 logits            mean over the enlarged logits
+mask score          mean over the logits as they are         mean over the enlarged logits
 area limits         things by mask, stuff by class           none
 score of a segment  mean largest share times mean class      class score times mask score
                     score, over its pixels
@@ -29,7 +29,7 @@ class Choices:
         at_image_size: logits are enlarged to the size of the image file and decided there; otherwise at the
             size of the network input, and the label map is resized.
         threshold_passes: a class score of exactly the threshold is confident.
-        native_mask_scores: masks are scored on the stride-4 logits; otherwise on the enlarged ones.
+        native_mask_scores: masks are scored on the network's logits; otherwise on the enlarged ones.
         area_limits: small segments become void.
         scores_by_pixels: a segment is scored on its pixels; otherwise by its class and mask scores.
         instances_of_map: the thing segments of the panoptic map are the instances; otherwise each of the

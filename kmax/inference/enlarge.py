@@ -4,7 +4,7 @@ Enlarged logits of 128 clusters at 1281 pixels are 840 MB; made, exponentiated a
 through memory many times. Bilinear interpolation is linear along each axis: the logits are widened first, and
 each band of rows is then one small matrix product.
 
-Legend of shapes: N clusters, h w stride-4 pixels, H W enlarged pixels, R rows of a band.
+Legend of shapes: N clusters, h w pixels of the mask logits, H W enlarged pixels, R rows of a band.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Band:
 
 
 class Enlargement:
-    """How stride-4 logits become logits of another size: one or more bilinear steps, with crops.
+    """How mask logits become logits of another size: one or more bilinear steps, with crops.
 
     Args:
         native: (h, w) of the logits.

@@ -5,7 +5,7 @@ empty canvas from the most to the least confident; a mask that has lost too larg
 earlier ones is dropped, and segments of one stuff class are merged. The originals agree on that; `choices`
 lists where they differ.
 
-Legend of shapes: N clusters, M confident clusters, K classes, h w pixels at stride 4, H W pixels of the map.
+Legend of shapes: N clusters, M confident clusters, K classes, h w pixels of mask logits, H W of the map.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def maskwise(
 
     Args:
         class_logits: [N, K+1], void last.
-        mask_logits: [N, h, w] at stride 4 of the padded input.
+        mask_logits: [N, h, w], at stride 4 (or 2) of the padded input.
         input_size: (height, width) of the network input.
         content_size: (height, width) of its top left part that is image; the rest is padding.
         original_size: (height, width) of the image file.

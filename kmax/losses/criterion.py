@@ -59,7 +59,7 @@ class Criterion:
 
         Args:
             output: of the network; the semantic term is left out where there are no semantic logits.
-            batch: with labels at input resolution.
+            batch: with labels as fine as the output, or finer by a whole factor.
 
         Returns:
             `class`, `dice`, `mask_id`, `instance_discrimination`, `semantic`, and the first four of every

@@ -42,7 +42,7 @@ class GroundTruth:
     """The targets of a batch, prepared once per resolution, when first asked for.
 
     Args:
-        batch: labels at input resolution.
+        batch: with labels at the finest resolution asked for, or finer by a whole factor.
         flavour: whose choices hold.
     """
 

@@ -22,6 +22,7 @@ class AxialResNet(nn.Module):
 
     Attributes:
         channels: of the features, finest first.
+        finest_stride: of the first feature.
         activation: the activation that the features lack.
 
     Args:
@@ -52,6 +53,7 @@ class AxialResNet(nn.Module):
                 )
                 channels, input_stride = EXPANSION * stage.width, input_stride * stride
             self.stages.append(blocks)
+        self.finest_stride = 2
         self.channels: Sequence[int] = (third, *(EXPANSION * stage.width for stage in size.stages))
         self.activation: nn.Module = nn.GELU()
 

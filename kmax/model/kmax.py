@@ -32,6 +32,7 @@ class KMaX(nn.Module):
     Attributes:
         arguments: what `kmax.create_model` was called with, as JSON values: enough to build the same network.
         image_size: (height, width) that it was made for; others are fine where position tables allow.
+        output_stride: of the final mask logits and pixel features, 4 or 2.
 
     Args:
         size: numbers of all parts.
@@ -73,6 +74,7 @@ class KMaX(nn.Module):
 
         self.pixel_encoder = pixel_encoder(size.encoder, flavour, backbone_drop_path)
         channels = self.pixel_encoder.channels
+        self.output_stride = self.pixel_encoder.finest_stride if self.feature_of_stage[-1] == 0 else 4
         self.pixel_decoder = PixelDecoder(
             [channels[index] for index in self.feature_of_stage],
             self.decoder_size,

@@ -23,6 +23,7 @@ class PlainEncoder(nn.Module):
 
     Attributes:
         channels: of the features, finest first.
+        finest_stride: of the first feature, 2 or 4; the others have the strides 4, 8, 16 and 32.
         activation: the activation that the features lack.
 
     Args:
@@ -34,6 +35,7 @@ class PlainEncoder(nn.Module):
         super().__init__()
         self.network: Any = _timm_network(size, drop_path, features_only=True)
         self.channels: Sequence[int] = self.network.feature_info.channels()
+        self.finest_stride: int = self.network.feature_info.reduction()[0]
         self.activation: nn.Module = nn.Identity()
 
     def forward(self, images: Tensor) -> list[Tensor]:
@@ -68,6 +70,7 @@ class ResNetEncoder(nn.Module):
             self.network.conv1.out_channels,
             *(layer[-1].conv3.out_channels for layer in layers),
         )
+        self.finest_stride = 4 if max_pool else 2
         self.activation: nn.Module = nn.Identity() if activated else nn.ReLU()
 
     def layers(self) -> list[nn.Sequential]:
@@ -117,6 +120,7 @@ class ConvNeXtEncoder(nn.Module):
         self.network.head = nn.Identity()
         stages = [info["num_chs"] for info in self.network.feature_info]
         self.channels: Sequence[int] = (stages[0], *stages)
+        self.finest_stride = 4
         self.activation: nn.Module = nn.GELU()
 
     def forward(self, images: Tensor) -> list[Tensor]:

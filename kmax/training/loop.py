@@ -114,6 +114,7 @@ def _train(
             start_step=state.step,
             rank=ranks.rank,
             world_size=ranks.world_size,
+            label_stride=model.output_stride,
             micro_batches=micro_batches,
             workers=_workers(ranks),
         )

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kmax.data.augmentation.view import View
-from kmax.data.batch import LABEL_STRIDE, NO_SEGMENT, VOID_CLASS
+from kmax.data.batch import NO_SEGMENT, VOID_CLASS
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Targets:
     thing_areas: NDArray[np.int64]
 
 
-def targets_of(view: View, stride: int = LABEL_STRIDE) -> Targets:
+def targets_of(view: View, stride: int) -> Targets:
     """Segments that still have a pixel, numbered from 0, without crowd; and the semantic map with crowd.
 
     Args:

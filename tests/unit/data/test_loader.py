@@ -20,6 +20,15 @@ from kmax.data.panoptic import read_image
 from kmax.data.prepare import prepare
 from kmax.errors import InputError
 
+ALONE = {
+    "seed": 0,
+    "global_batch_size": 4,
+    "start_step": 0,
+    "rank": 0,
+    "world_size": 1,
+    "label_stride": 4,
+}
+
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -42,8 +51,7 @@ def shapes(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Prep
 
 
 def steps(prepared: Prepared, count: int, data=None, **changes) -> list[list[Batch]]:
-    arguments = {"seed": 0, "global_batch_size": 4, "start_step": 0, "rank": 0, "world_size": 1} | changes
-    batches = train_batches(prepared, data or data_of("few"), **arguments)
+    batches = train_batches(prepared, data or data_of("few"), **(ALONE | changes))
     return list(itertools.islice(batches, count))
 
 
@@ -212,8 +220,7 @@ def test_network_input_keeps_grey_levels() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_workers_outlive_a_signal_to_the_whole_job(shapes: Prepared, number: int) -> None:
-    arguments = {"seed": 0, "global_batch_size": 4, "start_step": 0, "rank": 0, "world_size": 1}
-    batches = train_batches(shapes, data_of("few"), workers=1, **arguments)
+    batches = train_batches(shapes, data_of("few"), workers=1, **ALONE)
     found = [samples(next(batches))]
     (worker,) = multiprocessing.active_children()
     os.kill(worker.pid, number)

@@ -45,6 +45,7 @@ def test_five_stages_give_a_finer_decoder_and_a_coarse_semantic_head_without_voi
     with torch.no_grad():
         output = five(torch.zeros(1, 3, 65, 97), semantic=True)
     assert output.mask_logits.shape[2:] == (33, 49)
+    assert (five.output_stride, tiny().output_stride) == (2, 4)
     assert output.semantic_logits.shape == (1, 8, 3, 4)
 
 

@@ -66,6 +66,7 @@ def test_cityscapes_and_ade20k_shapes(name: str) -> None:
     ).to_empty(device="cpu")
     output = cityscapes.eval()(torch.zeros(1, 3, 65, 97), semantic=True)
     assert output.mask_logits.shape[2:] == ((17, 25) if "convnext" in name else (33, 49))
+    assert cityscapes.output_stride == (4 if "convnext" in name else 2)
     assert output.class_logits.shape == (1, 256, 20)
     assert output.semantic_logits.shape == (1, 19, 3, 4)
     ade20k = on_meta(name, num_classes=150).to_empty(device="cpu")

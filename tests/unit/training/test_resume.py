@@ -144,6 +144,13 @@ def test_changed_parameters_train_anew_beside_the_old_state(project, capsys) -> 
     assert f"kept in {old}" in capsys.readouterr().err
 
 
+def test_a_decoder_of_five_stages_trains_on_labels_as_fine_as_its_output(project) -> None:
+    project.change("model", decoder_stages=5)
+    project.change("train", steps=1, warmup_steps=0)
+    project.train()
+    assert paths.model("little").exists()
+
+
 def test_fresh_trains_anew(project, uninterrupted, capsys) -> None:
     project.train()
     project.train(fresh=True)
