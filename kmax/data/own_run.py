@@ -68,8 +68,12 @@ predict:
   stuff_area_limit: 0
   batch_size: 4
   pictures: 6
+  instances: coco
+  semantic: true
 evaluate:
   metrics: [pq, miou_panoptic]
+  ap: panoptic_annotation
+  miou: panoptic_annotation
   bootstrap_samples: 1000
   bootstrap_seed: 0
 """

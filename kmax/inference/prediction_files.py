@@ -26,8 +26,14 @@ _FRAME = re.compile(r"[^_]+_[^_]+_\d+.*")
 
 
 def write_labels(path: Path, classes: NDArray[np.int16], categories: Sequence[Category]) -> None:
-    """Write contiguous classes [H, W] as a grey PNG of category ids; of 16 bits where an id needs them."""
+    """Write contiguous classes [H, W] as a grey PNG of category ids; of 16 bits where an id needs them.
+
+    Raises:
+        InputError: an id needs more.
+    """
     ids = np.array([category.id for category in categories])
+    if ids.max() >= 2**16:
+        raise InputError(f"{path}: category id {ids.max()} does not fit into a label PNG (0..{2**16 - 1})")
     _write_grey(path, ids.astype(np.uint8 if ids.max() < 256 else np.uint16)[classes])
 
 
