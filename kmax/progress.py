@@ -112,15 +112,12 @@ class Transfer:
             if self._total is not None:
                 of = f" of {self._total / 1e6:.0f}"
                 left = f", {max(0, self._total - self._done) / max(speed, 1.0) / 60:.0f} min left"
-            print(
-                f"{self._name}: {self._done / 1e6:.0f}{of} MB, {speed / 1e6:.1f} MB/s{left}",
-                file=sys.stderr,
-                flush=True,
-            )
+            self.say(f"{self._name}: {self._done / 1e6:.0f}{of} MB, {speed / 1e6:.1f} MB/s{left}")
 
     def say(self, line: str) -> None:
         """A line on stderr that does not spoil the bars."""
         if self._bars is not None:
             self._bars.console.print(line, markup=False, highlight=False, soft_wrap=True)
         else:
-            print(line, file=sys.stderr, flush=True)
+            sys.stderr.write(f"{line}\n")  # in one piece, for several threads do so
+            sys.stderr.flush()

@@ -197,7 +197,8 @@ def _announce(dataset: Dataset, files: list[_File], root: Path) -> None:
     content = sum(file.remote.bytes or 0 for file in files if file.remote.unpack)
     existing = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
     free = shutil.disk_usage(existing).free
-    sizes = f"{archives / 1e9:.2f} GB to fetch, and about {content / 1e9:.2f} GB unpacked"
+    least = "at least " if any(file.remote.bytes is None for file in files) else ""
+    sizes = f"{least}{archives / 1e9:.2f} GB to fetch, and about {content / 1e9:.2f} GB unpacked"
     if archives + content > free:
         raise InputError(
             f"{root}: dataset '{dataset.dataset}' needs {sizes}, but {free / 1e9:.2f} GB are free there; "
