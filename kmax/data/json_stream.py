@@ -13,6 +13,7 @@ from kmax.errors import InputError
 EMPTY: list[Any] = []  # stands for a list without entries
 _BLOCK = 2**20
 _SPACE = " \t\n\r"
+_AFTER = frozenset(_SPACE + ",:]}")
 
 
 def entries(path: Path, what: str, inside: frozenset[str] | set[str]) -> Iterator[tuple[str, Any]]:
@@ -20,11 +21,11 @@ def entries(path: Path, what: str, inside: frozenset[str] | set[str]) -> Iterato
 
     Args:
         what: names the file's role in errors.
-        inside: keys whose lists are taken apart.
+        inside: keys of the lists that are wanted.
 
     Yields:
-        (key, entry) for each entry of a list under a key of `inside`, (key, EMPTY) where it has none;
-        (key, whole value) for all else.
+        (key, entry) for each entry of a list under a key of `inside`; (key, EMPTY) for a list without any;
+        (key, value) for what is no list. Entries of other lists are dropped as they are read.
 
     Raises:
         InputError: missing, unreadable, or not JSON.
@@ -56,15 +57,17 @@ class _Scanner:
                 if not isinstance(key, str):
                     raise ValueError("a key is not a string")
                 self._take(":")
-                if key in inside and self._peek() == "[":
-                    read = 0
-                    for _ in self._list("[", "]"):
-                        yield key, self._value()
-                        read += 1
-                    if not read:
-                        yield key, EMPTY
-                else:
+                if self._peek() != "[":
                     yield key, self._value()
+                    continue
+                read = 0
+                for _ in self._list("[", "]"):
+                    entry = self._value()
+                    read += 1
+                    if key in inside:
+                        yield key, entry
+                if not read:
+                    yield key, EMPTY
         if self._peek():
             raise ValueError("extra data after the end")
 
@@ -91,7 +94,7 @@ class _Scanner:
                 if self._ended:
                     raise
             else:
-                if end < len(self._text) or self._ended:  # a number may go on in the next block
+                if self._text[end : end + 1] in _AFTER or self._ended:  # a number may go on in the next block
                     self._at = end
                     return value
             self._read(block)
