@@ -64,8 +64,9 @@ def evaluate_run(run: Run, provenance: Mapping[str, Any]) -> Path:
     semantic = semantic_iou(run, files, images, folder)
 
     wanted = run.evaluate.metrics
+    results: dict[str, pq.PQResult | miou.MiouResult]
     results = {"pq": quality, "pq_deeplab2": by_deeplab2, "miou_panoptic": of_maps}
-    metrics: dict[str, Any] = {name: results[name].to_json() for name in results if name in wanted}
+    metrics: dict[str, Any] = {name: result.to_json() for name, result in results.items() if name in wanted}
     metrics |= {name: result.to_json() for name, result in instances.items()}
     if semantic is not None:
         metrics["miou"] = semantic.figures

@@ -34,7 +34,7 @@ def write_labels(path: Path, classes: NDArray[np.int16], categories: Sequence[Ca
     ids = np.array([category.id for category in categories])
     if ids.max() >= 2**16:
         raise InputError(f"{path}: category id {ids.max()} does not fit into a label PNG (0..{2**16 - 1})")
-    _write_grey(path, ids.astype(np.uint8 if ids.max() < 256 else np.uint16)[classes])
+    _write_grey(path, (ids.astype(np.uint8) if ids.max() < 256 else ids.astype(np.uint16))[classes])
 
 
 def coco_results(
