@@ -140,8 +140,13 @@ def _same_device(one: Path, other: Path) -> bool:
 
 def sha256(path: Path) -> str:
     """Hex SHA-256 of a file's bytes."""
+    return file_digest(path, "sha256")
+
+
+def file_digest(path: Path, kind: str) -> str:
+    """Hex digest of a file's bytes, `kind` being a name that hashlib knows."""
     with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        return hashlib.file_digest(stream, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()
 
 
 def digest(value: Any) -> str:

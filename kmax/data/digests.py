@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from kmax.data.parallel import map_items
 from kmax.errors import InputError
-from kmax.files import read_json, write_json
+from kmax.files import file_digest, read_json, write_json
 
 
 class KnownDigests:
@@ -75,5 +74,4 @@ def _stamp(path: Path) -> list[int]:
 
 
 def _digest(root: Path, kind: str, name: str) -> str:
-    with open(root / name, "rb") as stream:
-        return hashlib.file_digest(stream, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()
+    return file_digest(root / name, kind)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import random
 import shutil
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 from kmax.errors import InputError
 from kmax.fetch.partial import Partial, written
 from kmax.fetch.request import BLOCK, Answer, PassingFaultError, RangeRefusedError, ask, require_http
+from kmax.files import file_digest
 from kmax.progress import Transfer, Transfers
 
 ATTEMPTS = 6  # in a row without a mebibyte gained
@@ -69,7 +69,7 @@ def download(
         partial = Partial(path, url)
         with shown.transfer(url.rsplit("/", 1)[-1] or url) as transfer:
             _receive_all(partial, expected, transfer)
-        require_digests(partial.data, expected, partial)
+        _require_digests(partial, expected)
         partial.publish(path.name)
 
 
@@ -181,29 +181,15 @@ def _require_space(partial: Partial, whole: int | None, start: int) -> None:
         raise InputError(f"{partial.path}: needs {whole - start} bytes, but {free} are free on that disk")
 
 
-def digest_of(path: Path, kind: str) -> str:
-    """Hex digest of a file, `kind` being a name that hashlib knows."""
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()
-
-
-def require_digests(path: Path, expected: Expected, partial: Partial | None = None) -> None:
-    """Compare a file with the digests that it must have.
-
-    Args:
-        partial: what `path` is the data of: it is put aside where it is wrong.
+def _require_digests(partial: Partial, expected: Expected) -> None:
+    """Compare the bytes that came with the digests that they must have.
 
     Raises:
-        InputError: another digest; nothing is deleted.
+        InputError: another digest; the bytes are put aside.
     """
-    for kind, wanted in (("sha256", expected.sha256), ("md5", expected.md5)):
-        if wanted is None or (found := digest_of(path, kind)) == wanted:
+    for kind, name, wanted in (("sha256", "SHA-256", expected.sha256), ("md5", "MD5", expected.md5)):
+        if wanted is None or (found := file_digest(partial.data, kind)) == wanted:
             continue
-        name = {"sha256": "SHA-256", "md5": "MD5"}[kind]
-        if partial is None:
-            raise InputError(
-                f"{path}: {name} is not {wanted} but {found}; move the file away to fetch it again"
-            )
         aside = f"{partial.path.name}.wrong-{found[:8]}"
         partial.publish(aside)
         raise InputError(

@@ -2,11 +2,13 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from faulty_server import Server, serving
 from PIL import Image
 from small_datasets import ROOT, Own
 
@@ -72,3 +74,19 @@ def own(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Own:
     Path("params/datasets/own.yaml").write_text(yaml.safe_dump(dataset))
     monkeypatch.setenv("KMAX_DATA_ROOT", str(root.parent))
     return Own(root)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A server of archives, on 127.0.0.1."""
+    with serving() as running:
+        yield running
+
+
+@pytest.fixture
+def data_root(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder of datasets, where KMAX_DATA_ROOT points to."""
+    folder = tmp_path / "datasets"
+    folder.mkdir()
+    monkeypatch.setenv("KMAX_DATA_ROOT", str(folder))
+    return folder

@@ -11,11 +11,11 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from faulty_server import Server, serving
+from faulty_server import Server
 from true_layouts import Packed, ade20k, coco, describe, files_below
 
 from kmax.data.datasets import load_dataset, raw_root
@@ -38,20 +38,6 @@ sys.addaudithook(hook)
 print(download(name))
 print(seen)
 """
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with serving() as running:
-        yield running
-
-
-@pytest.fixture
-def data_root(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "datasets"
-    folder.mkdir()
-    monkeypatch.setenv("KMAX_DATA_ROOT", str(folder))
-    return folder
 
 
 def start(dataset: str, moment: int) -> subprocess.Popen:

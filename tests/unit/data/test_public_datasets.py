@@ -1,31 +1,17 @@
 """COCO, Cityscapes and ADE20K in their true layouts, from archives to raw files."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from faulty_server import Server, serving
+from faulty_server import Server
 from true_layouts import Packed, ade20k, cityscapes, coco, describe, files_below
 
 from kmax.data import download as download_module
 from kmax.data.datasets import load_dataset, raw_root
 from kmax.data.download import download
 from kmax.errors import InputError
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with serving() as running:
-        yield running
-
-
-@pytest.fixture
-def data_root(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "datasets"
-    folder.mkdir()
-    monkeypatch.setenv("KMAX_DATA_ROOT", str(folder))
-    return folder
 
 
 def put(content: dict[str, bytes], root: Path) -> None:
