@@ -107,6 +107,11 @@ def per_image(run: str) -> Path:
     return metrics_folder(run) / "per_image.npz"
 
 
+def explanation(run: str) -> Path:
+    """Where quality is lost: parts, confusions, and the worst images with their pictures."""
+    return metrics_folder(run) / "explanation"
+
+
 def history(run: str) -> Path:
     """Losses over training steps."""
     return metrics_folder(run) / "history.csv"

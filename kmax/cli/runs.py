@@ -95,7 +95,7 @@ def predict(run: Run) -> None:
 def evaluate(run: Run) -> None:
     """Score the predictions.
 
-    Writes reports/metrics/RUN/{metrics.json,scores.json,per_class.csv,per_image.npz}.
+    Writes reports/metrics/RUN/{metrics.json,scores.json,per_class.csv,per_image.npz,explanation/}.
 
     \b
     Example: kmax evaluate shapes-smoke

@@ -18,13 +18,16 @@ from kmax.errors import InputError
 from kmax.evaluation import deeplab2, miou, pq
 from kmax.evaluation.bootstrap import intervals
 from kmax.evaluation.ceiling import stride4_ceiling
+from kmax.evaluation.explanation import explain, write_explanation
 from kmax.evaluation.files import PanopticFiles, open_files
 from kmax.evaluation.matchable import Matchable
+from kmax.evaluation.outcomes import Outcomes, outcomes
 from kmax.evaluation.run_ap import average_precision
 from kmax.evaluation.run_files import headline, write_per_class, write_per_image
 from kmax.evaluation.run_miou import semantic_iou
 from kmax.evaluation.stream import read_all
-from kmax.files import write_json
+from kmax.evaluation.worst_images import draw_worst
+from kmax.files import atomic_folder, write_json
 
 PROTOCOL = "mask-wise panoptic prediction at image size, single scale, no flip"
 logger = logging.getLogger(__name__)
@@ -59,7 +62,8 @@ def evaluate_run(run: Run, provenance: Mapping[str, Any]) -> Path:
     )
     isthing = [category.isthing for category in files.categories]
     counts = read_all(files, partial(_count, isthing=isthing), workers=None)
-    quality, by_deeplab2, of_maps = _of_maps(run, files, counts)
+    quality, by_deeplab2, of_maps = _of_maps(run, files, [one for one, _ in counts])
+    explanation = explain(files.categories, quality.image_ids, [rows for _, rows in counts])
     instances = average_precision(run, files, images, folder)
     semantic = semantic_iou(run, files, images, folder)
 
@@ -104,6 +108,9 @@ def evaluate_run(run: Run, provenance: Mapping[str, Any]) -> Path:
     pixels = of_maps if semantic is None else semantic.pixels
     write_per_class(paths.per_class(run.run), quality, pixels)
     write_per_image(paths.per_image(run.run), quality, pixels)
+    with atomic_folder(paths.explanation(run.run)) as made:
+        write_explanation(made, explanation)
+        draw_worst(made / "worst", explanation, files, images, split.images_dir, prepared.categories)
     write_json(paths.scores(run.run), headline(metrics))
     write_json(paths.metrics(run.run), metrics)
     return paths.metrics(run.run)
@@ -112,10 +119,12 @@ def evaluate_run(run: Run, provenance: Mapping[str, Any]) -> Path:
 ImageCounts = tuple[pq.Counts, miou.PixelCounts, pq.Counts]
 
 
-def _count(image: Matchable, isthing: list[bool]) -> ImageCounts:
-    """Counts of panoptic quality, of mean IoU and of deeplab2's panoptic quality."""
+def _count(image: Matchable, isthing: list[bool]) -> tuple[ImageCounts, Outcomes]:
+    """Counts of panoptic quality, of mean IoU and of deeplab2's panoptic quality; what became of segments."""
     size = len(isthing)
-    return pq.match(image, size), miou.count_pixels(image, size), deeplab2.match_image(image, isthing)
+    matching = pq.match_segments(image, size)
+    counts = pq.count(image, matching, size), miou.count_pixels(image, size)
+    return (*counts, deeplab2.match_image(image, isthing)), outcomes(image, matching)
 
 
 def _of_maps(

@@ -130,6 +130,7 @@ def expected(family: str) -> dict[str, Facts]:
         made = [paths.predictions(name)]
         stage(f"kmax predict {name}", made, parameters=sections("data", "model", "predict"))
         made = [paths.metrics(name), paths.scores(name), paths.per_class(name), paths.per_image(name)]
+        made.append(paths.explanation(name))
         stage(f"kmax evaluate {name}", made, parameters=sections("evaluate") | {"evaluator": VERSION})
         stage(f"kmax benchmark {name}", [paths.speed(name)], parameters=sections("model"))
     given = [paths.TABLES_FILE, paths.REFERENCE_FILE]

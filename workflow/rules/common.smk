@@ -105,7 +105,7 @@ def ported_weights(wildcards):
 def measured(family):
     """Everything that a report on a family reads."""
     runs = FAMILIES[family].runs
-    names = ["metrics.json", "per_class.csv", "per_image.npz", "speed.json"]
+    names = ["metrics.json", "per_class.csv", "per_image.npz", "explanation", "speed.json"]
     files = [f"reports/metrics/{run}/{name}" for run in runs for name in names]
     files += [f"reports/metrics/{run}/history.csv" for run in FAMILIES[family].trained]
     files += [f"results/{run}/port.json" for run in FAMILIES[family].ported]

@@ -17,6 +17,7 @@ rule evaluate:
             labels={"run": "{run}", "file": "per_class.csv"},
         ),
         per_image="reports/metrics/{run}/per_image.npz",
+        explanation=directory("reports/metrics/{run}/explanation"),
     log:
         "logs/evaluate/{run}.log",
     benchmark:

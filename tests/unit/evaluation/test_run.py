@@ -43,10 +43,15 @@ def test_ground_truth_as_prediction_scores_one(run: Run) -> None:
 def test_equal_input_gives_equal_bytes(run: Run) -> None:
     folder = paths.metrics_folder("small")
     evaluate_run(run, {})
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    assert set(before) == {"metrics.json", "scores.json", "per_class.csv", "per_image.npz"}
+
+    def contents() -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    before = contents()
+    top = {"metrics.json", "scores.json", "per_class.csv", "per_image.npz", "explanation"}
+    assert {path.name for path in folder.iterdir()} == top
     evaluate_run(run, {})
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert contents() == before
 
 
 def test_counts_per_image_add_up_to_the_scores(run: Run) -> None:
