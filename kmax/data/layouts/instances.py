@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kmax.config import Category, CocoInstances, Dataset
-from kmax.data.categories import AgreedCategories
+from kmax.config import CocoInstances, Dataset
 from kmax.data.coco_json import Header, has, objects, read_header
 from kmax.data.faults import Fault, Faults, Kind
-from kmax.data.layouts.labelled import Entry, Labels, Split, held_out, measure, segment
+from kmax.data.layouts.coco import CocoLayout
+from kmax.data.layouts.labelled import Entry, Labels, Split, measure, segment
 from kmax.data.panoptic import IdMap, Image, ImageId, JsonCategory
 from kmax.data.regions import region_fault
 
@@ -69,17 +69,12 @@ def _mask(region: Any, height: int, width: int) -> NDArray[np.bool_]:
     return masks.decode(runs).astype(bool)  # type: ignore[no-any-return]
 
 
-class CocoInstancesLayout:
-    """Instance JSONs."""
+class CocoInstancesLayout(CocoLayout):
+    """Instance JSONs; the background joins their categories."""
 
     def __init__(self, dataset: Dataset, source: CocoInstances, root: Path) -> None:
-        self._source, self._root = source, root
-        self._agreed = AgreedCategories(dataset)
-
-    @property
-    def categories(self) -> list[Category]:
-        """As the dataset file lists them, else as the first JSON does, and the background."""
-        return self._agreed.categories
+        super().__init__(dataset, source, root)
+        self._source = source
 
     @property
     def shared_files(self) -> list[Path]:
@@ -88,15 +83,10 @@ class CocoInstancesLayout:
 
     def split(self, name: str, faults: Faults) -> Split:
         """Open a split. The JSON's regions stay in memory, as text: its order is not that of the images."""
-        every = self._source.holdout
-        files = self._source.splits["train" if every else name]
+        files = self._source.splits[self._listed(name)]
         header = read_header(self._root / files.instances_json, WHAT, faults, isthing=True)
         background = self._add_background(header)
-        self._agreed.add(header, faults)
-        names = {image.file_name for image in header.images.values()}
-        if every:
-            val = held_out(list(names), every)
-            names = val if name == "val" else names - val
+        names = self._names(header, name, faults)
         listed = _read_regions(header, faults)
         images_dir = self._root / files.images
 

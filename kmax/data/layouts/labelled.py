@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -124,9 +124,16 @@ def measure(index: NDArray[Any], number: int) -> list[Measured]:
     ]
 
 
-def held_out(names: list[str], every: int) -> set[str]:
-    """The names that a holdout takes: the first by name, and each `every`-th from there."""
-    return set(sorted(names)[::every])
+def of_split(names: Iterable[str], split: str, holdout: int | None) -> set[str]:
+    """The images of a split: all of them, or what a holdout leaves of them.
+
+    The holdout gives the split val the first image by name, and each so-many-th from there.
+    """
+    names = set(names)
+    if holdout is None:
+        return names
+    val = set(sorted(names)[::holdout])
+    return val if split == "val" else names - val
 
 
 def files_in(folder: Path, pattern: str, what: str) -> dict[str, str]:

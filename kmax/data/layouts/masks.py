@@ -21,8 +21,8 @@ from kmax.data.layouts.labelled import (
     Split,
     agrees,
     files_in,
-    held_out,
     measure,
+    of_split,
     read_png,
     segment,
 )
@@ -95,10 +95,7 @@ class SemanticMasksLayout:
         masks = files_in(semantic_dir, "**/*.png", "folder of semantic PNGs")
         for stem in masks.keys() - images.keys():
             faults.add(Kind.ORPHAN, f"{semantic_dir / masks[stem]}: no image of this name in {images_dir}")
-        stems = set(images)
-        if every:
-            val = held_out(list(stems), every)
-            stems = val if name == "val" else stems - val
+        stems = of_split(images, name, every)
         if not stems:
             faults.add(Kind.SPLITS, f"{images_dir}: no images for the split '{name}'")
         rules = Rules({c.id: c.isthing for c in self.categories}, self._source.void)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from kmax.config import Category, CocoPanoptic, Dataset
-from kmax.data.categories import AgreedCategories
+from kmax.config import CocoPanoptic, Dataset
 from kmax.data.coco_json import read_header
 from kmax.data.faults import Fault, Faults, Kind
-from kmax.data.layouts.labelled import Entry, Labels, Split, agrees, held_out, measure, read_png
+from kmax.data.layouts.coco import CocoLayout
+from kmax.data.layouts.labelled import Entry, Labels, Split, agrees, measure, read_png
 from kmax.data.panoptic import NO_BOX, VOID_ID, Segment, ids_of_rgb
 from kmax.data.panoptic_json import WHAT, read_annotations
 
@@ -57,17 +57,12 @@ def read_panoptic(
     return Labels(listed, None, path)
 
 
-class CocoPanopticLayout:
+class CocoPanopticLayout(CocoLayout):
     """Panoptic JSONs, each with a folder of PNGs."""
 
     def __init__(self, dataset: Dataset, source: CocoPanoptic, root: Path) -> None:
-        self._source, self._root = source, root
-        self._agreed = AgreedCategories(dataset)
-
-    @property
-    def categories(self) -> list[Category]:
-        """As the dataset file lists them, else as the first JSON does."""
-        return self._agreed.categories
+        super().__init__(dataset, source, root)
+        self._source = source
 
     @property
     def shared_files(self) -> list[Path]:
@@ -76,14 +71,9 @@ class CocoPanopticLayout:
 
     def split(self, name: str, faults: Faults) -> Split:
         """Open a split."""
-        every = self._source.holdout
-        files = self._source.splits["train" if every else name]
+        files = self._source.splits[self._listed(name)]
         header = read_header(self._root / files.panoptic_json, WHAT, faults)
-        self._agreed.add(header, faults)
-        names = {image.file_name for image in header.images.values()}
-        if every:
-            val = held_out(list(names), every)
-            names = val if name == "val" else names - val
+        names = self._names(header, name, faults)
         images_dir, panoptic_dir = self._root / files.images, self._root / files.panoptic_dir
 
         position_of = {image_id: i for i, image_id in enumerate(header.images)}

@@ -20,13 +20,17 @@ from kmax.data.prepare import prepare
 from kmax.data.source import Source
 
 
-def prepared(name: str, root: Path) -> Path:
-    """Download (that is, find) and prepare a dataset whose raw files lie below `root`."""
+def place(name: str, root: Path) -> None:
+    """Have the raw files of a dataset lie below `root`, with nothing to fetch."""
     path = Path(f"params/datasets/{name}.yaml")
     value = yaml.safe_load(path.read_text())
-    value["source"]["root"] = str(root)
-    value["source"]["files"] = []
+    value["source"].update(root=str(root), files=[])
     path.write_text(yaml.safe_dump(value, sort_keys=False))
+
+
+def prepared(name: str, root: Path) -> Path:
+    """Download (that is, find) and prepare a dataset whose raw files lie below `root`."""
+    place(name, root)
     download(name)
     return prepare(name, workers=1)
 
@@ -184,10 +188,7 @@ def ade(project: Path, samples: Path, tmp_path: Path) -> Path:
     """The sample of ADE20K, where tests may damage it."""
     root = tmp_path / "ADEChallengeData2016"
     shutil.copytree(samples / "ade20k_mini/ADEChallengeData2016", root)
-    path = Path("params/datasets/ade20k.yaml")
-    value = yaml.safe_load(path.read_text())
-    value["source"].update(root=str(root), files=[])
-    path.write_text(yaml.safe_dump(value))
+    place("ade20k", root)
     return root
 
 
@@ -222,10 +223,7 @@ def test_faults_of_ade20k_are_told(ade: Path) -> None:
 def test_faults_of_cityscapes_are_told(project: Path, samples: Path, tmp_path: Path) -> None:
     root = tmp_path / "cityscapes"
     shutil.copytree(samples / "cityscapes_real_frame", root)
-    path = Path("params/datasets/cityscapes.yaml")
-    value = yaml.safe_load(path.read_text())
-    value["source"].update(root=str(root), files=[])
-    path.write_text(yaml.safe_dump(value))
+    place("cityscapes", root)
     (labels,) = root.glob("gtFine/val/*/*_instanceIds.png")
     ids = np.array(Image.open(labels))
     ids[0, 0], ids[0, 1] = 34, 40007
