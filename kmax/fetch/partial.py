@@ -41,7 +41,7 @@ class Partial:
     @property
     def complete(self) -> bool:
         """Whether all bytes are there that the server announced."""
-        return self.length is not None and self.data.exists() and self.offset == self.length
+        return bool(self.length) and self.offset == self.length
 
     def begin(self, length: int | None, validator: str | None) -> None:
         """Forget what was there, and note which version comes now."""

@@ -68,6 +68,8 @@ class Answer:
 
     def peek(self) -> bytes:
         """The first bytes, which `read` gives once more."""
+        if self.response.length == 0:
+            return b""  # to look for more would wait for the server to close
         with faults_told(self.url):
             first: bytes = self.response.peek(64)
         return first[:64]

@@ -136,6 +136,12 @@ def test_a_server_that_lies_about_the_length(server: Server, tmp_path: Path) -> 
     assert not (tmp_path / "short").exists()
 
 
+def test_an_empty_answer_is_no_file(server: Server, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"the server sent nothing; call again$"):
+        download(server.add("a", b""), tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+
+
 @pytest.mark.parametrize("cut", [False, True])
 def test_a_file_of_unannounced_length(server: Server, tmp_path: Path, cut: bool) -> None:
     url = server.add("a", CONTENT, chunked=True, cuts=[100_000] if cut else [])
