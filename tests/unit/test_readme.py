@@ -17,7 +17,7 @@ from kmax.runs import run_names
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 ASSIGNMENT = re.compile(r"[A-Z_]+=.*")
-PLACEHOLDERS = {"my-run", "shapes-mine"}
+PLACEHOLDERS = {"my-run", "shapes-mine", "my-nuclei", "my-nuclei-tiny"}
 
 
 def commands(tool: str) -> list[tuple[str, str]]:
