@@ -10,7 +10,8 @@ from kmax import files, paths
 from kmax.errors import InputError
 from kmax.reporting import writers
 from kmax.reporting.config import read_tables
-from kmax.reporting.figures import read_rows, write_figures
+from kmax.reporting.csv_files import read_rows
+from kmax.reporting.figures import write_figures
 from kmax.reporting.measured import Measured, read_measured
 from kmax.reporting.site import write_site
 from kmax.reporting.tables import FilledTable, fill_tables

@@ -1,49 +1,16 @@
-"""Figures as SVG: training curves and per-class bars. Equal input gives equal bytes."""
+"""Figures as SVG: training curves, per-class bars, where quality is lost. Equal input gives equal bytes."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from kmax import files, paths
-from kmax.errors import InputError
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from kmax.reporting.canvas import canvas, patch, svg_text
+from kmax.reporting.csv_files import read_rows
+from kmax.reporting.quality_figures import class_parts, confusions, size_parts
 
 THING, STUFF, SEMANTIC = "#2f6fb0", "#5a9e5f", "#444444"
-STYLE = {
-    "svg.hashsalt": "kmax",
-    "svg.fonttype": "path",
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#e4e4e4",
-    "axes.axisbelow": True,
-    "legend.frameon": False,
-}
 MAX_CLASSES = 160
-
-
-def read_rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
-    """The rows of a CSV file that has at least `columns`.
-
-    Raises:
-        InputError: unreadable, or a column is missing.
-    """
-    try:
-        with open(path, encoding="utf-8", newline="") as stream:
-            rows = list(csv.DictReader(stream, strict=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from error
-    if rows and not all(rows[0].get(column) is not None for column in columns):
-        raise InputError(f"{path}: wants the columns {', '.join(columns)}")
-    return rows
 
 
 def training_curves(run: str) -> str | None:
@@ -55,7 +22,7 @@ def training_curves(run: str) -> str | None:
     steps = [int(row["step"]) for row in rows]
     terms = [name for name in rows[0] if name.startswith("loss/") and "/" not in name.removeprefix("loss/")]
     terms.remove("loss/total")
-    with _canvas(9.0, 3.2) as figure:
+    with canvas(9.0, 3.2) as figure:
         total, parts = figure.subplots(1, 2)
         for axes in (total, parts):
             axes.xaxis.get_major_locator().set_params(integer=True)
@@ -71,7 +38,7 @@ def training_curves(run: str) -> str | None:
         parts.set(xlabel="step", title="Terms of the final prediction")
         if terms:
             parts.legend(fontsize=8)
-        return _svg(figure)
+        return svg_text(figure)
 
 
 def class_bars(run: str) -> str | None:
@@ -84,7 +51,7 @@ def class_bars(run: str) -> str | None:
     rows.sort(key=lambda row: (-int(row["isthing"]), -float(row["pq"]), row["name"]))
     rows = rows[:MAX_CLASSES]
     places = list(range(len(rows)))
-    with _canvas(7.0, 0.9 + 0.22 * len(rows)) as figure:
+    with canvas(7.0, 0.9 + 0.22 * len(rows)) as figure:
         axes = figure.subplots()
         colors = [THING if row["isthing"] == "1" else STUFF for row in rows]
         axes.barh(places, [100 * float(row["pq"]) for row in rows], color=colors, height=0.7)
@@ -99,48 +66,32 @@ def class_bars(run: str) -> str | None:
         axes.margins(y=0.5 / len(rows))
         axes.set(xlim=(0, 100), xlabel="PQ (bar) and semantic IoU (mark), %")
         axes.grid(visible=False, axis="y")
-        handles = [_patch(THING, "things"), _patch(STUFF, "stuff")]
+        handles = [patch(THING, "things"), patch(STUFF, "stuff")]
         axes.legend(
             handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, fontsize=8, borderaxespad=0.2
         )
-        return _svg(figure)
+        return svg_text(figure)
+
+
+KINDS = {
+    "training": training_curves,
+    "parts": size_parts,
+    "confusion": confusions,
+    "lost": class_parts,
+    "classes": class_bars,
+}
 
 
 def write_figures(runs: list[str], folder: Path) -> dict[str, list[str]]:
     """Write all figures of the runs; returns run -> file names in `folder`."""
     written: dict[str, list[str]] = {}
     for run in runs:
-        for kind, draw in (("training", training_curves), ("classes", class_bars)):
+        for kind, draw in KINDS.items():
             svg = draw(run)
             if svg is not None:
                 files.write_text(folder / f"{run}-{kind}.svg", svg)
                 written.setdefault(run, []).append(f"{run}-{kind}.svg")
     return written
-
-
-@contextmanager
-def _canvas(width: float, height: float) -> Iterator[Figure]:
-    """A figure of that many inches in this project's style, away from any window system."""
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    with rc_context(STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        FigureCanvasAgg(figure)
-        yield figure
-
-
-def _svg(figure: Figure) -> str:
-    text = io.StringIO()
-    figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
-    return text.getvalue()
-
-
-def _patch(color: str, label: str) -> Any:
-    from matplotlib.patches import Patch
-
-    return Patch(color=color, label=label)
 
 
 def _title(name: str) -> str:

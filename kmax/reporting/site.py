@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from kmax import files, paths
 from kmax.reporting import writers
+from kmax.reporting.csv_files import read_rows
+from kmax.reporting.figures import KINDS
 from kmax.reporting.measured import Measured
 from kmax.reporting.tables import FilledTable
 
@@ -66,7 +68,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Example:
-    """The pictures of one image, as paths relative to the page."""
+    """The pictures of one image, as paths relative to the page, under a title."""
 
     stem: str
     views: list[tuple[str, str]]
@@ -81,8 +83,8 @@ class RunPage:
     description: str
     headline: list[Figure]
     examples: list[Example]
-    training: str | None
-    classes: str | None
+    worst: list[Example]
+    figures: dict[str, str | None]
     provenance: list[tuple[str, str]]
     parameters: str
 
@@ -130,7 +132,7 @@ def _run_page(folder: Path, measured: Measured, figures: list[str], figures_fold
     run = measured.run
     place = folder / "runs" / run
     place.mkdir(parents=True)
-    drawn: dict[str, str | None] = {"training": None, "classes": None}
+    drawn: dict[str, str | None] = dict.fromkeys(KINDS)
     for name in figures:
         shutil.copyfile(figures_folder / name, place / name)
         drawn[name.removeprefix(f"{run}-").removesuffix(".svg")] = f"{run}/{name}"
@@ -139,9 +141,9 @@ def _run_page(folder: Path, measured: Measured, figures: list[str], figures_fold
         run=run,
         description=_description(parameters),
         headline=_headline(measured),
-        examples=_copy_pictures(place, run),
-        training=drawn["training"],
-        classes=drawn["classes"],
+        examples=_copy_pictures(paths.predictions(run) / "pictures", place, run),
+        worst=_worst(place / "worst", run),
+        figures=drawn,
         provenance=_provenance(measured),
         parameters=parameters.read_text(encoding="utf-8") if parameters.exists() else "",
     )
@@ -176,18 +178,36 @@ def _provenance(measured: Measured) -> list[tuple[str, str]]:
     return rows
 
 
-def _copy_pictures(place: Path, run: str) -> list[Example]:
-    """Copy the pictures of the predict stage beside the page."""
+def _copy_pictures(pictures: Path, place: Path, below: str) -> list[Example]:
+    """Copy folders of pictures beside the page.
+
+    Args:
+        pictures: with a folder per image.
+        place: where to.
+        below: path of `place` from the page's folder.
+    """
     examples = []
-    for source in sorted((paths.predictions(run) / "pictures").glob("*/")):
+    for source in sorted(pictures.glob("*/")):
         target = place / source.name
-        target.mkdir()
+        target.mkdir(parents=True)
         links: dict[str, str] = {}
-        for picture in sorted(source.glob("*.png")):
+        for picture in sorted([*source.glob("*.png"), *source.glob("*.jpg")]):
             shutil.copyfile(picture, target / picture.name)
-            links[picture.stem] = f"{run}/{source.name}/{picture.name}"
+            links[picture.stem] = f"{below}/{source.name}/{picture.name}"
         views = [(PICTURE_TITLES[name], links[name]) for name in PICTURES if name in links]
         layers = sorted(int(name.removeprefix("clusters_")) for name in links if name.startswith("clusters_"))
         clusters = [(f"k-means layer {layer}", links[f"clusters_{layer}"]) for layer in layers]
         examples.append(Example(source.name, views, clusters))
     return examples
+
+
+def _worst(place: Path, run: str) -> list[Example]:
+    """Copy the pictures of the worst images; each is titled with its quality."""
+    folder = paths.explanation(run)
+    examples = _copy_pictures(folder / "worst", place, f"{run}/worst")
+    rows = read_rows(folder / "images.csv", ("image_id", "quality")) if examples else []
+    # Pictures and rows stand in the same order, the worst first.
+    return [
+        replace(example, stem=f"{example.stem.partition('_')[2]}: quality {100 * float(row['quality']):.1f}")
+        for example, row in zip(examples, rows, strict=False)
+    ]

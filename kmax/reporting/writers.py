@@ -165,7 +165,8 @@ def _latex_cell(cell: Cell, column: Column) -> str:
     if "measured" not in parts:
         return tex(parts.get("reported", ""))
     below = [rf"\textbf{{{tex(parts['measured'])}}}"]
-    below += [f"({tex(parts['difference'])})"] if "difference" in parts else []
+    details = ", ".join(parts[name] for name in ("difference", "seeds") if name in parts)
+    below += [f"({tex(details)})"] if details else []
     lines = [tex(parts["reported"])] if "reported" in parts else []
     lines.append(" ".join(below))
     lines += [rf"\scriptsize [{tex(parts['interval'])}]"] if "interval" in parts else []
