@@ -28,7 +28,7 @@ import numpy as np
 from PIL import Image
 
 from kmax.data.panoptic import write_map
-from kmax.evaluation import bootstrap, cityscapes_ap, pq
+from kmax.evaluation import bootstrap, cityscapes_ap, explained_files, pq
 from kmax.evaluation.cityscapes_files import find_frames
 from kmax.evaluation.files import CategoryFacts, Oddities, open_files
 from kmax.evaluation.matchable import check_pair
@@ -196,6 +196,7 @@ def panoptic_speed(folder: Path, images: int) -> None:
     }
     functions["matching alone, ids packed"] = matching
     functions["kmax, from files to scores"] = lambda: pq.evaluate_files(*arguments)
+    functions["kmax, and where quality is lost"] = lambda: explained_files.evaluate_files(*arguments)
     theirs = official_pq(arguments)
     if theirs is not None:
         functions["panopticapi, from files to counts"] = theirs

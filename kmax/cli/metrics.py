@@ -75,6 +75,10 @@ def pq(
     workers: Workers = None,
     split: Split = None,
     check_with: Check = None,
+    explain: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder to write where quality is lost to, as CSV and JSON."),
+    ] = None,
 ) -> None:
     """Panoptic quality.
 
@@ -99,6 +103,7 @@ def pq(
         workers=workers,
         split=split,
         check=check_with is not None,
+        explain=explain,
     )
     typer.echo(text)
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kmax.errors import InputError
 from kmax.stages.text import percent, table
+
+if TYPE_CHECKING:
+    from kmax.evaluation.explanation import Explanation
 
 _AP_ORDER = (
     *("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large"),
@@ -32,14 +35,26 @@ def pq_files(
     workers: int | None = None,
     split: str | None = None,
     check: bool = False,
+    explain: Path | None = None,
 ) -> str:
-    """Panoptic quality of prediction files, by the rules of panopticapi or of deeplab2."""
-    from kmax.evaluation import deeplab2, pq
+    """Panoptic quality of prediction files, by the rules of panopticapi or of deeplab2.
+
+    Args:
+        explain: folder for where quality is lost, by the rules of panopticapi.
+    """
+    from kmax.evaluation import deeplab2, explained_files, pq
 
     files = (gt_json, gt_dir, pred_json, pred_dir)
-    evaluate = {"panopticapi": pq.evaluate_files, "deeplab2": deeplab2.evaluate_files}[evaluator]
-    result = evaluate(*files, workers=workers, strict=strict, split=split)
+    options: dict[str, Any] = {"workers": workers, "strict": strict, "split": split}
     notes = []
+    if explain is not None:
+        if evaluator != "panopticapi":
+            raise InputError("--explain: only panoptic quality by the rules of panopticapi is explained")
+        result, explanation = explained_files.evaluate_files(*files, **options)
+        notes.append(_explained(explanation, explain))
+    else:
+        evaluate = {"panopticapi": pq.evaluate_files, "deeplab2": deeplab2.evaluate_files}[evaluator]
+        result = evaluate(*files, **options)
     if check:
         if evaluator != "panopticapi":
             raise InputError("--check-with official: only panopticapi can be compared with")
@@ -51,6 +66,19 @@ def pq_files(
             for name in pq.GROUPS]  # fmt: skip
     text = table(["", "PQ", "SQ", "RQ", "classes"], rows)
     return _told(figures, result.warnings, text, notes, out)
+
+
+def _explained(explanation: Explanation, folder: Path) -> str:
+    """Write where quality is lost into `folder`; the parts as a table."""
+    from kmax.evaluation.explanation import ALL_SIZES, PARTS, write_explanation
+
+    write_explanation(folder, explanation)
+    groups = explanation.group_parts()
+    chosen = {name: parts["all"] for name, parts in groups.items()}
+    chosen |= {size: groups["all"][size] for size in ALL_SIZES if size != "all"}
+    rows = [[name, *(percent(parts[part]) for part in PARTS)] for name, parts in chosen.items()]
+    text = table(["", "PQ", *PARTS[1:]], rows)
+    return f"Where it is lost:\n{text}\n{folder}"
 
 
 def ap_files(

@@ -55,6 +55,17 @@ def test_files_say_where_their_figures_come_from(verb: str, tmp_path: Path, caps
     assert figures["evaluator"] in lines[0]
 
 
+def test_where_quality_is_lost_is_written_and_told(tmp_path: Path, capsys: Any) -> None:
+    folder, out = tmp_path / "explained", tmp_path / "figures.json"
+    assert call(["metrics", "pq", *panoptic("pq/crowd"), "--explain", str(folder), "--out", str(out)]) == 0
+    text = capsys.readouterr().out
+    figures, summary = (json.loads(path.read_text()) for path in (out, folder / "summary.json"))
+    parts = summary["groups"]["all"]["all"]
+    assert parts["pq"] == pytest.approx(figures["all"]["pq"], abs=1e-12)
+    assert f"{100 * parts['spurious']:.2f}" in text
+    assert call(["metrics", "pq", *panoptic("pq/crowd"), "--explain", "x", "--evaluator", "deeplab2"]) == 2
+
+
 def test_empty_groups_are_not_available(capsys: Any) -> None:
     assert call(["metrics", "pq", *panoptic("pq/no_things")]) == 0
     things = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("things"))
