@@ -75,7 +75,7 @@ class _File:
         """Whether nothing is to be fetched, moved or unpacked."""
         if not self.remote.unpack:
             return self.place.is_file()
-        return self.archive in (None, self.place) and self.is_unpacked()
+        return self.archive in (None, self.place) and self.is_unpacked() and not self.work.exists()
 
     def remember(self, digests: KnownDigests) -> None:
         """Spare the digests that were compared when it was fetched."""
@@ -138,8 +138,8 @@ def obtain(
             with exclusive_lock(root / OWN_FOLDER / "lock", held):
                 for folder in {file.fetched.parent for file in todo}:
                     remove_unfinished(folder)
-                missing = [file for file in todo if file.archive is None]
-                for file in (file for file in todo if file.archive is not None):
+                missing = [file for file in todo if file.archive is None and not file.is_unpacked()]
+                for file in (file for file in todo if file not in missing):
                     settle(file)
                 if by_hand := [file for file in missing if file.remote.url is None]:
                     faults.append(_ask_for(dataset, by_hand, root))
@@ -218,6 +218,8 @@ def _settle(file: _File, digests: KnownDigests, known: dict[str, Any] | None) ->
     remote, path = file.remote, file.archive
     if path is None:
         note = file.read_note()
+        if note is not None:
+            shutil.rmtree(file.work, ignore_errors=True)
         return {} if note is None else _to_record(file, note)
     note = _verify(file, path, digests, known)
     own = path == file.fetched
@@ -235,7 +237,7 @@ def _settle(file: _File, digests: KnownDigests, known: dict[str, Any] | None) ->
             members = unpack(path, file.root, file.work, contents)
             _require_held(file, path)
             write_json(file.note, note | {"members": members})
-            file.work.rmdir()
+        shutil.rmtree(file.work, ignore_errors=True)
         if own:
             os.sync()
             path.unlink()
