@@ -4,10 +4,14 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from kmax import paths
+from kmax.evaluation.explanation import explain, write_explanation
+from kmax.evaluation.files import CategoryFacts
+from kmax.evaluation.outcomes import Outcome, Outcomes
 from kmax.reporting import report
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,6 +27,20 @@ def site(tmp_path, monkeypatch) -> Path:
     scores = {"evaluator": "an evaluator", "version": "1", "all": group, "things": group, "stuff": group}
     paths.metrics(run).write_text(json.dumps({"pq": scores, "provenance": {"run": run}}))
     paths.history(run).write_text("step,learning_rate,loss/total,loss/class\n1,0.1,3,1\n2,0.0,2,1\n")
+    rows = Outcomes(
+        outcome=np.arange(20, dtype=np.int8) % 5,
+        true=np.arange(20) % 2 == 0,
+        category=np.arange(20),
+        other=np.where(np.arange(20) % 5 == Outcome.WRONG_CLASS, 19, -1),
+        size=np.zeros(20, np.int8),
+        iou=np.where(np.arange(20) % 5 == Outcome.MATCHED, 0.8, 0.0),
+    )
+    categories = [CategoryFacts(n, f"a class of number {n}", True) for n in range(20)]
+    write_explanation(paths.explanation(run), explain(categories, [1], [rows]))
+    worst = paths.explanation(run) / "worst/1_000001"
+    worst.mkdir(parents=True)
+    for name in ("image", "ground_truth", "prediction"):
+        Image.new("RGB", (512, 384), (100, 150, 50)).save(worst / f"{name}.jpg")
     pictures = paths.predictions(run) / "pictures/000001"
     pictures.mkdir(parents=True)
     for name in ("image", "ground_truth", "prediction", *(f"clusters_{layer}" for layer in range(1, 7))):
