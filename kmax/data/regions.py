@@ -25,6 +25,9 @@ def region_fault(region: Any, size: tuple[int, int], ground_truth: bool) -> str 
             return "run lengths of the mask are malformed or do not cover the image"
         return None
     if ground_truth and isinstance(region, list) and region and all(_is_polygon(part) for part in region):
+        far = 2 * sum(size)  # pycocotools walks along the edges, and its integers overflow
+        if any(abs(coordinate) > far for part in region for coordinate in part):
+            return "polygon lies far outside the image"
         return None
     return "'segmentation' is neither run lengths nor polygons" if ground_truth else "mask is no run lengths"
 

@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from kmax.config import Run
+from kmax.config import Dataset, Run
+from kmax.data.check import check_files
 from kmax.data.panoptic import read_map
 from kmax.data.panoptic_json import read_panoptic_json
 from kmax.errors import InputError
@@ -29,6 +30,16 @@ PANOPTIC = {
     "categories": [{"id": 1, "name": "a", "isthing": 1, "color": [1, 2, 3]}],
     "images": [{"id": 1, "file_name": "1.jpg", "width": 2, "height": 2}],
     "annotations": [{"image_id": 1, "file_name": "1.png", "segments_info": [SEGMENT]}],
+}
+BOX = {"iscrowd": 0, "area": 1, "bbox": [0, 0, 1, 1]}
+INSTANCES = {
+    "categories": [{"id": 1, "name": "a"}],
+    "images": [{"id": 1, "file_name": "1.png", "width": 2, "height": 2}],
+    "annotations": [
+        {"id": 1, "image_id": 1, "category_id": 1, "segmentation": [[0, 0, 1, 0, 1, 1]], **BOX},
+        {"id": 2, "image_id": 1, "category_id": 1, "segmentation": {"size": [2, 2], "counts": [1, 3]}, **BOX},
+        {"id": 3, "image_id": 1, "category_id": 1, "segmentation": {"size": [2, 2], "counts": "13"}, **BOX},
+    ],
 }
 RUN = yaml.safe_load((ROOT / "params/runs/shapes-smoke.yaml").read_text())
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
@@ -102,3 +113,18 @@ def test_a_run_file_is_read_or_refused_in_words(tmp_path: Path, data: st.DataObj
     text = yaml.safe_dump(replaced(RUN, data), sort_keys=False).encode()
     path.write_bytes(damaged(text, data))
     read_or_refused(partial(load, Run), path)
+
+
+@pytest.mark.long
+@MANY
+@given(data=st.data())
+def test_instance_annotation_is_painted_or_its_faults_are_told(tmp_path: Path, data: st.DataObject) -> None:
+    Image.new("RGB", (2, 2)).save(tmp_path / "1.png")
+    path = tmp_path / "instances.json"
+    path.write_bytes(damaged(json.dumps(replaced(INSTANCES, data)).encode(), data))
+    splits = {"train": {"images": ".", "instances_json": path.name}}
+    place = {"root": str(tmp_path), "folder": "own", "files": []}
+    source = {"kind": "coco_instances", "splits": splits, "background": "rest", **place}
+    about = {"dataset": "own", "description": "", "licence": "", "citation": None, "categories": None}
+    for line in check_files(Dataset.model_validate({**about, "source": source}), tmp_path, workers=1).lines():
+        assert str(tmp_path) in line or line.startswith("... and ")

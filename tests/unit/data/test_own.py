@@ -119,12 +119,15 @@ def test_faulty_instance_annotation_is_told(polygons: Path) -> None:
     value["annotations"][0].update(category_id=77)
     value["annotations"][1].update(segmentation=[[1, 2, 3]])
     value["annotations"][2].update(image_id=9)
+    value["annotations"].append(value["annotations"][0] | {"id": 4, "category_id": 3})
+    value["annotations"][3].update(segmentation=[[0, 0, 1.0e12, 0, 1, 1]])
     path.write_text(json.dumps(value))
     found = check("squares", workers=1).lines()
     for part in (
         "unknown category 77",
         "'segmentation' is neither run lengths nor polygons",
         "unknown image 9",
+        "polygon lies far outside the image",
     ):
         assert any(part in line for line in found), part
 
