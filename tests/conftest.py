@@ -42,3 +42,9 @@ def samples() -> Path:
 def no_waiting_for_servers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Downloads try again at once."""
     monkeypatch.setattr("kmax.fetch.transfer.pause", lambda seconds: None)
+
+
+@pytest.fixture(scope="session")
+def facts() -> Path:
+    """What the originals' configs and papers state."""
+    return shared_folder("KMAX_FACTS_DIR", "facts")

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import shared_folder
 
 from kmax import families
 from kmax.config import Run
@@ -32,9 +31,8 @@ TRANSFORMER_DROP_PATH = {"coco": 0.2, "cityscapes": 0.2, "ade20k": 0.0}
 
 
 @pytest.fixture(scope="module")
-def recipes() -> dict[str, Any]:
-    folder = shared_folder("KMAX_FACTS_DIR", "facts")
-    return json.loads((folder / "training_recipes.json").read_text())["tf"]
+def recipes(facts: Path) -> dict[str, Any]:
+    return json.loads((facts / "training_recipes.json").read_text())["tf"]
 
 
 @pytest.fixture(autouse=True)
