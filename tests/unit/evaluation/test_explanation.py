@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from perfect_run import perfect_run
 
 from kmax import paths
+from kmax.data.datasets import open_prepared
 from kmax.data.panoptic import read_map, write_map
 from kmax.evaluation.explanation import PARTS, explain, write_explanation
 from kmax.evaluation.files import CategoryFacts, ImagePair, Oddities, open_files
@@ -161,6 +163,10 @@ def test_the_stage_explains_the_scores_and_draws_the_worst_images(tmp_path, monk
     assert len(worst) == 4
     for path in (folder / "worst").iterdir():
         assert {p.name for p in path.iterdir()} == {"image.jpg", "ground_truth.jpg", "prediction.jpg"}
+    shutil.rmtree(open_prepared("shapes_small").split("val").images_dir)
+    evaluate_run(run, {})
+    assert "4 of the worst images are not in" in caplog.text
+    assert (folder / "worst" / worst[0] / "prediction.jpg").exists()
 
 
 def test_nothing_to_explain_is_written_too(tmp_path: Path) -> None:
