@@ -220,6 +220,7 @@ def _rank_process(
         try:
             dist.init_process_group(backend, timeout=timedelta(seconds=COLLECTIVE_SECONDS))
             function(Ranks(rank, dist.get_world_size(), device), stop, *arguments)
+            dist.destroy_process_group()  # here, so that what it raises is told too
             return "done"
         except OutOfTimeError as error:
             return str(error)
