@@ -88,7 +88,8 @@ def compared(run: Run, recipe: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]
     yield "warm-up", train.warmup_steps, solver["warmup_steps"]
     yield "encoder's rate", train.backbone_lr_multiplier, solver["backbone_learning_rate_multiplier"]
     yield "decay", train.weight_decay, solver["adamw_weight_decay"]
-    yield "ImageNet", train.weights is not None, "pretrained_weights" in model["backbone"]
+    start = "pretrained_weights" in model["backbone"] or "initial_checkpoint" in model
+    yield "ImageNet", train.weights is not None, start
     yield "class and dice", {losses.class_weight, losses.dice_weight}, {terms["pq_style_loss"]["weight"]}
     yield "mask id", losses.mask_id_weight, terms["mask_id_cross_entropy_loss"]["weight"]
     yield "instances", losses.instance_discrimination_weight, terms["instance_discrimination_loss"]["weight"]
