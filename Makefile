@@ -6,6 +6,8 @@ VENV ?= .venv
 PYTHON ?= python3
 TESTS ?= tests
 PYTEST_OPTIONS ?=
+# Processes that share the test files among them; each computes on one thread.
+TEST_WORKERS ?= 2
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -59,7 +61,8 @@ reproduce: setup
 
 test: setup
 	KMAX_TENSORFLOW_PYTHON="$${KMAX_TENSORFLOW_PYTHON:-$(abspath $(TENSORFLOW))/bin/python}" \
-	  pytest $(TESTS) -m "not long" $(PYTEST_OPTIONS)
+	  OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE \
+	  pytest $(TESTS) -m "not long" --numprocesses $(TEST_WORKERS) --dist loadfile $(PYTEST_OPTIONS)
 
 test-long: setup
 	pytest $(TESTS) -m long $(PYTEST_OPTIONS)

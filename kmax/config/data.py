@@ -1,0 +1,90 @@
+"""What a run reads, and how images become network input."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from kmax.config.base import Flavour, Fraction, Name, Parameters, PositiveInt, Size, odd
+
+
+class CopyPaste(Parameters):
+    """Panoptic copy-paste: a second image's things (all) and stuff (a random part) over the first."""
+
+    scale_factor: Annotated[float, Field(gt=0, description="scale range of the pasted image, times this")]
+
+
+class Augmentation(Parameters):
+    """What happens to a training image before it is padded and cropped to the input size."""
+
+    flip: Fraction = Field(description="probability of a left-right flip")
+    scale: Annotated[list[float], Field(min_length=2, max_length=2, description="range of the random scale")]
+    scale_step: Annotated[float, Field(ge=0, description="step of the scale list; 0: continuous")]
+    color_jitter: Fraction = Field(description="strength of brightness/contrast/saturation jitter; 0: off")
+    color_policy: (
+        Literal["simple_classification_policy", "simple_classification_policy_magnitude_scale_0.2", "ssd"]
+        | None
+    ) = Field(
+        default=None,
+        description="colours of an original: deeplab2's AutoAugment policies (the second on Cityscapes), or "
+        "bytedance's distortion",
+    )
+    redraw_below: PositiveInt | None = Field(
+        default=None,
+        description="take another random image where no more pixels than this are labelled at stride 4, "
+        "like bytedance (4096)",
+    )
+    copy_paste: CopyPaste | None
+
+    @model_validator(mode="after")
+    def _ascending_scale(self) -> Self:
+        low, high = self.scale
+        if not 0 < low <= high:
+            raise ValueError(f"scale: the range {self.scale} must be above 0 and ascend")
+        return self
+
+    @model_validator(mode="after")
+    def _one_change_of_colors(self) -> Self:
+        if self.color_policy is not None and self.color_jitter > 0:
+            raise ValueError("color_jitter: must be 0 where a color_policy is given")
+        return self
+
+
+class Preprocessing(Parameters):
+    """How images become network input."""
+
+    preprocessing: Flavour | None = Field(
+        default=None,
+        description="the original whose input pipeline holds, to the pixel: deeplab2's or bytedance's; left "
+        "out: deeplab2's, but each image resampled once and smoothed where it shrinks",
+    )
+    native_size: bool = Field(
+        default=False,
+        description="images keep their size (unless larger than the input at test time), like Cityscapes "
+        "in deeplab2; left out: resized to fit the input",
+    )
+
+    @model_validator(mode="after")
+    def _native_in_tf(self) -> Self:
+        if self.native_size and self.preprocessing == "torch":
+            raise ValueError("native_size: bytedance's pipeline has none; leave it out")
+        return self
+
+
+class Data(Preprocessing):
+    """Which images a run reads, and how they become network input."""
+
+    dataset: Name
+    train_split: str
+    val_split: str
+    image_size: Annotated[Size, AfterValidator(odd)] = Field(
+        description="network input (height, width); both odd"
+    )
+    train_images: list[str] | None = Field(description="the only images to train on; null: all")
+    val_images: list[str] | None = Field(description="the only images to evaluate on; null: all")
+    augmentation: Augmentation | None = Field(description="null: resize and pad only")
+
+    def preprocessing_alone(self) -> Preprocessing:
+        """What a model's file keeps, for pictures of one's own."""
+        return Preprocessing(preprocessing=self.preprocessing, native_size=self.native_size)

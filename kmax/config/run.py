@@ -1,0 +1,126 @@
+"""A run, `params/runs/<run>.yaml`: its model and what is done with it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from kmax.config.base import Flavour, Fraction, Name, Parameters, PositiveInt
+from kmax.config.data import Data
+from kmax.config.train import Train
+
+
+class Model(Parameters):
+    """Arguments of `kmax.create_model`, and the weights it starts from."""
+
+    name: Literal[
+        "kmax_tiny",
+        "kmax_resnet50",
+        "kmax_max_s",
+        "kmax_convnext_tiny",
+        "kmax_convnext_small",
+        "kmax_convnext_base",
+        "kmax_convnext_large",
+    ]
+    flavour: Flavour = Field(description="which original is computed: deeplab2 or bytedance")
+    num_clusters: PositiveInt = Field(description="cluster centres (object queries)")
+    decoder_stages: Literal[4, 5] = Field(description="stages of the pixel decoder; 5 on Cityscapes")
+    cross_attention: Literal["kmeans", "cmt", "softmax"]
+    drop_path: Fraction = Field(description="drop rate of the transformer decoder's residual updates")
+    backbone_drop_path: Fraction = Field(description="largest drop rate in the backbone")
+
+
+class Port(Parameters):
+    """Where a ported run's weights come from."""
+
+    weights: Name = Field(description="entry of params/weights.yaml")
+    source: Literal["tf", "torch", "safetensors"] = Field(description="whose names the tensors carry")
+
+
+class Predict(Parameters):
+    """Post-processing of the network's output, and which kinds of predictions are written."""
+
+    mode: Literal["maskwise", "pixelwise"] = Field(
+        description="masks pasted whole, or each pixel on its own (flavour tf only)"
+    )
+    pixel_threshold: Fraction
+    class_threshold_thing: Fraction
+    class_threshold_stuff: Fraction
+    overlap_threshold: Fraction
+    reorder_class_weight: float
+    reorder_mask_weight: float
+    thing_area_limit: Annotated[int, Field(ge=0)]
+    stuff_area_limit: Annotated[int, Field(ge=0)]
+    batch_size: PositiveInt
+    pictures: Annotated[int, Field(ge=0)] = Field(description="images to draw overlays and cluster maps of")
+    instances: Literal["coco", "cityscapes"] | None = Field(
+        default=None,
+        description="instances with scores beside the panoptic maps, for AP: a COCO JSON of results, or a "
+        "text file and masks per frame as Cityscapes wants them; left out: none",
+    )
+    semantic: bool = Field(
+        default=False,
+        description="label PNGs of category ids beside the panoptic maps, for mean IoU; left out: none",
+    )
+
+
+class Evaluate(Parameters):
+    """Which evaluators judge the predictions."""
+
+    metrics: Annotated[
+        list[Literal["pq", "pq_deeplab2", "miou_panoptic", "ceiling"]], Field(min_length=1)
+    ] = Field(
+        description="of the panoptic maps. pq_deeplab2: PQ by deeplab2's own rules; miou_panoptic: mean IoU "
+        "of the segments' classes; ceiling: PQ that ground truth keeps on the stride-4 grid of the "
+        "network's output"
+    )
+    ap: Literal["coco", "cityscapes", "panoptic_annotation"] | None = Field(
+        default=None,
+        description="AP of the instance predictions against the dataset's own instance annotation, by its "
+        "rules, or against the things of the panoptic annotation, by COCO's; left out: none",
+    )
+    miou: Literal["cityscapes", "ade20k", "panoptic_annotation"] | None = Field(
+        default=None,
+        description="mean IoU of the semantic predictions against the dataset's own label maps, by its "
+        "rules, or against the classes of the panoptic annotation; left out: none",
+    )
+    bootstrap_samples: PositiveInt
+    bootstrap_seed: Annotated[int, Field(ge=0)]
+
+
+class Run(Parameters):
+    """One run, complete: `params/runs/<run>.yaml`."""
+
+    run: Name
+    description: str
+    data: Data
+    model: Model
+    train: Train | None = None
+    port: Port | None = None
+    predict: Predict
+    evaluate: Evaluate
+
+    @model_validator(mode="after")
+    def _trained_or_ported(self) -> Self:
+        if (self.train is None) == (self.port is None):
+            raise ValueError("a run has either a 'train' or a 'port' section")
+        return self
+
+    @model_validator(mode="after")
+    def _mode_of_the_flavour(self) -> Self:
+        if self.predict.mode == "pixelwise" and self.model.flavour != "tf":
+            raise ValueError("predict.mode: pixelwise exists in the flavour tf only; take maskwise")
+        return self
+
+    @model_validator(mode="after")
+    def _predictions_for_the_metrics(self) -> Self:
+        ap, miou = self.evaluate.ap, self.evaluate.miou
+        wanted = "cityscapes" if ap == "cityscapes" else "coco"
+        if ap is not None and self.predict.instances != wanted:
+            raise ValueError(f"evaluate.ap: {ap} needs predict.instances: {wanted}")
+        if miou is not None and not self.predict.semantic:
+            raise ValueError(f"evaluate.miou: {miou} needs predict.semantic: true")
+        if self.data.val_images is not None and (ap == "cityscapes" or miou in ("cityscapes", "ade20k")):
+            raise ValueError("evaluate: the datasets' own rules judge whole splits, not data.val_images")
+        return self
