@@ -11,7 +11,6 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -21,79 +20,12 @@ from kmax import fetch, paths
 from kmax.config import Dataset, RemoteFile
 from kmax.data.archives import Contents, unpack
 from kmax.data.digests import KnownDigests
+from kmax.data.listed_file import OWN_FOLDER, ListedFile, count_files, size_of
 from kmax.errors import InputError
-from kmax.files import exclusive_lock, read_json, remove_unfinished, write_json
+from kmax.files import exclusive_lock, remove_unfinished, write_json
 from kmax.progress import Transfers
 
-OWN_FOLDER = ".downloads"
 AT_A_TIME = 4
-
-
-@dataclass(frozen=True)
-class _File:
-    """A listed file and its places."""
-
-    remote: RemoteFile
-    root: Path
-
-    @property
-    def place(self) -> Path:
-        """Where a user may put it, and where it comes to lie unless it is unpacked."""
-        return self.root / self.remote.path
-
-    @property
-    def fetched(self) -> Path:
-        """Where it lies when this project has fetched it."""
-        return self.root / OWN_FOLDER / self.remote.path
-
-    @property
-    def note(self) -> Path:
-        """What came out of the archive."""
-        return self.fetched.with_name(f"{self.fetched.name}.unpacked.json")
-
-    @property
-    def work(self) -> Path:
-        """A folder that is there from the beginning of unpacking to its end, with kills in between."""
-        return self.fetched.with_name(f"{self.fetched.name}.unpacking")
-
-    def is_unpacked(self) -> bool:
-        """Whether all that the archive holds is there: as its note says, or the numbers of files."""
-        note = self.read_note()
-        if note is not None:
-            return all(_size(self.root / name) == size for name, size in note["members"].items())
-        held = self.remote.holds
-        if not held or self.work.exists():
-            return False
-        return all(_count(self.root / name, at_most=number) == number for name, number in held.items())
-
-    @property
-    def archive(self) -> Path | None:
-        """Where it lies now; None: nowhere."""
-        return next((path for path in (self.place, self.fetched) if path.is_file()), None)
-
-    def is_done(self) -> bool:
-        """Whether nothing is to be fetched, moved or unpacked."""
-        if not self.remote.unpack:
-            return self.place.is_file()
-        return self.archive in (None, self.place) and self.is_unpacked() and not self.work.exists()
-
-    def remember(self, digests: KnownDigests) -> None:
-        """Spare the digests that were compared when it was fetched."""
-        name = self.fetched.relative_to(self.root).as_posix()
-        for kind, digest in (("sha256", self.remote.sha256), ("md5", self.remote.md5)):
-            if digest is not None:
-                digests.remember(name, kind, digest)
-
-    def read_note(self) -> dict[str, Any] | None:
-        """The note, where it is of the archive that is wanted."""
-        try:
-            note = read_json(self.note, "note on an archive") if self.note.exists() else None
-        except InputError:
-            return None
-        if not isinstance(note, dict) or not isinstance(note.get("members"), dict):
-            return None
-        wanted = {"sha256": self.remote.sha256, "md5": self.remote.md5}
-        return note if all(w in (None, note.get(kind)) for kind, w in wanted.items()) else None
 
 
 def obtain(
@@ -118,11 +50,11 @@ def obtain(
         InputError: a file must be fetched by hand, or cannot be fetched or unpacked, or is not what it must
             be (one line each, after all others were dealt with).
     """
-    files = [_File(_checked(dataset, remote), root) for remote in listed]
+    files = [ListedFile(_checked(dataset, remote), root) for remote in listed]
     found: dict[str, dict[str, int | str]] = {}
     faults: list[str] = []
 
-    def settle(file: _File) -> None:
+    def settle(file: ListedFile) -> None:
         try:
             found.update(_settle(file, digests, recorded.get(file.remote.path)))
         except InputError as error:
@@ -178,7 +110,7 @@ def _require_parent(dataset: Dataset, root: Path) -> None:
         )
 
 
-def _ask_for(dataset: Dataset, files: list[_File], root: Path) -> str:
+def _ask_for(dataset: Dataset, files: list[ListedFile], root: Path) -> str:
     """The line that tells what is to be done by hand."""
     names = ", ".join(
         f"{file.remote.path}{f' ({file.remote.bytes} bytes)' if file.remote.bytes else ''}" for file in files
@@ -191,7 +123,7 @@ def _ask_for(dataset: Dataset, files: list[_File], root: Path) -> str:
     )
 
 
-def _announce(dataset: Dataset, files: list[_File], root: Path) -> None:
+def _announce(dataset: Dataset, files: list[ListedFile], root: Path) -> None:
     """Say what will be fetched; refuse where the disk has no room for archives and content."""
     archives = sum(_left(file) for file in files)
     content = sum(file.remote.bytes or 0 for file in files if file.remote.unpack)
@@ -207,13 +139,13 @@ def _announce(dataset: Dataset, files: list[_File], root: Path) -> None:
     print(f"{dataset.dataset}: {len(files)} files for {root}: {sizes}", file=sys.stderr, flush=True)
 
 
-def _left(file: _File) -> int:
+def _left(file: ListedFile) -> int:
     """Bytes of a file that are still to come, as far as its size is known."""
-    begun = _size(file.fetched.with_name(f".{file.fetched.name}.part")) or 0
+    begun = size_of(file.fetched.with_name(f".{file.fetched.name}.part")) or 0
     return max(0, (file.remote.bytes or 0) - begun)
 
 
-def _settle(file: _File, digests: KnownDigests, known: dict[str, Any] | None) -> dict[str, Any]:
+def _settle(file: ListedFile, digests: KnownDigests, known: dict[str, Any] | None) -> dict[str, Any]:
     """Verify a file that is there and unpack it, if that is not done; returns what is to be recorded."""
     remote, path = file.remote, file.archive
     if path is None:
@@ -252,14 +184,16 @@ def _disk_told(path: Path) -> Iterator[None]:
         raise InputError(f"{error.filename or path}: cannot be written: {error.strerror}") from error
 
 
-def _to_record(file: _File, note: dict[str, Any]) -> dict[str, dict[str, int | str]]:
+def _to_record(file: ListedFile, note: dict[str, Any]) -> dict[str, dict[str, int | str]]:
     """Size and digest of an archive, if nobody states the latter."""
     if file.remote.sha256 or file.remote.md5:
         return {}
     return {file.remote.path: {"bytes": note["bytes"], "sha256": note["sha256"]}}
 
 
-def _verify(file: _File, path: Path, digests: KnownDigests, known: dict[str, Any] | None) -> dict[str, Any]:
+def _verify(
+    file: ListedFile, path: Path, digests: KnownDigests, known: dict[str, Any] | None
+) -> dict[str, Any]:
     """Size and digests of a file that are the wanted ones.
 
     Raises:
@@ -285,41 +219,21 @@ def _verify(file: _File, path: Path, digests: KnownDigests, known: dict[str, Any
     return note
 
 
-def _require_held(file: _File, archive: Path) -> None:
+def _require_held(file: ListedFile, archive: Path) -> None:
     for name, number in file.remote.holds.items():
-        if (count := _count(file.root / name, at_most=number)) < number:
+        if (count := count_files(file.root / name, at_most=number)) < number:
             raise InputError(f"{archive}: {count} files came out of it for {name}, not {number}")
 
 
-def _size(path: Path) -> int | None:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return None
-
-
-def _count(path: Path, at_most: int) -> int:
-    """Files at a path: 1 for a file, for a folder those below it that are not hidden, as far as `at_most`."""
-    if path.is_file():
-        return 1
-    count = 0
-    for _, folders, names in os.walk(path):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        count += sum(not name.startswith(".") for name in names)
-        if count >= at_most:
-            return at_most
-    return count
-
-
 def _fetch_all(
-    files: Sequence[_File], recorded: dict[str, Any]
-) -> Iterator[tuple[_File, BaseException | None]]:
+    files: Sequence[ListedFile], recorded: dict[str, Any]
+) -> Iterator[tuple[ListedFile, BaseException | None]]:
     """Fetch files, a few at a time; yields each with its fault when it has come.
 
     The threads are left behind by Ctrl-C: what they have written is there, and the process ends.
     """
-    waiting: SimpleQueue[_File] = SimpleQueue()
-    done: SimpleQueue[tuple[_File, BaseException | None]] = SimpleQueue()
+    waiting: SimpleQueue[ListedFile] = SimpleQueue()
+    done: SimpleQueue[tuple[ListedFile, BaseException | None]] = SimpleQueue()
     for file in files:
         waiting.put(file)
 
@@ -341,7 +255,7 @@ def _fetch_all(
             yield done.get()
 
 
-def _fetch(file: _File, recorded: dict[str, Any], transfers: Transfers) -> None:
+def _fetch(file: ListedFile, recorded: dict[str, Any], transfers: Transfers) -> None:
     remote = file.remote
     assert remote.url is not None  # others are asked for before
     fetch.download(
