@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kmax.evaluation.files import CategoryFacts, ImageId
-from kmax.evaluation.outcomes import NONE, SIZE_EDGES, SIZES, Outcome, Outcomes, concatenate
+from kmax.evaluation.outcomes import NO_OUTCOMES, NONE, SIZE_EDGES, SIZES, Outcome, Outcomes, concatenate
 from kmax.evaluation.pq import GROUPS, members
 from kmax.evaluation.version import VERSION
 from kmax.files import write_json, write_text
@@ -74,7 +74,8 @@ class Explanation:
 
     def group_parts(self) -> dict[str, dict[str, dict[str, float | int | None]]]:
         """By group and size: the parts (None where no category occurs) and the number of categories."""
-        parts, occurs = self.parts(), sum(self.segments().values()) > 0
+        parts = self.parts()
+        occurs = np.sum(list(self.segments().values()), axis=0) > 0
         result: dict[str, dict[str, dict[str, float | int | None]]] = {}
         for group in GROUPS:
             inside = members(self.categories, group)
@@ -105,8 +106,8 @@ class Explanation:
     def per_image(self) -> tuple[Floats, Floats]:
         """Each image's quality, sum of IoU / D over all its segments (nan without any), and D; both [I]."""
         size, matched = len(self.image_ids), self.rows.outcome == Outcome.MATCHED
-        whole = np.bincount(self.image, np.where(matched, 1.0, 0.5), size)
-        iou = np.bincount(self.image, self.rows.iou, size)
+        whole: Floats = np.bincount(self.image, np.where(matched, 1.0, 0.5), size).astype(np.float64)
+        iou: Floats = np.bincount(self.image, self.rows.iou, size)
         return np.divide(iou, whole, out=np.full(size, np.nan), where=whole > 0), whole
 
     def worst(self) -> list[int]:
@@ -129,7 +130,7 @@ def explain(
 ) -> Explanation:
     """The explanation of images whose outcomes are given in order."""
     image = np.repeat(np.arange(len(outcomes)), [len(one.outcome) for one in outcomes])
-    return Explanation(categories, image_ids, concatenate(outcomes), image)
+    return Explanation(categories, image_ids, concatenate([NO_OUTCOMES, *outcomes]), image)
 
 
 def write_explanation(folder: Path, explanation: Explanation) -> None:

@@ -62,36 +62,51 @@ class Outcomes:
     iou: NDArray[np.float64]
 
 
+NO_OUTCOMES = Outcomes(
+    np.zeros(0, np.int8),
+    np.zeros(0, np.bool_),
+    np.zeros(0, np.int64),
+    np.zeros(0, np.int64),
+    np.zeros(0, np.int8),
+    np.zeros(0),
+)
+
+
 def outcomes(image: Matchable, matching: Matching) -> Outcomes:
     """What became of the segments of one image. Crowds and forgiven predictions count nowhere."""
-    matched = _rows(Outcome.MATCHED, True, image.truth_classes[matching.truth], iou=matching.iou)
-    matched["size"] = _sizes(image.truth_areas[matching.truth])
     iou = _all_iou(image, matching)
     same = image.truth_classes[:, None] == image.predicted_classes[None]
-    lost = _lost(
-        matching.missed, image.truth_classes, image.truth_areas, image.predicted_classes, iou, same, true=True
+    true = _Side(image.truth_classes, image.truth_areas, matching.missed, Outcome.MISSED)
+    predicted = _Side(
+        image.predicted_classes, matching.areas.astype(np.float64), matching.spurious, Outcome.SPURIOUS
     )
-    extra = _lost(
-        matching.spurious,
-        image.predicted_classes,
-        matching.areas.astype(np.float64),
-        image.truth_classes,
-        iou.T,
-        same.T,
-        true=False,
+    matched = Outcomes(
+        outcome=np.full(len(matching.truth), Outcome.MATCHED, np.int8),
+        true=np.ones(len(matching.truth), np.bool_),
+        category=true.classes[matching.truth],
+        other=np.full(len(matching.truth), NONE, np.int64),
+        size=_sizes(true.areas[matching.truth]),
+        iou=matching.iou,
     )
-    return Outcomes(
-        **{f.name: np.concatenate([p[f.name] for p in (matched, lost, extra)]) for f in fields(Outcomes)}
+    return concatenate(
+        [matched, _lost(true, predicted.classes, iou, same), _lost(predicted, true.classes, iou.T, same.T)]
     )
 
 
 def concatenate(parts: Sequence[Outcomes]) -> Outcomes:
     """All rows, in order."""
-    empty = Outcomes(**_rows(Outcome.MATCHED, True, np.zeros(0, np.int64)))
-    columns = {
-        f.name: np.concatenate([getattr(p, f.name) for p in (empty, *parts)]) for f in fields(Outcomes)
-    }
-    return Outcomes(**columns)
+    columns = {f.name: [getattr(part, f.name) for part in parts] for f in fields(Outcomes)}
+    return Outcomes(**{name: np.concatenate(column) for name, column in columns.items()})
+
+
+@dataclass(frozen=True)
+class _Side:
+    """The segments of one map [G]; `lost` is the outcome of an unmatched one that nothing covers."""
+
+    classes: NDArray[np.int64]
+    areas: NDArray[np.float64]
+    unmatched: NDArray[np.bool_]
+    lost: Outcome
 
 
 def _all_iou(image: Matchable, matching: Matching) -> NDArray[np.float64]:
@@ -102,50 +117,35 @@ def _all_iou(image: Matchable, matching: Matching) -> NDArray[np.float64]:
     shared, void = matching.overlap[:-1], matching.overlap[-1]
     union = matching.areas[None] + image.truth_areas[:, None] - shared - void[None]
     counts = (~image.truth_crowd & (image.truth_classes >= 0))[:, None] & (shared > 0) & (union > 0)
-    return np.divide(shared, union, out=np.zeros(shared.shape), where=counts)
+    iou: NDArray[np.float64] = np.divide(shared, union, out=np.zeros(shared.shape), where=counts)
+    return iou
 
 
 def _lost(
-    unmatched: NDArray[np.bool_],
-    classes: NDArray[np.int64],
-    areas: NDArray[np.float64],
-    other_classes: NDArray[np.int64],
-    iou: NDArray[np.float64],
-    same: NDArray[np.bool_],
-    *,
-    true: bool,
-) -> dict[str, NDArray[np.generic]]:
+    side: _Side, other_classes: NDArray[np.int64], iou: NDArray[np.float64], same: NDArray[np.bool_]
+) -> Outcomes:
     """Rows of the unmatched segments of one map.
 
     Args:
-        unmatched, classes, areas: of the segments of this map [G].
         other_classes: of the segments of the other map [P].
         iou, same: IoU and whether the classes are the same [G, P].
     """
-    chosen = np.flatnonzero(unmatched)
-    other_iou = np.where(same[chosen], 0.0, iou[chosen])
+    chosen = np.flatnonzero(side.unmatched)
+    iou, same = iou[chosen], same[chosen]
+    other_iou = np.where(same, 0.0, iou)
     wrong = (other_iou > 0.5).any(1)
-    poor = (same[chosen] & (iou[chosen] >= POOR_IOU)).any(1) & ~wrong
-    rows = _rows(Outcome.MISSED if true else Outcome.SPURIOUS, true, classes[chosen])
-    rows["outcome"][poor], rows["outcome"][wrong] = Outcome.POOR_MASK, Outcome.WRONG_CLASS
+    poor = (same & (iou >= POOR_IOU)).any(1) & ~wrong
+    other = np.full(len(chosen), NONE, np.int64)
     if wrong.any():
-        rows["other"][wrong] = other_classes[other_iou[wrong].argmax(1)]
-    rows["size"] = _sizes(areas[chosen])
-    return rows
-
-
-def _rows(
-    outcome: Outcome, true: bool, category: NDArray[np.int64], iou: NDArray[np.float64] | None = None
-) -> dict[str, NDArray[np.generic]]:
-    size = len(category)
-    return {
-        "outcome": np.full(size, outcome, np.int8),
-        "true": np.full(size, true),
-        "category": category,
-        "other": np.full(size, NONE, np.int64),
-        "size": np.zeros(size, np.int8),
-        "iou": np.zeros(size) if iou is None else iou,
-    }
+        other[wrong] = other_classes[other_iou[wrong].argmax(1)]
+    return Outcomes(
+        outcome=np.select([wrong, poor], [Outcome.WRONG_CLASS, Outcome.POOR_MASK], side.lost).astype(np.int8),
+        true=np.full(len(chosen), side.lost == Outcome.MISSED),
+        category=side.classes[chosen],
+        other=other,
+        size=_sizes(side.areas[chosen]),
+        iou=np.zeros(len(chosen)),
+    )
 
 
 def _sizes(areas: NDArray[np.float64]) -> NDArray[np.int8]:
