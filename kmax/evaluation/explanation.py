@@ -107,7 +107,7 @@ class Explanation:
         """Each image's quality, sum of IoU / D over all its segments (nan without any), and D; both [I]."""
         size, matched = len(self.image_ids), self.rows.outcome == Outcome.MATCHED
         whole: Floats = np.bincount(self.image, np.where(matched, 1.0, 0.5), size).astype(np.float64)
-        iou: Floats = np.bincount(self.image, self.rows.iou, size)
+        iou: Floats = np.bincount(self.image, self.rows.iou, size).astype(np.float64)
         return np.divide(iou, whole, out=np.full(size, np.nan), where=whole > 0), whole
 
     def worst(self) -> list[int]:
