@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 from kmax.config import Data
 from kmax.data.augmentation.fitting import Preprocessing, fit_image
 from kmax.data.augmentation.targets import Targets, targets_of
-from kmax.data.augmentation.view import normalize
+from kmax.data.augmentation.view import View, normalize, write_input
 from kmax.data.batch import Batch
 from kmax.data.datasets import Prepared, PreparedSplit, val_images
 from kmax.data.panoptic import Image, ImageId, read_image
@@ -71,9 +71,9 @@ def network_input(
     """
     pixels = fit_image(rgb, image_size, preprocessing, native_size)
     height, width = pixels.shape[:2]
-    padded = torch.zeros(3, *image_size)
-    padded[:, :height, :width] = torch.from_numpy(normalize(pixels))
-    return padded, (height, width)
+    padded = np.zeros((3, *image_size), np.float32)
+    normalize(pixels, padded[:, :height, :width])
+    return torch.from_numpy(padded), (height, width)
 
 
 def train_batches(
@@ -162,10 +162,9 @@ def val_batches(
 
 @dataclass(frozen=True)
 class _TrainSample:
-    image: NDArray[np.float32]
+    view: View
     targets: Targets
     about: Image
-    content_size: tuple[int, int]
 
 
 class _TrainSamples(Dataset[_TrainSample]):
@@ -184,9 +183,7 @@ class _TrainSamples(Dataset[_TrainSample]):
             _order(stream, self.seed, epoch, len(self.source))[position] for stream in (ORDER, PARTNER_ORDER)
         )
         about, view = train_view(rng, self.source, index, partner, self.data)
-        return _TrainSample(
-            normalize(view.pixels), targets_of(view, self.label_stride), about, view.content_size
-        )
+        return _TrainSample(view, targets_of(view, self.label_stride), about)
 
 
 @functools.lru_cache(maxsize=8)
@@ -204,13 +201,16 @@ def _batch(samples: list[_TrainSample]) -> Batch:
     def stack(arrays: Iterable[NDArray[np.generic]]) -> Tensor:
         return torch.from_numpy(np.stack(list(arrays)))
 
+    images = np.empty((len(samples), 3, *samples[0].view.owner.shape), np.float32)
+    for sample, image in zip(samples, images, strict=True):
+        write_input(sample.view, image)
     return Batch(
-        images=stack(sample.image for sample in samples),
+        images=torch.from_numpy(images),
         segments=stack(sample.targets.segments for sample in samples),
         semantic=stack(sample.targets.semantic for sample in samples),
         classes=[torch.from_numpy(sample.targets.classes) for sample in samples],
         image_ids=[sample.about.id for sample in samples],
-        content_sizes=[sample.content_size for sample in samples],
+        content_sizes=[sample.view.content_size for sample in samples],
         original_sizes=[(sample.about.height, sample.about.width) for sample in samples],
         thing_areas=[torch.from_numpy(sample.targets.thing_areas) for sample in samples],
     )

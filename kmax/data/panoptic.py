@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
+from kmax.data.png import decode_ids, open_png
 from kmax.errors import InputError, unknown_name
 from kmax.files import atomic_path
 
@@ -78,10 +79,7 @@ def read_map(path: Path) -> IdMap:
     Raises:
         InputError: missing, truncated, or not an 8-bit RGB image.
     """
-    rgb = _read_pixels(path, "panoptic PNG")
-    if rgb is None:
-        raise InputError(f"{path}: panoptic PNG is not 8-bit RGB; segment ids need three channels")
-    return ids_of_rgb(rgb)
+    return decode_ids(open_png(path, "panoptic PNG"))
 
 
 def ids_of_rgb(rgb: NDArray[np.uint8]) -> IdMap:
@@ -113,22 +111,13 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     Raises:
         InputError: missing or truncated.
     """
-    rgb = _read_pixels(path, "image", convert=True)
-    assert rgb is not None
-    return rgb
-
-
-def _read_pixels(path: Path, what: str, convert: bool = False) -> NDArray[np.uint8] | None:
-    """The RGB pixels of a file; None when it is not RGB and `convert` is false."""
     try:
         with PillowImage.open(path) as image:
-            if not convert and image.mode != "RGB":
-                return None
-            return np.asarray(image.convert("RGB"))
+            return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
     except FileNotFoundError:
-        raise InputError(f"{path}: {what} not found") from None
+        raise InputError(f"{path}: image not found") from None
     except (OSError, SyntaxError, ValueError, EOFError, PillowImage.DecompressionBombError) as error:
-        raise InputError(f"{path}: {what} cannot be read: {error}") from error
+        raise InputError(f"{path}: image cannot be read: {error}") from error
 
 
 def select_images(images: list[Image], names: list[str] | None, where: str) -> list[Image]:

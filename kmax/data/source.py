@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kmax.data.datasets import Prepared
-from kmax.data.panoptic import Annotation, Image, read_image, read_map, select_images
+from kmax.data.panoptic import VOID_ID, Annotation, IdMap, Image, read_image, read_map, select_images
 from kmax.data.panoptic_json import read_panoptic_json
 from kmax.errors import InputError
 
@@ -66,6 +66,7 @@ class Source:
         self._isthing = np.array([category.isthing for category in prepared.categories])
         self._cache: dict[int, Decoded] = {}
         self._cache_left = cache_bytes
+        self._tables: dict[type, NDArray[Any]] = {}  # owners by segment id
 
     def __len__(self) -> int:
         return len(self.images)
@@ -95,17 +96,24 @@ class Source:
                     f"prepare the dataset again"
                 )
         labels, owner_of_id = self._labels(annotation)
-        keys = np.array(sorted(owner_of_id), np.int32)
-        if len(keys) == 0:
-            return Decoded(image, rgb, np.zeros(ids.shape, np.uint8), labels)
-        position = np.searchsorted(keys, ids).clip(max=len(keys) - 1)
-        known = keys[position] == ids
-        if not (known | (ids == 0)).all():
-            strange = int(ids[~known & (ids != 0)][0])
+        owner = self._look_up(ids, owner_of_id)
+        if np.count_nonzero(owner) != np.count_nonzero(ids):
+            strange = int(ids[(owner == VOID_OWNER) & (ids != VOID_ID)][0])
             raise InputError(f"{png_path}: id {strange} is in the PNG but not in {self.split.panoptic_json}")
-        owners = np.array([owner_of_id[key] for key in keys.tolist()])
-        kind = np.uint8 if len(labels) < 2**8 else np.uint16 if len(labels) < 2**16 else np.int32
-        return Decoded(image, rgb, np.where(known, owners[position], VOID_OWNER).astype(kind), labels)
+        return Decoded(image, rgb, owner, labels)
+
+    def _look_up(self, ids: IdMap, owner_of_id: dict[int, int]) -> NDArray[Any]:
+        """The owner of each pixel; void for ids that are not listed."""
+        most = max(owner_of_id.values(), default=0)
+        kind = np.uint8 if most < 2**8 else np.uint16 if most < 2**16 else np.int32
+        if kind not in self._tables:
+            self._tables[kind] = np.zeros(2**24, kind)
+        table = self._tables[kind]
+        keys = list(owner_of_id)
+        table[keys] = list(owner_of_id.values())
+        owner = table.take(ids)
+        table[keys] = VOID_OWNER
+        return owner
 
     def _labels(self, annotation: Annotation) -> tuple[Labels, dict[int, int]]:
         """The segments' labels and the owner of each id; stuff of one class is one segment."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from kmax.errors import InputError
 from kmax.evaluation.files import ImageId, ImagePair, Oddities
 from kmax.evaluation.pairs import VOID, Pairs, count_pairs
-from kmax.evaluation.png import RGBA, decode_rgb, open_png
+from kmax.data.png import RGBA, decode_rgb, open_png
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from kmax.evaluation.cityscapes_instances import read_lines
 from kmax.evaluation.coco_json import read_detections
 from kmax.evaluation.files import Oddities, read_annotations
 from kmax.evaluation.label_maps import each, known_labels
-from kmax.evaluation.png import decode_labels, decode_rgb, open_png
+from kmax.data.png import decode_labels, decode_rgb, open_png
 
 
 @dataclass(frozen=True)

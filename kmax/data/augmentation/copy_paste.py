@@ -5,12 +5,14 @@ Every training sample, as in both originals: there is no probability and no blen
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
 from kmax.data.augmentation.fitting import Preprocessing
-from kmax.data.augmentation.view import View
+from kmax.data.augmentation.view import View, words
 from kmax.data.source import Labels
 
 
@@ -24,7 +26,9 @@ def copy_paste(rng: Generator, canvas: View, pasted: View, preprocessing: Prepro
     if preprocessing == "torch":
         regions = np.flatnonzero(~pasted.labels.iscrowd) + 2
     else:
-        counts = np.bincount(pasted.owner.ravel() + 1, minlength=len(pasted.labels) + 2)
+        inside = pasted.owner[pasted.content]
+        counts = np.bincount(inside.ravel() + 1, minlength=len(pasted.labels) + 2)
+        counts[0] += pasted.owner.size - inside.size
         regions = np.flatnonzero(counts)
     chosen = rng.permutation(regions)[: int(rng.integers(0, len(regions) + 1))]
     keep = np.zeros(len(pasted.labels) + 2, bool)  # by owner + 1: padding, void, segments
@@ -43,25 +47,29 @@ def paste(canvas: View, pasted: View, keep: NDArray[np.bool_]) -> View:
     new_owner = (np.arange(len(of_pasted) + 2) - 1 + len(of_canvas)).astype(np.int32)  # by owner + 1
     for i in np.flatnonzero(~of_pasted.isthing & ~of_pasted.iscrowd).tolist():
         new_owner[i + 2] = owner_of_stuff.get(int(of_pasted.classes[i]), new_owner[i + 2])
-    mask = np.concatenate([[False, False], keep]).take(pasted.owner + 1)
-    box = _box(mask)
-    mask = mask[box]
-    channels = canvas.pixels.transpose(2, 0, 1).copy()
-    for channel, new in zip(channels, pasted.pixels.transpose(2, 0, 1), strict=True):
-        np.copyto(channel[box], new[box], where=mask)
+    content = pasted.content
+    place = pasted.owner[content] + 1
+    mask = np.concatenate([[False, False], keep]).take(place)
     owner = canvas.owner.copy()
-    np.copyto(owner[box], new_owner.take(pasted.owner[box] + 1), where=mask)
+    np.copyto(owner[content], new_owner.take(place), where=mask)
     labels = Labels(
         np.concatenate([of_canvas.classes, of_pasted.classes]),
         np.concatenate([of_canvas.isthing, of_pasted.isthing]),
         np.concatenate([of_canvas.iscrowd, of_pasted.iscrowd]),
     )
-    return View(channels.transpose(1, 2, 0), owner, labels, canvas.content_size)
+    image = _merged(canvas.image, pasted.image, content, mask)
+    return View(image, owner, labels, canvas.content_size, canvas.offset)
 
 
-def _box(mask: NDArray[np.bool_]) -> tuple[slice, slice]:
-    """The rows and columns that hold all of the mask."""
-    if not mask.any():
-        return slice(0), slice(0)
-    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+def _merged(
+    below: NDArray[Any], above: NDArray[Any], box: tuple[slice, slice], mask: NDArray[np.bool_]
+) -> NDArray[Any]:
+    """The image `below`, in whose `box` that `above` lies over it where the mask says so."""
+    if below.dtype == np.uint8:
+        result = below.copy()
+        np.copyto(words(result)[box], words(above)[box], where=mask)
+        return result
+    planes = below.transpose(2, 0, 1).copy()
+    for plane, new in zip(planes, above.transpose(2, 0, 1), strict=True):
+        np.copyto(plane[box], new[box], where=mask)
+    return planes.transpose(1, 2, 0)

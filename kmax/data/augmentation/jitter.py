@@ -21,7 +21,7 @@ from kmax.data.augmentation.fitting import (
 )
 from kmax.data.augmentation.recoloring import Recoloring, draw_jitter
 from kmax.data.augmentation.resampling import Window, whole
-from kmax.data.augmentation.view import MEAN, PADDING_OWNER, View
+from kmax.data.augmentation.view import MEAN, PADDING_OWNER, View, words
 from kmax.data.geometry import Size, draw_scale, scaled_size
 from kmax.data.source import Decoded, Labels
 
@@ -105,12 +105,24 @@ def render(decoded: Decoded, draws: Draws, target: Size, preprocessing: Preproce
 def place(pixels: NDArray[Any], owner: NDArray[Any], labels: Labels, target: Size, offset: Size) -> View:
     """Put pixels [h, w, C] and their owners on a canvas of padding of the size `target`."""
     (height, width), (top, left) = owner.shape, offset
-    canvas = np.full((3, *target), MEAN, np.float32)
-    for channel in range(3):
-        canvas[channel, top : top + height, left : left + width] = pixels[..., channel]
+    box = slice(top, top + height), slice(left, left + width)
     owners = np.full(target, PADDING_OWNER, np.int32)
-    owners[top : top + height, left : left + width] = owner
-    return View(canvas.transpose(1, 2, 0), owners, labels, (height, width))
+    owners[box] = owner
+    return View(_canvas(pixels, target, box), owners, labels, (height, width), offset)
+
+
+def _canvas(pixels: NDArray[Any], target: Size, box: Window) -> NDArray[Any]:
+    if pixels.dtype == np.uint8:
+        canvas = np.zeros((*target, 4), np.uint8)
+        if pixels.shape[2] == 4:
+            words(canvas)[box] = words(pixels)
+        else:
+            canvas[..., :3][box] = pixels
+        return canvas
+    planes = np.full((3, *target), MEAN, np.float32)
+    for channel, plane in enumerate(planes):
+        plane[box] = pixels[..., channel]
+    return planes.transpose(1, 2, 0)
 
 
 def _recolored(

@@ -48,15 +48,15 @@ def interpolate(
     """
     steps = [(a, b) for a, b in zip([image.shape[:2], *sizes[:-1]], sizes, strict=True) if a != b]
     row_steps, column_steps = ([(a[axis], b[axis]) for a, b in steps] for axis in (0, 1))
-    columns = _plan(column_steps, window[1])
+    along, columns = _plan(row_steps, window[0]), _plan(column_steps, window[1])
     rows, width = window[0], window[1].stop - window[1].start
     result = np.empty((rows.stop - rows.start, width, 4), kind)
     height = max(1, BAND * sizes[-1][0] // max(sizes[-1][0], image.shape[0]))
     for start in range(rows.start, rows.stop, height):
         stop = min(start + height, rows.stop)
-        band = _plan(row_steps, slice(start, stop))
-        pixels = _four_channels(image[band.source, columns.source])
-        for along_rows, along_columns in zip(band.taps, columns.taps, strict=True):
+        source, taps = along.part(slice(start - rows.start, stop - rows.start))
+        pixels = _four_channels(image[source, columns.source])
+        for along_rows, along_columns in zip(taps, columns.taps, strict=True):
             pixels = _between_rows(_between_columns(pixels, along_columns), along_rows)
         result[start - rows.start : stop - rows.start] = pixels
     return result
@@ -113,6 +113,16 @@ class _Plan:
 
     source: slice
     taps: list[_Taps]
+
+    def part(self, window: slice) -> tuple[slice, list[_Taps]]:
+        """The plan for a part of the window alone: what it needs of the source, and the steps."""
+        taps: list[_Taps] = []
+        for full in reversed(self.taps):
+            lower, upper = full.lower[window], full.upper[window]
+            first, last = int(lower[0]), int(upper[-1])  # positions grow
+            taps.insert(0, _Taps(lower - first, upper - first, full.fraction[window]))
+            window = slice(first, last + 1)
+        return slice(self.source.start + window.start, self.source.start + window.stop), taps
 
 
 @functools.lru_cache(maxsize=4096)

@@ -28,7 +28,7 @@ def targets_of(view: View, stride: int) -> Targets:
         stride: between the rows and columns that are kept; segments and areas are of all pixels.
     """
     labels = view.labels
-    areas = np.bincount(view.owner.ravel() + 1, minlength=len(labels) + 2)[2:]
+    areas = _areas(view.owner, len(labels))
     kept = np.flatnonzero((areas > 0) & ~labels.iscrowd)
     region = view.owner[::stride, ::stride] + 1  # 0 padding, 1 void, 2.. segments
     segment_of = np.full(len(labels) + 2, NO_SEGMENT, np.int64)
@@ -41,3 +41,12 @@ def targets_of(view: View, stride: int) -> Targets:
         classes=labels.classes[kept],
         thing_areas=np.where(labels.isthing[kept], areas[kept], 0),
     )
+
+
+def _areas(owner: NDArray[np.int32], count: int) -> NDArray[np.int64]:
+    """Pixels of each of `count` segments, counted by runs of equal pixels, of which there are few."""
+    flat = owner.ravel()
+    starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
+    lengths = np.diff(starts, append=flat.size)
+    areas = np.bincount(flat[starts] + 1, lengths, minlength=count + 2)[2:]
+    return areas.astype(np.int64)

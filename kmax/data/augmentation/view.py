@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,19 +20,54 @@ class View:
     """An image at input size.
 
     Attributes:
-        pixels: float32 [H, W, 3] in 0..255; padding is 127.5. Channels lie apart in memory, as the network
-            reads them.
+        image: uint8 [H, W, 4], the last channel without meaning and padding of any value; or float32
+            [H, W, 3] in 0..255 with padding 127.5, channels apart in memory, as the network reads them.
         owner: int32 [H, W]: -1 padding, 0 void, else 1 + the index in `labels`.
         labels: what the segments are.
         content_size: height and width of the part that is image.
+        offset: rows above and columns left of it.
     """
 
-    pixels: FloatImage
+    image: NDArray[Any]
     owner: NDArray[np.int32]
     labels: Labels
     content_size: Size
+    offset: Size = (0, 0)
+
+    @property
+    def pixels(self) -> FloatImage:
+        """float32 [H, W, 3] in 0..255; padding is 127.5."""
+        if self.image.dtype != np.uint8:
+            return self.image
+        pixels = self.image[..., :3].astype(np.float32)
+        pixels[self.owner == PADDING_OWNER] = MEAN
+        return pixels
+
+    @property
+    def content(self) -> tuple[slice, slice]:
+        """Rows and columns of the part that is image."""
+        (height, width), (top, left) = self.content_size, self.offset
+        return slice(top, top + height), slice(left, left + width)
 
 
-def normalize(pixels: FloatImage) -> FloatImage:
-    """Pixels [H, W, 3] of 0..255 as network input [3, H, W] of -1..1."""
-    return np.ascontiguousarray(((pixels - MEAN) / MEAN).transpose(2, 0, 1))
+def words(image: NDArray[np.uint8]) -> NDArray[np.uint32]:
+    """Pixels [H, W, 4] of four bytes as [H, W], to be moved as one; the memory is shared."""
+    pixels: NDArray[np.uint32] = image.view(np.uint32)[..., 0]
+    return pixels
+
+
+def normalize(pixels: NDArray[Any], out: FloatImage) -> None:
+    """Write the first three channels of [H, W, C] in 0..255 as network input [3, H, W] in -1..1."""
+    for channel, plane in enumerate(out):
+        np.subtract(pixels[..., channel], MEAN, out=plane)
+        plane /= MEAN
+
+
+def write_input(view: View, out: FloatImage) -> None:
+    """Write a view as network input [3, H, W] in -1..1, padding being 0."""
+    normalize(view.image, out)
+    if view.image.dtype == np.uint8:
+        padding = view.owner == PADDING_OWNER
+        if padding.any():
+            for plane in out:
+                np.copyto(plane, 0, where=padding)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from kmax.errors import InputError
-from kmax.evaluation import png
+from kmax.data import png
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (37, 53, 3)).astype(np.uint8)

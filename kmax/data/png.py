@@ -126,6 +126,20 @@ def decode_rgb(png: PngFile) -> NDArray[np.uint8]:
     return _decode(png, None if png.color_type == RGB else "RGB")
 
 
+def decode_ids(png: PngFile) -> NDArray[np.int32]:
+    """Segment ids of a panoptic PNG, int32 [H, W]: R + 256 G + 65536 B.
+
+    Raises:
+        InputError: not an 8-bit RGB image, or damaged.
+    """
+    if png.color_type != RGB or png.bit_depth != 8:
+        raise InputError(f"{png.path}: panoptic PNG is not 8-bit RGB; segment ids need three channels")
+    lines = _inflate(png, 3)
+    rgba = _decode(png, "RGBA") if lines is None else _unfilter(png, lines, "RGBA")
+    ids: NDArray[np.int32] = rgba.view("<i4")[..., 0] & 0xFFFFFF
+    return ids
+
+
 def decode_labels(png: PngFile, what: str) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """Pixels of a one-channel PNG [H, W]: uint8, or uint16 from 16-bit files; of a palette the indices.
 
@@ -194,12 +208,12 @@ def _inflate(png: PngFile, bytes_per_pixel: int) -> NDArray[np.uint8] | None:
     return np.frombuffer(data, np.uint8).reshape(png.height, line)
 
 
-def _unfilter(png: PngFile, lines: NDArray[np.uint8]) -> NDArray[Any]:
-    """Pixels of successive lines, the line above the first of which is black."""
+def _unfilter(png: PngFile, lines: NDArray[np.uint8], mode: str | None = None) -> NDArray[Any]:
+    """Pixels of successive lines, the line above the first of which is black; `mode` as libspng names it."""
     header = struct.pack(">II", png.width, len(lines)) + png.data[24:29]
     body = (_chunk(b"IHDR", header), _chunk(b"IDAT", deflate.zlib_compress(lines, 0)), _chunk(b"IEND", b""))
     try:
-        pixels: NDArray[Any] = pyspng.load(b"".join((_SIGNATURE, *body)))
+        pixels: NDArray[Any] = pyspng.load(b"".join((_SIGNATURE, *body)), mode)
     except RuntimeError as error:
         raise InputError(f"{png.path}: PNG cannot be decoded: {error}") from error
     return pixels
