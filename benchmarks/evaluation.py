@@ -28,12 +28,12 @@ import numpy as np
 from PIL import Image
 
 from kmax.data.panoptic import write_map
+from kmax.data.png import decode_labels, decode_rgb, open_png
 from kmax.evaluation import bootstrap, cityscapes_ap, explained_files, pq
 from kmax.evaluation.cityscapes_files import find_frames
 from kmax.evaluation.files import CategoryFacts, Oddities, open_files
 from kmax.evaluation.matchable import check_pair
 from kmax.evaluation.pairs import count_pairs
-from kmax.data.png import decode_labels, decode_rgb, open_png
 
 REPEATS = 7
 CATEGORIES = [{"id": i, "name": str(i), "isthing": int(i < 81)} for i in range(1, 134)]

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from kmax.data.png import PngFile, decode_labels, decode_mask, open_png
 from kmax.errors import InputError
 from kmax.evaluation.cityscapes_files import Frame
 from kmax.evaluation.cityscapes_labels import INSTANCE_CLASSES, LABELS
 from kmax.evaluation.files import Oddities
-from kmax.data.png import PngFile, decode_labels, decode_mask, open_png
 
 INSTANCE_ID = 1000
 _CLASS_INDEX = {label.id: index for index, label in enumerate(INSTANCE_CLASSES)}

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kmax.data.parallel import map_items
+from kmax.data.png import decode_labels, open_png
 from kmax.errors import InputError
 from kmax.evaluation.files import CategoryFacts, Oddities
 from kmax.evaluation.miou import MiouResult, PixelCounts, collect
 from kmax.evaluation.pairs import Pairs, count_pairs
-from kmax.data.png import decode_labels, open_png
 from kmax.evaluation.provenance import Provenance, files_digest
 from kmax.evaluation.version import VERSION
 from kmax.evaluation.workers import bounded_workers

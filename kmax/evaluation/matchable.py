@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from kmax.data.png import RGBA, decode_rgb, open_png
 from kmax.errors import InputError
 from kmax.evaluation.files import ImageId, ImagePair, Oddities
 from kmax.evaluation.pairs import VOID, Pairs, count_pairs
-from kmax.data.png import RGBA, decode_rgb, open_png
 
 
 @dataclass(frozen=True)

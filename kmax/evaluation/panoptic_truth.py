@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kmax.data.panoptic import Image
+from kmax.data.png import decode_rgb, open_png
 from kmax.errors import InputError
 from kmax.evaluation.files import CategoryFacts, ImagePair, PanopticFiles
 from kmax.evaluation.label_maps import Digests, LabelFiles, count_labels, each, known_labels, read_labels
 from kmax.evaluation.miou import MiouResult, PixelCounts, collect
-from kmax.data.png import decode_rgb, open_png
 from kmax.evaluation.provenance import Provenance, files_digest
 from kmax.evaluation.version import VERSION
 

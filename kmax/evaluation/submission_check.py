@@ -15,13 +15,13 @@ from kmax.config import Run
 from kmax.data.datasets import open_prepared
 from kmax.data.panoptic import Image
 from kmax.data.panoptic_json import read_panoptic_json
+from kmax.data.png import decode_labels, decode_rgb, open_png
 from kmax.errors import InputError
 from kmax.evaluation.cityscapes_files import Frame, frame_of
 from kmax.evaluation.cityscapes_instances import read_lines
 from kmax.evaluation.coco_json import read_detections
 from kmax.evaluation.files import Oddities, read_annotations
 from kmax.evaluation.label_maps import each, known_labels
-from kmax.data.png import decode_labels, decode_rgb, open_png
 
 
 @dataclass(frozen=True)

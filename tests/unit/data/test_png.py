@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kmax.errors import InputError
 from kmax.data import png
+from kmax.errors import InputError
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (37, 53, 3)).astype(np.uint8)
