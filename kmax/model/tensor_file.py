@@ -5,10 +5,12 @@ Format: 8 bytes length, JSON header, then the tensors' bytes. The same tensors g
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +24,7 @@ CODES = {torch.float32: "F32", torch.float64: "F64", torch.float16: "F16", torch
 CODES |= {torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8"}
 CODES |= {torch.bool: "BOOL"}
 ALIGNMENT = 8
+MAKERS = 2  # threads that make tensors ahead of the writing
 
 
 @dataclass(frozen=True)
@@ -62,11 +65,8 @@ def write_tensors(
     ordered = sorted(heads, key=lambda head: (-head.dtype.itemsize, head.name))
     with atomic_path(path) as temporary, open(temporary, "wb") as stream:
         reserved = stream.write(_header(path, ordered, metadata))
-        for head, tensor in zip(ordered, _made_ahead(ordered, content), strict=True):
-            if tensor.dtype != head.dtype or tuple(tensor.shape) != head.shape:
-                raise ValueError(f"{head.name}: {tensor.dtype} {list(tensor.shape)} is not as announced")
-            if tensor.numel():
-                stream.write(_bytes(tensor))
+        for made in _made_ahead(ordered, content):
+            stream.write(made.numpy().data)
         if finish is not None:
             header = _header(path, ordered, finish())
             if len(header) != reserved:
@@ -76,21 +76,31 @@ def write_tensors(
 
 
 def _made_ahead(heads: list[Head], content: Callable[[str], Tensor]) -> Iterator[Tensor]:
-    """The tensors in order, each made while the one before is written."""
+    """The bytes of the tensors in order, the next ones made while one is written, in memory that is reused.
 
-    def make(head: Head) -> Tensor:
+    Memory that was never touched costs more to get than to fill.
+    """
+    largest = max((head.size for head in heads), default=0)
+    rooms = itertools.cycle([torch.empty(largest, dtype=torch.uint8) for _ in range(MAKERS + 1)])
+
+    def make(head: Head, room: Tensor) -> Tensor:
         tensor = content(head.name)
+        if tensor.dtype != head.dtype or tuple(tensor.shape) != head.shape:
+            raise ValueError(f"{head.name}: {tensor.dtype} {list(tensor.shape)} is not as announced")
+        room = room[: head.size]
         # Torch transposes matrices in blocks, and nothing else: sides of 1 are taken off for it.
-        return tensor.squeeze().contiguous().reshape(tensor.shape)
+        tensor = tensor.squeeze()
+        room.view(head.dtype).view(tensor.shape).copy_(tensor)
+        return room
 
-    with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(make, heads[0]) if heads else None
-        for head in heads[1:]:
-            assert waiting is not None
-            tensor, waiting = waiting.result(), pool.submit(make, head)
-            yield tensor
-        if waiting is not None:
-            yield waiting.result()
+    with ThreadPoolExecutor(MAKERS) as pool:
+        waiting: deque[Future[Tensor]] = deque()
+        for head in heads:
+            if len(waiting) == MAKERS:
+                yield waiting.popleft().result()
+            waiting.append(pool.submit(make, head, next(rooms)))
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def _header(path: Path, heads: list[Head], metadata: Mapping[str, str]) -> bytes:
@@ -107,7 +117,3 @@ def _header(path: Path, heads: list[Head], metadata: Mapping[str, str]) -> bytes
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % ALIGNMENT)
     return len(text).to_bytes(8, "little") + text
-
-
-def _bytes(tensor: Tensor) -> memoryview:
-    return tensor.reshape(-1).view(torch.uint8).numpy().data
