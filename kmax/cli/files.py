@@ -83,7 +83,7 @@ def port_file(
     ] = CrossAttention.kmeans,
     thresholds_of: Annotated[
         str | None,
-        typer.Option(metavar="RUN", help="Keep this run's thresholds and preprocessing in the file, for predict-images."),
+        typer.Option(metavar="RUN", help="Thresholds and preprocessing to keep in the file, for predict-images."),
     ] = None,
     verify: Verify = False,
     recorded: Recorded = None,

@@ -23,6 +23,7 @@ from kmax.data.datasets import Prepared, open_prepared
 from kmax.data.loader import InferenceBatch, val_batches
 from kmax.data.panoptic import Annotation, Image, ImageId, select_images, write_map
 from kmax.data.panoptic_json import read_panoptic_json
+from kmax.data.parallel import loader_workers
 from kmax.errors import InputError
 from kmax.files import atomic_folder, digest, exclusive_lock, sha256, write_json
 from kmax.inference.pictures import draw_pictures
@@ -171,6 +172,7 @@ def _predict_share(job: _Job, rank: int, world: int, device: torch.device) -> No
             run.data,
             batch_size=run.predict.batch_size,
             skip={image.id for image in job.images} - unfinished,
+            workers=loader_workers(torch.cuda.device_count() if device.type != "cpu" else 0),
         )
         for batch in batches:  # whole shards but for the last of all: a batch is a shard
             results = segment_images(

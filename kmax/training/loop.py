@@ -11,7 +11,6 @@ weights, the optimiser's moments, the average and the history are the whole stat
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from pathlib import Path
 
@@ -22,6 +21,7 @@ import kmax
 from kmax import config, paths
 from kmax.data.datasets import Prepared, open_prepared, val_images
 from kmax.data.loader import train_batches
+from kmax.data.parallel import count_from_environment, loader_workers
 from kmax.errors import InputError, OutOfTimeError
 from kmax.losses import Criterion, NonFiniteLossError
 from kmax.model.kmax import KMaX
@@ -116,7 +116,7 @@ def _train(
             world_size=ranks.world_size,
             label_stride=model.output_stride,
             micro_batches=micro_batches,
-            workers=_workers(ranks),
+            workers=loader_workers(torch.cuda.device_count() if ranks.device.type != "cpu" else 0),
         )
         progress = stack.enter_context(
             TrainingProgress(run.run, state.step, recipe.steps, recipe.global_batch_size, ranks.is_main)
@@ -219,24 +219,10 @@ def _announce(
 
 def _micro_batches(global_batch_size: int, world_size: int) -> int:
     """Parts in which each rank computes its share of the global batch, from KMAX_MICRO_BATCHES."""
-    parts = _number("KMAX_MICRO_BATCHES", default=1)
+    parts = count_from_environment("KMAX_MICRO_BATCHES", default=1)
     if parts < 1 or global_batch_size % (world_size * parts):
         raise InputError(
             f"global_batch_size {global_batch_size} cannot be divided over {world_size} rank(s) in {parts} "
             "part(s) each: change the number of GPUs, KMAX_RANKS or KMAX_MICRO_BATCHES"
         )
     return parts
-
-
-def _workers(ranks: Ranks) -> int:
-    """Loader processes of each rank, from KMAX_WORKERS; none on CPUs, whose cores the training needs."""
-    on_gpu = ranks.device.type != "cpu"
-    cores = len(os.sched_getaffinity(0)) // torch.cuda.device_count() if on_gpu else 0
-    return _number("KMAX_WORKERS", default=min(8, cores))
-
-
-def _number(variable: str, default: int) -> int:
-    text = os.environ.get(variable) or str(default)
-    if not text.isdecimal():
-        raise InputError(f"environment variable {variable}: a number is wanted, not '{text}'")
-    return int(text)
