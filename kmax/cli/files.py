@@ -83,7 +83,9 @@ def port_file(
     ] = CrossAttention.kmeans,
     thresholds_of: Annotated[
         str | None,
-        typer.Option(metavar="RUN", help="Thresholds and preprocessing to keep in the file, for predict-images."),
+        typer.Option(
+            metavar="RUN", help="Thresholds and preprocessing that the file keeps for predict-images."
+        ),
     ] = None,
     verify: Verify = False,
     recorded: Recorded = None,
