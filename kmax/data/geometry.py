@@ -34,6 +34,7 @@ def fit_size(original: Size, target: Size) -> Size:
     return height, width
 
 
+@functools.lru_cache(maxsize=64)
 def scale_list(low: float, high: float, step: float) -> NDArray[np.float32]:
     """The scales to choose from: int((high - low) / step + 1) values, evenly spread, both ends included.
 

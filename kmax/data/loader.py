@@ -23,7 +23,7 @@ from kmax.data.augmentation.targets import Targets, targets_of
 from kmax.data.augmentation.view import View, normalize, write_input
 from kmax.data.batch import Batch
 from kmax.data.datasets import Prepared, PreparedSplit, val_images
-from kmax.data.panoptic import Image, ImageId, read_image
+from kmax.data.panoptic import Image, ImageId, read_image_words
 from kmax.data.reading import read_samples
 from kmax.data.source import CACHE_BYTES, Source
 from kmax.data.transforms import train_view
@@ -60,7 +60,7 @@ def network_input(
     """Make one image network input.
 
     Args:
-        rgb: uint8 [h, w, 3].
+        rgb: uint8 [h, w, 3], or [h, w, 4] with a last channel that means nothing.
         image_size: (height, width) of the network input.
         preprocessing: whose resampling holds; None: smooth.
         native_size: keep the image's size unless it is larger than the input.
@@ -235,7 +235,7 @@ class _ValSamples(Dataset[_ValSample]):
         self.native_size = data.native_size
 
     def __getitem__(self, about: Image) -> _ValSample:
-        rgb = read_image(self.split.images_dir / about.file_name)
+        rgb = read_image_words(self.split.images_dir / about.file_name)
         image, content_size = network_input(rgb, self.image_size, self.preprocessing, self.native_size)
         return _ValSample(image, about, content_size, (rgb.shape[0], rgb.shape[1]))
 

@@ -5,6 +5,8 @@ The id of a pixel is R + 256 G + 65536 B; 0 is void (no label).
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,9 +113,22 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     Raises:
         InputError: missing or truncated.
     """
+    with _open_rgb(path) as image:
+        return np.asarray(image)
+
+
+def read_image_words(path: Path) -> NDArray[np.uint8]:
+    """As `read_image`, as Pillow has it in memory: uint8 [H, W, 4], the last channel means nothing."""
+    with _open_rgb(path) as image:
+        content = image.tobytes("raw", "RGBX")
+        return np.frombuffer(content, np.uint8).reshape(image.height, image.width, 4)
+
+
+@contextlib.contextmanager
+def _open_rgb(path: Path) -> Iterator[PillowImage.Image]:
     try:
         with PillowImage.open(path) as image:
-            return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+            yield image if image.mode == "RGB" else image.convert("RGB")
     except FileNotFoundError:
         raise InputError(f"{path}: image not found") from None
     except (OSError, SyntaxError, ValueError, EOFError, PillowImage.DecompressionBombError) as error:

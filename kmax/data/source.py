@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kmax.data.datasets import Prepared
-from kmax.data.panoptic import VOID_ID, Annotation, IdMap, Image, read_image, read_map, select_images
+from kmax.data.panoptic import VOID_ID, Annotation, IdMap, Image, read_image_words, read_map, select_images
 from kmax.data.panoptic_json import read_panoptic_json
 from kmax.errors import InputError
 
@@ -37,7 +37,13 @@ class Labels:
 
 @dataclass(frozen=True)
 class Decoded:
-    """One image: `rgb` uint8 [H, W, 3]; `owner` [H, W] is 0 for void, else 1 + the index of the segment."""
+    """One image.
+
+    Attributes:
+        rgb: uint8 [H, W, 3], or [H, W, 4] with a last channel that means nothing: four bytes move as one.
+        owner: [H, W], 0 for void, else 1 + the index of the segment.
+        labels: what the segments are.
+    """
 
     image: Image
     rgb: NDArray[np.uint8]
@@ -88,7 +94,7 @@ class Source:
     def _decode(self, image: Image, annotation: Annotation) -> Decoded:
         image_path = self.split.images_dir / image.file_name
         png_path = self.split.panoptic_dir / annotation.file_name
-        rgb, ids = read_image(image_path), read_map(png_path)
+        rgb, ids = read_image_words(image_path), read_map(png_path)
         for path, shape in ((image_path, rgb.shape), (png_path, ids.shape)):
             if shape[:2] != (image.height, image.width):
                 raise InputError(

@@ -68,7 +68,7 @@ def contact_sheet(
     rows = []
     for place, index in enumerate(order[:count]):
         decoded = source[index]
-        row = _with_segments(decoded.rgb, decoded.owner, decoded.labels, prepared)
+        row = _with_segments(decoded.rgb[..., :3], decoded.owner, decoded.labels, prepared)
         if augmented:
             view = train_view(rng, source, index, order[(place + count) % len(order)], data)[1]
             pixels = np.clip(view.pixels, 0, 255).astype(np.uint8)

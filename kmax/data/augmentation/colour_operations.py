@@ -1,8 +1,8 @@
 """The operations of AutoAugment on the bytes of an image, as deeplab2 computes them, to the bit.
 
 Cubuk et al., AutoAugment: Learning Augmentation Policies from Data, CVPR 2019. All take and give uint8
-[H, W, C] with C >= 3, red, green and blue first; what follows is of no meaning. Enhancements move away from
-(factor above 1) or towards (below 1) a degenerate image: a smaller factor is no weaker one.
+[H, W, C] with C 3 or 4, red, green and blue first; a fourth channel means nothing. Enhancements move away
+from (factor above 1) or towards (below 1) a degenerate image: a smaller factor is no weaker one.
 """
 
 from __future__ import annotations
@@ -12,16 +12,19 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from kmax.data.pictures import as_array, as_picture
+
 Bytes = NDArray[np.uint8]
 Table = NDArray[np.uint8]  # [256]
 
+BAND = 32  # rows computed at a time: what lies between the steps stays in the processor's cache
 LEVELS = np.arange(256, dtype=np.float32)
 GREY_TABLES = [LEVELS * np.float32(1 / 255) * np.float32(weight) for weight in (0.2989, 0.5870, 0.1140)]
 
 
 def brightness(image: Bytes, factor: float) -> Bytes:
     """Away from or towards black."""
-    return blend(np.zeros(256, np.uint8), np.arange(256, dtype=np.uint8), factor)[image]
+    return _through(image, blend(np.zeros(256, np.uint8), np.arange(256, dtype=np.uint8), factor))
 
 
 def contrast(image: Bytes, factor: float, pixels: int) -> Bytes:
@@ -31,7 +34,7 @@ def contrast(image: Bytes, factor: float, pixels: int) -> Bytes:
         pixels: of the whole image, of which `image` may be a part.
     """
     constant = np.full(256, min(255, pixels // 256), np.uint8)
-    return blend(constant, np.arange(256, dtype=np.uint8), factor)[image]
+    return _through(image, blend(constant, np.arange(256, dtype=np.uint8), factor))
 
 
 def color(image: Bytes, factor: float) -> Bytes:
@@ -44,23 +47,31 @@ def sharpness(image: Bytes, factor: float) -> Bytes:
     height, width = image.shape[:2]
     if height < 3 or width < 3:
         return image
+    result = image.copy()
+    for start in range(1, height - 1, BAND):
+        stop = min(start + BAND, height - 1)
+        inner = image[start:stop, 1:-1]
+        result[start:stop, 1:-1] = blend(_mean(image[start - 1 : stop + 1]), inner, factor)
+    return result
+
+
+def _mean(image: Bytes) -> Bytes:
+    """The mean of 3 x 3 pixels, in which the middle one counts five times: [H - 2, W - 2, C]."""
+    height, width = image.shape[:2]
     share, centre = (image.astype(np.float32) * (np.float32(n) / np.float32(13)) for n in (1, 5))
     mean = np.zeros((height - 2, width - 2, image.shape[2]), np.float32)
     for i in range(3):  # in this order, on which the last bit depends
         for j in range(3):
             part = centre if i == j == 1 else share
             mean += part[i : height - 2 + i, j : width - 2 + j]
-    degenerate = np.clip(mean, 0, 255).astype(np.uint8)
-    result = image.copy()
-    result[1:-1, 1:-1] = blend(degenerate, image[1:-1, 1:-1], factor)
-    return result
+    return np.clip(mean, 0, 255, out=mean).astype(np.uint8)
 
 
 def solarize(image: Bytes, threshold: int) -> Bytes:
     """Invert what is not below the threshold; 256 counts as 0."""
     levels = np.arange(256, dtype=np.uint8)
     table: Table = np.where(levels < np.uint8(threshold % 256), levels, np.uint8(255) - levels)
-    return table[image]
+    return _through(image, table)
 
 
 def equalize(image: Bytes) -> Bytes:
@@ -111,12 +122,16 @@ def blend(degenerate: Bytes, image: Bytes, factor: float) -> Bytes:
 
 def _by_channel(image: Bytes, table_of: Callable[[NDArray[np.int64]], Table]) -> Bytes:
     """Each of the first three channels through the table for its histogram [256]."""
-    result = image.copy()
-    for channel in range(3):
-        values = np.ascontiguousarray(image[..., channel])
-        table = table_of(np.bincount(values.ravel(), minlength=256))
-        result[..., channel] = table.take(values)
-    return result
+    picture = as_picture(image)
+    histograms = np.array(picture.histogram()).reshape(-1, 256)
+    return _through(image, *(table_of(histogram) for histogram in histograms[:3]))
+
+
+def _through(image: Bytes, *tables: Table) -> Bytes:
+    """Each channel through its table; one table serves all channels."""
+    of_channels = tables if len(tables) == 3 else tables * 3
+    levels = np.concatenate([*of_channels, LEVELS.astype(np.uint8)][: image.shape[2]])
+    return as_array(as_picture(image).point(levels.tolist()))
 
 
 def _equalizing(histogram: NDArray[np.int64]) -> Table:

@@ -61,7 +61,7 @@ def resample_image(
     """A window of an image resized to each of `sizes` in turn.
 
     Args:
-        rgb: uint8 [h, w, 3].
+        rgb: uint8 [h, w, 3 or 4].
         preprocessing: tf: through all sizes, between two pixels; else at once to the last, smoothed where
             it shrinks (torch: in bytes).
         kind: np.uint8 to have the result truncated.
@@ -73,7 +73,7 @@ def resample_image(
         return interpolate(rgb, sizes, window, kind)
     if preprocessing == "torch":
         return resize_with_pillow(rgb, sizes[-1], window).astype(kind, copy=False)
-    return resize_image(rgb, sizes[-1])[window].astype(kind, copy=False)
+    return resize_image(rgb[..., :3], sizes[-1])[window].astype(kind, copy=False)
 
 
 def resample_owner(
@@ -97,7 +97,7 @@ def resample_owner(
 def fit_image(
     rgb: NDArray[np.uint8], target: Size, preprocessing: Preprocessing, native: bool = False
 ) -> FloatImage:
-    """Resize uint8 [h, w, 3] to fit `target`: float32 [H, W, 3] in 0..255, as at test time."""
+    """Resize uint8 [h, w, 3 or 4] to fit `target`: float32 [H, W, 3] in 0..255, as at test time."""
     size = fitting_size(rgb.shape[:2], target, preprocessing, native)
     pixels: FloatImage = resample_image(rgb, [size], whole(size), preprocessing)[..., :3]
     return pixels

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from kmax.data.geometry import FloatImage, Size, nearest, positions
+from kmax.data.pictures import as_array, as_picture
 
 Window = tuple[slice, slice]
 BAND = 48  # rows computed at a time: what lies between the steps stays in the processor's cache
@@ -38,13 +39,13 @@ def interpolate(
     """Resize bilinearly to each of `sizes` in turn, as deeplab2 does.
 
     Args:
-        image: uint8 or float32 [h, w, 3].
+        image: uint8 or float32 [h, w, 3 or 4].
         window: rows and columns of the last size; nothing else is computed.
         kind: np.float32, or np.uint8 for values truncated at the end.
 
     Returns:
-        `kind` [rows, columns, 4]; the last channel is 0 and makes a pixel of float32 16 bytes, which move
-        as one.
+        `kind` [rows, columns, 4]; the last channel means nothing and makes a pixel of float32 16 bytes,
+        which move as one.
     """
     steps = [(a, b) for a, b in zip([image.shape[:2], *sizes[:-1]], sizes, strict=True) if a != b]
     row_steps, column_steps = ([(a[axis], b[axis]) for a, b in steps] for axis in (0, 1))
@@ -63,9 +64,9 @@ def interpolate(
 
 
 def resize_with_pillow(image: NDArray[np.uint8], size: Size, window: Window) -> NDArray[np.uint8]:
-    """Resize uint8 [h, w, 3] bilinearly, as bytedance does; only `window` of the result."""
+    """Resize uint8 [h, w, C] with C 3 or 4 bilinearly, as bytedance does; only `window` of the result."""
     (height, width), bilinear = size, PillowImage.Resampling.BILINEAR
-    return np.asarray(PillowImage.fromarray(image).resize((width, height), bilinear))[window]
+    return as_array(as_picture(image).resize((width, height), bilinear))[window]
 
 
 def pick_labels(labels: NDArray[Any], sizes: Sequence[Size], window: Window) -> NDArray[Any]:
@@ -155,6 +156,8 @@ def _plan(steps: list[tuple[int, int]], window: slice) -> _Plan:
 
 
 def _four_channels(image: NDArray[Any]) -> FloatImage:
+    if image.shape[2] == 4:
+        return image.astype(np.float32)
     pixels = np.zeros((*image.shape[:2], 4), np.float32)
     for channel in range(3):
         pixels[..., channel] = image[..., channel]
