@@ -239,7 +239,7 @@ def method(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def reading(prepared: Prepared, data: Data, told: dict[str, Any], repeats: int) -> dict[str, Any]:
     """Training and validation, whole and by stage, and their shares of the rate of decoding."""
-    count = {split: told_images(prepared, split) for split in ("train", "val")}
+    count = {split: images_in(prepared, split) for split in ("train", "val")}
     batch = 4
     arguments: dict[str, Any] = {
         "seed": 0,
@@ -262,10 +262,8 @@ def reading(prepared: Prepared, data: Data, told: dict[str, Any], repeats: int) 
 
     next(batches)  # tables and weights that are kept
     times = best({"train": train, "val": val}, repeats)
-    seconds = {
-        "train": times["train"] / (count["train"] // batch * batch),
-        "val": times["val"] / count["val"],
-    }
+    samples = count["train"] // batch * batch
+    seconds = {"train": times["train"] / samples, "val": times["val"] / count["val"]}
     jpeg, png = (fastest(told["decoding_train"], kind) for kind in ("JPEG", "PNG"))
     of_val = fastest(told["decoding_val"], "JPEG"), fastest(told["decoding_val"], "PNG")
     return {
@@ -280,14 +278,14 @@ def reading(prepared: Prepared, data: Data, told: dict[str, Any], repeats: int) 
     }
 
 
-def told_images(prepared: Prepared, split: str) -> int:
+def images_in(prepared: Prepared, split: str) -> int:
     """Images of a split."""
     return len(source.Source(prepared, split, None, split, 0))
 
 
 def worker_memory(prepared: Prepared, data: Data, epochs: int) -> list[int]:
     """Resident bytes of a worker after each epoch, its cache of decoded images included."""
-    count = told_images(prepared, "train")
+    count = images_in(prepared, "train")
     batches = loader.train_batches(
         prepared,
         data,
