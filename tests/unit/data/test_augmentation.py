@@ -1,5 +1,7 @@
 """The input pipelines of both originals: what holds for any image and any draw."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -23,7 +25,7 @@ from kmax.data.augmentation.resampling import (
     whole,
 )
 from kmax.data.augmentation.targets import targets_of
-from kmax.data.augmentation.view import MEAN, View
+from kmax.data.augmentation.view import MEAN, View, write_input
 from kmax.data.panoptic import Image
 from kmax.data.source import Decoded, Labels
 from kmax.data.transforms import augmented_view, train_view
@@ -38,7 +40,7 @@ lengths = st.integers(1, 70)
 seeds = st.integers(0, 10**6)
 
 
-def data_for(original: str, policy: str | None = None, **changes) -> tuple[Data, Augmentation]:
+def data_for(original: str | None, policy: str | None = None, **changes) -> tuple[Data, Augmentation]:
     values = {
         "flip": 0.5,
         "scale": [0.4, 1.7],
@@ -209,6 +211,40 @@ def assert_targets(view: View) -> None:
     assert ((full.semantic == -1) == void).all()
     inside = full.segments >= 0
     assert (full.classes[full.segments[inside]] == full.semantic[inside]).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=seeds, size=sizes, original=st.sampled_from([None, "tf", "torch"]), policy=policies)
+def test_a_fourth_channel_means_nothing(seed: int, size: tuple, original: str | None, policy: str) -> None:
+    data, augmentation = data_for(original, policy)
+    three = rectangles(seed, size)
+    three = dataclasses.replace(three, rgb=noise(seed, size))
+    fourth = np.random.default_rng(seed + 1).integers(0, 256, (*size, 1), dtype=np.uint8)
+    four = dataclasses.replace(three, rgb=np.concatenate([three.rgb, fourth], axis=-1))
+    one, other = (
+        augmented_view(np.random.default_rng(seed), decoded, data, augmentation) for decoded in (three, four)
+    )
+    np.testing.assert_array_equal(one.pixels, other.pixels)
+    np.testing.assert_array_equal(one.owner, other.owner)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=seeds, size=sizes, other=sizes, original=st.sampled_from([None, "tf", "torch"]), policy=policies)
+def test_network_input_is_the_view_in_its_range(
+    seed: int, size: tuple, other: tuple, original: str | None, policy: str
+) -> None:
+    data, augmentation = data_for(original, policy)
+    rng = np.random.default_rng(seed)
+    canvas, pasted = (
+        augmented_view(rng, rectangles(seed + i, shape), data, augmentation)
+        for i, shape in enumerate((size, other))
+    )
+    for view in (canvas, copy_paste(rng, canvas, pasted, original)):
+        found = np.empty((3, *TARGET), np.float32)
+        write_input(view, found)
+        np.testing.assert_array_equal(found, ((view.pixels - MEAN) / MEAN).transpose(2, 0, 1))
+        assert (found[:, view.owner < 0] == 0).all()
+        assert (view.owner[view.content] >= 0).all()
 
 
 @settings(max_examples=30, deadline=None)
