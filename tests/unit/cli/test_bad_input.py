@@ -339,7 +339,8 @@ def has_more_checkpoints(copy: Path, saved: set[str]) -> bool:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_preparation_leaves_nothing(project: Path, number: signal.Signals) -> None:
+def test_an_interrupted_preparation_leaves_its_work_alone(project: Path, number: signal.Signals) -> None:
+    """Nothing is declared before it is whole; what was made so far waits in `runs/` for the next call."""
     dataset = project / "params/datasets/shapes_mini.yaml"
     change(dataset, lambda content: content["source"].update(images={"train": 50_000, "val": 2}))
     assert run_kmax(project, "data", "download", "shapes_mini").returncode == 0
@@ -350,4 +351,7 @@ def test_an_interrupted_preparation_leaves_nothing(project: Path, number: signal
     answer = command.result()
     assert answer.returncode == (130 if number == signal.SIGINT else 143), answer.stderr
     assert "Traceback" not in answer.stderr
-    assert {name for name in tree(project) if not name.endswith(".lock")} == before
+    after = {name for name in tree(project) if not name.endswith(".lock")}
+    assert {name for name in after if not name.startswith("runs/.prepare/shapes_mini/")} == before
+    assert any(name.endswith("/train.jsonl") for name in after)
+    assert not (project / "data/prepared/shapes_mini").exists()
