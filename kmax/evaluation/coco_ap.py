@@ -42,7 +42,6 @@ class CocoAP:
     precision: NDArray[np.float64]
     recall: NDArray[np.float64]
     category_ids: list[int]
-    num_images: int
     warnings: list[str]
     provenance: Provenance | None = None
 
@@ -106,7 +105,7 @@ def evaluate_files(
         VERSION,
         protocol(iou_type, max_detections),
         split or Path(truth_json).stem,
-        len(truth["images"]),
+        len({image["id"] for image in truth["images"]}),
         sha256(truth_json),
         sha256(detections_json),
     )
@@ -155,7 +154,6 @@ def evaluate(
         evaluation.eval["precision"],
         evaluation.eval["recall"],
         [int(category) for category in evaluation.params.catIds],
-        len(truth["images"]),
         warnings or [],
         provenance,
     )

@@ -14,6 +14,8 @@ from kmax.errors import InputError
 from kmax.evaluation.files import Oddities
 from kmax.files import read_json
 
+_READ = ("image_id", "category_id", "score", "segmentation", "bbox")
+
 
 def read_ground_truth(path: Path, oddities: Oddities) -> dict[str, Any]:
     """An instance JSON such as `instances_val2017.json`: images, categories, annotations.
@@ -34,6 +36,12 @@ def read_ground_truth(path: Path, oddities: Oddities) -> dict[str, Any]:
     ]
     if faults:
         raise InputError(faults)
+    for key in ("images", "categories"):
+        listed: set[int] = set()
+        for entry in content[key]:
+            if entry["id"] in listed:
+                oddities.add(f"ground truth: an entry of {key} is listed twice", f"id {entry['id']}")
+            listed.add(entry["id"])
     sizes = {image["id"]: (image["height"], image["width"]) for image in content["images"]}
     categories = {category["id"] for category in content["categories"]}
     seen: set[Any] = set()
@@ -102,8 +110,8 @@ def read_detections(
             oddities.add("detections: no mask, so the box counts as one", f"image {image}")
     if faults:
         raise InputError(faults)
-    # A null is an absent entry.
-    return [{key: value for key, value in entry.items() if value is not None} for entry in content]
+    # A null is an absent entry. Others (a caption) would make pycocotools read the list as something else.
+    return [{key: entry[key] for key in _READ if entry.get(key) is not None} for entry in content]
 
 
 def _is_box(value: Any) -> bool:

@@ -155,10 +155,12 @@ def open_files(
                 image_id,
                 Path(truth_dir) / entry["file_name"],
                 Path(predicted_dir) / prediction["file_name"],
-                _unique_segments(entry, truth_json, "ground truth", oddities),
-                _unique_segments(prediction, predicted_json, "predictions", oddities),
+                unique_segments(entry["segments_info"], image_id, "ground truth", oddities),
+                unique_segments(prediction["segments_info"], image_id, "predictions", oddities),
             )
         )
+    if not seen:
+        raise InputError(f"{truth_json}: ground truth JSON: no annotations, so there is nothing to score")
     if faults and not images and predictions:
         first = next(iter(seen))
         advice = _same_text(first, predictions) or " (predictions of another split?)"
@@ -247,13 +249,14 @@ def _segment_faults(entry: dict[str, Any], where: str) -> list[str]:
     return faults
 
 
-def _unique_segments(
-    entry: dict[str, Any], path: Path, side: str, oddities: Oddities
+def unique_segments(
+    listed: list[dict[str, Any]], image_id: ImageId, side: str, oddities: Oddities
 ) -> list[dict[str, Any]]:
+    """Each id once, as `ImagePair` holds them; `side` says whose they are."""
     segments: dict[int, dict[str, Any]] = {}
-    for segment in entry["segments_info"]:
+    for segment in listed:
         if segment["id"] in segments:
-            where = f"image {entry['image_id']} segment {segment['id']}"
+            where = f"image {image_id} segment {segment['id']}"
             oddities.add(f"{side}: two entries of one segment id, the last wins", where)
         segments[segment["id"]] = segment
     return list(segments.values())

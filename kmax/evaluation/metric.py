@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kmax.evaluation import miou, pq
-from kmax.evaluation.files import CategoryFacts, ImageId, ImagePair, Oddities
+from kmax.evaluation.files import CategoryFacts, ImageId, ImagePair, Oddities, unique_segments
 from kmax.evaluation.matchable import check_pair
 from kmax.evaluation.pairs import count_pairs
 
@@ -62,7 +62,9 @@ class PanopticQuality:
             InputError: ids that are not in both map and segments; an unknown category.
             ValueError: maps that are no integers [H, W] of one size.
         """
-        pair = ImagePair(image_id, Path("truth"), Path("prediction"), truth_segments, predicted_segments)
+        sides = (("ground truth", truth_segments), ("predictions", predicted_segments))
+        listed = (unique_segments(segments, image_id, side, self._oddities) for side, segments in sides)
+        pair = ImagePair(image_id, Path("truth"), Path("prediction"), *listed)
         maps = [_as_ids(ids) for ids in (truth, predicted)]
         if maps[0].shape != maps[1].shape:
             raise ValueError(

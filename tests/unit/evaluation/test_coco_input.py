@@ -153,3 +153,15 @@ def test_run_lengths_are_those_of_the_mask(seed: int, height: int, width: int, s
 @given(st.text(alphabet=st.characters(min_codepoint=40, max_codepoint=120), max_size=20))
 def test_any_text_is_decoded_or_refused(text: str) -> None:
     assert decode_run_lengths(text) is None or decode_run_lengths(text).dtype == np.int64
+
+
+def test_what_is_no_part_of_a_detection_is_left_alone(folder: Path) -> None:
+    edit(folder / "pred.json", lambda found: found[0].update(caption="a car", keypoints=[1, 2, 2]))
+    assert evaluate(folder)["ap"] == pytest.approx(1)
+
+
+def test_an_image_listed_twice_is_told_and_counts_once(folder: Path) -> None:
+    edit(folder / "gt.json", lambda truth: truth["images"].append(truth["images"][0]))
+    result = evaluate_files(folder / "gt.json", folder / "pred.json")
+    assert result.warnings == ["ground truth: an entry of images is listed twice (id 1)"]
+    assert result.to_json()["provenance"]["images"] == 2

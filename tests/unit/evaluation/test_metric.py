@@ -61,6 +61,16 @@ def test_equal_to_the_files(tmp_path: Path) -> None:
     assert metric.compute_miou().to_json()["miou"] == miou.evaluate_files(*files(tmp_path)).to_json()["miou"]
 
 
+def test_of_a_segment_listed_twice_the_last_counts_as_in_files() -> None:
+    once, twice = PanopticQuality(FACTS), PanopticQuality(FACTS)
+    ids, segments = scene(0)
+    other = {**segments[0], "category_id": segments[1]["category_id"]}
+    once.update(ids, segments, ids, segments, 0)
+    twice.update(ids, segments, ids, [other, *segments], 0)
+    assert once.compute().per_image.fp.tolist() == twice.compute().per_image.fp.tolist()
+    assert "two entries of one segment id" in twice.compute().warnings[0]
+
+
 def test_merged_parts_are_the_whole() -> None:
     whole, first, second = (PanopticQuality(FACTS) for _ in range(3))
     for number in range(6):

@@ -96,6 +96,13 @@ def test_missing_area_is_refused_where_a_match_needs_it(folder: Path) -> None:
     assert "segment 1" in faults(folder)[0]
 
 
+def test_ground_truth_without_images_is_refused(folder: Path) -> None:
+    edit(folder / "gt.json", lambda content: content.update(annotations=[]))
+    assert faults(folder) == [
+        f"{folder}/gt.json: ground truth JSON: no annotations, so there is nothing to score"
+    ]
+
+
 def test_empty_prediction_misses_everything(folder: Path) -> None:
     empty = (np.zeros((8, 8), np.int32), {})
     write_side(folder, "pred", dict.fromkeys(SOUND, empty))
