@@ -115,10 +115,3 @@ def test_every_wrong_tensor_is_named(flavour: str, entries, convert) -> None:
         ("stranger", "not a"),
     ):
         assert any(fault.startswith(f"{name}: ") and said in fault for fault in error.value.faults)
-
-
-def test_weights_of_the_other_original_are_refused() -> None:
-    with pytest.raises(InputError, match="flavour='torch'"):
-        convert_torch_reference({}, full_size("coco_r50", "tf"))
-    with pytest.raises(InputError, match="flavour='tf'"):
-        convert_tf({}, full_size("coco_r50", "torch"))
