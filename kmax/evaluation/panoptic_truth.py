@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kmax.data.panoptic import Image
-from kmax.data.png import decode_rgb, open_png
+from kmax.data.png import decode_ids, open_png
 from kmax.errors import InputError
 from kmax.evaluation.files import CategoryFacts, ImagePair, PanopticFiles
 from kmax.evaluation.label_maps import Digests, LabelFiles, count_labels, each, known_labels, read_labels
@@ -49,7 +49,7 @@ def instance_truth(files: PanopticFiles, workers: int | None = None) -> dict[str
 def _things_of(pair: ImagePair, things: set[int]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     from pycocotools import mask as coco_mask
 
-    ids = _read_ids(pair)
+    ids = decode_ids(open_png(pair.truth_path, f"image {pair.image_id}: panoptic PNG"))
     entries = []
     for segment in pair.truth_segments:
         mask = ids == segment["id"]
@@ -108,7 +108,7 @@ def evaluate_labels(
 def _count_labels(item: _LabelledPair, categories: Sequence[CategoryFacts]) -> tuple[PixelCounts, Digests]:
     pair, name = item.pair, str(item.pair.image_id)
     png = open_png(pair.truth_path, f"image {name}: panoptic PNG")
-    truth = _ids(decode_rgb(png))
+    truth = decode_ids(png)
     predicted, predicted_digest = read_labels(item.predicted, name, "predicted label PNG")
     pairs = count_labels(truth, predicted, LabelFiles(name, pair.truth_path, item.predicted))
     index_of = {category.id: index for index, category in enumerate(categories)}
@@ -124,13 +124,3 @@ def _count_labels(item: _LabelledPair, categories: Sequence[CategoryFacts]) -> t
 
     counts = PixelCounts(total(classes, right), total(classes, labelled), total(guesses, labelled))
     return counts, [(pair.truth_path.name, png.sha256), predicted_digest]
-
-
-def _read_ids(pair: ImagePair) -> NDArray[np.int32]:
-    return _ids(decode_rgb(open_png(pair.truth_path, f"image {pair.image_id}: panoptic PNG")))
-
-
-def _ids(rgb: NDArray[np.uint8]) -> NDArray[np.int32]:
-    wide = rgb.astype(np.int32)
-    ids: NDArray[np.int32] = wide[..., 0] | wide[..., 1] << 8 | wide[..., 2] << 16
-    return ids

@@ -15,7 +15,7 @@ from kmax.config import Run
 from kmax.data.datasets import open_prepared
 from kmax.data.panoptic import Image
 from kmax.data.panoptic_json import read_panoptic_json
-from kmax.data.png import decode_labels, decode_rgb, open_png
+from kmax.data.png import decode_ids, decode_labels, open_png
 from kmax.errors import InputError
 from kmax.evaluation.cityscapes_files import Frame, frame_of
 from kmax.evaluation.cityscapes_instances import read_lines
@@ -116,8 +116,7 @@ def require_sound_frames(run: Run, predicted: Sequence[Predicted]) -> list[Path]
 def _check_map(one: Predicted) -> None:
     png = open_png(one.map, f"image {one.image.id}: panoptic PNG")
     _require_size(png.size, one, one.map)
-    rgb = decode_rgb(png).astype(np.int32)
-    in_map = set(np.unique(rgb[..., 0] | rgb[..., 1] << 8 | rgb[..., 2] << 16).tolist()) - {0}
+    in_map = set(np.unique(decode_ids(png)).tolist()) - {0}
     listed = {segment["id"] for segment in one.segments}
     if in_map != listed:
         first = min(in_map ^ listed)
