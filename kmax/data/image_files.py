@@ -7,6 +7,7 @@ import io
 from pathlib import Path
 
 from PIL import Image as PillowImage
+from PIL import UnidentifiedImageError
 
 from kmax.data.faults import Fault, Kind
 from kmax.data.layouts.labelled import PILLOW_FAULTS
@@ -38,7 +39,8 @@ def check_image(
         faults.append((Kind.MISSING, f"{path}: image not found"))
         return None
     except PILLOW_FAULTS as error:
-        faults.append((Kind.UNREADABLE, f"{path}: image cannot be read: {error}"))
+        told = "not an image" if isinstance(error, UnidentifiedImageError) else str(error)
+        faults.append((Kind.UNREADABLE, f"{path}: image cannot be read: {told}"))
         return None
     deep_png = data.startswith(_PNG) and data[_BIT_DEPTH] > 8
     if deep_png or mode.split(";")[0] in _DEEP_MODES:

@@ -13,24 +13,37 @@ from kmax.config import CocoPanoptic, Dataset
 from kmax.data.coco_json import read_header
 from kmax.data.faults import Fault, Faults, Kind
 from kmax.data.layouts.coco import CocoLayout
-from kmax.data.layouts.labelled import Entry, Labels, Split, agrees, measure, read_png
-from kmax.data.panoptic import NO_BOX, VOID_ID, Segment, ids_of_rgb
+from kmax.data.layouts.labelled import Entry, Labels, Split, agrees, measure
+from kmax.data.panoptic import NO_BOX, VOID_ID, IdMap, Segment
 from kmax.data.panoptic_json import WHAT, read_annotations
+from kmax.data.png import RGB, decode_ids, open_png
+from kmax.errors import InputError
 
 MAX_LISTED = 10  # ids named in one fault
+
+
+def _read_ids(path: Path, faults: list[Fault]) -> IdMap | None:
+    """The ids of a panoptic PNG [H, W], by the reader of training: what it refuses is a fault."""
+    kind = Kind.UNREADABLE if path.exists() else Kind.MISSING
+    try:
+        png = open_png(path, "panoptic PNG")
+        kind = Kind.UNREADABLE if png.color_type == RGB and png.bit_depth == 8 else Kind.FORM
+        return decode_ids(png)
+    except InputError as error:
+        faults += [(kind, line) for line in error.faults]
+        return None
 
 
 def read_panoptic(
     path: Path, listed: list[Segment], size: tuple[int, int], faults: list[Fault]
 ) -> Labels | None:
     """Check a PNG against what the JSON lists of it."""
-    rgb = read_png(path, "panoptic PNG", ("RGB",), faults)
-    if rgb is None:
+    ids = _read_ids(path, faults)
+    if ids is None:
         return None
-    agrees(path, "panoptic PNG", rgb, size, faults)
+    agrees(path, "panoptic PNG", ids, size, faults)
     segments = sorted(listed, key=lambda segment: segment.id)
     known = np.array([VOID_ID, *(segment.id for segment in segments)])
-    ids = ids_of_rgb(rgb)
     # By runs of equal pixels, of which there are few.
     flat = ids.ravel()
     starts = np.flatnonzero(np.concatenate([[True], flat[1:] != flat[:-1]]))

@@ -1,3 +1,5 @@
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +55,20 @@ def deep(own: Own) -> None:
     Image.fromarray(np.zeros((20, 30), np.uint16)).save(own.image())
 
 
+def deep_rgb(width: int, height: int) -> bytes:
+    """A black PNG of three channels of 16 bits, which Pillow cannot write but reads as one of 8 bits."""
+    parts = {
+        b"IHDR": struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0),
+        b"IDAT": zlib.compress(bytes(height * (1 + 6 * width))),
+        b"IEND": b"",
+    }
+    chunks = (
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in parts.items()
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
 def segment_of(value: dict, **changes) -> None:
     value["annotations"][0]["segments_info"][1].update(changes)
 
@@ -62,6 +78,10 @@ FAULTS = {
     "truncated image": (
         lambda own: own.image().write_bytes(own.image().read_bytes()[:700]),
         ["images/train0.png: image cannot be read"],
+    ),
+    "empty image file": (
+        lambda own: own.image().write_bytes(b""),
+        ["images/train0.png: image cannot be read: not an image"],
     ),
     "truncated JPEG": (lambda own: cut_jpeg(own), ["train0.png: image cannot be read"]),
     "16-bit image": (deep, ["train0.png: image has more than 8 bits"]),
@@ -77,7 +97,15 @@ FAULTS = {
     "missing PNG": (lambda own: own.png().unlink(), ["train/train0.png: panoptic PNG not found"]),
     "grey PNG": (
         lambda own: Image.fromarray(np.zeros((20, 30), np.uint8)).save(own.png()),
-        ["train/train0.png: panoptic PNG is L, not RGB"],
+        ["train/train0.png: panoptic PNG is not 8-bit RGB"],
+    ),
+    "16-bit PNG": (
+        lambda own: own.png().write_bytes(deep_rgb(30, 20)),
+        ["train/train0.png: panoptic PNG is not 8-bit RGB"],
+    ),
+    "PNG without its end": (
+        lambda own: own.png().write_bytes(own.png().read_bytes()[:-12]),
+        ["train/train0.png: panoptic PNG cannot be read: truncated"],
     ),
     "PNG of another size": (
         lambda own: write_map(own.png(), np.pad(read_map(own.png()), ((0, 1), (0, 0)))),
