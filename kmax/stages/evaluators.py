@@ -44,6 +44,8 @@ def pq_files(
     """
     from kmax.evaluation import deeplab2, explained_files, pq
 
+    if check and evaluator != "panopticapi":
+        raise InputError("--check-with official: only panopticapi can be compared with")
     files = (gt_json, gt_dir, pred_json, pred_dir)
     options: dict[str, Any] = {"workers": workers, "strict": strict, "split": split}
     notes = []
@@ -56,8 +58,6 @@ def pq_files(
         evaluate = {"panopticapi": pq.evaluate_files, "deeplab2": deeplab2.evaluate_files}[evaluator]
         result = evaluate(*files, **options)
     if check:
-        if evaluator != "panopticapi":
-            raise InputError("--check-with official: only panopticapi can be compared with")
         from kmax.evaluation.official import check_pq
 
         notes.append(check_pq(result, *files))
