@@ -48,13 +48,14 @@ def write_tensors(
     content: Callable[[str], Tensor],
     finish: Callable[[], Mapping[str, str]] | None = None,
 ) -> None:
-    """Write a safetensors file, atomically; `content` is asked once per name, for one tensor at a time.
+    """Write a safetensors file, atomically; few tensors are in memory at a time.
 
     Args:
         path: of the file.
         heads: all tensors, in any order.
         metadata: texts to keep in the header.
-        content: gives the tensor of a name: CPU, of the type and shape of its head.
+        content: gives the tensor of a name: CPU, of the type and shape of its head. Asked once per name, from
+            several threads.
         finish: called when all is written, before the file is at `path`; what it raises keeps it from there.
             Returns the metadata that the file gets in the end, whose JSON has the same length.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,6 +20,8 @@ from kmax.porting.account import Account
 from kmax.porting.checkpoint import Checkpoint, is_finite
 from kmax.porting.entries import Entry
 
+_WARNING_FILTERS = threading.Lock()  # they are the process's, and tensors are made in several threads
+
 
 def read_source(checkpoint: Checkpoint, name: str, account: Account) -> Tensor:
     """One tensor as float32; its line gets the checksum of its values, and is told if they are not finite."""
@@ -32,9 +35,10 @@ def read_source(checkpoint: Checkpoint, name: str, account: Account) -> Tensor:
 
 def convert_tensor(array: NDArray[Any]) -> Tensor:
     """The array as a tensor, on the same memory if its byte order is this machine's; nobody writes to it."""
-    with warnings.catch_warnings():
+    array = np.asarray(array, dtype=array.dtype.newbyteorder("="))
+    with _WARNING_FILTERS, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(np.asarray(array, dtype=array.dtype.newbyteorder("=")))
+        return torch.from_numpy(array)
 
 
 def check_values(checkpoint: Checkpoint, account: Account) -> None:

@@ -67,11 +67,12 @@ class PickledTensors(Mapping[str, NDArray[Any]]):
             raise InputError(f"{self.path}: tensor '{name}': damaged: {_words(error)}") from error
 
     def _content(self, store: Storage) -> bytes:
-        """The storage's bytes; the last one is kept, for tensors that share it."""
-        if self._last is None or self._last[0] != store:
-            self._last = None
-            self._last = (store, self._read_storage(store))
-        return self._last[1]
+        """The storage's bytes; the last one is kept, for tensors that share it. Several threads may ask."""
+        last = self._last
+        if last is None or last[0] != store:
+            last = self._last = None
+            last = self._last = (store, self._read_storage(store))
+        return last[1]
 
 
 def read_pickled(path: Path) -> PickledTensors:
