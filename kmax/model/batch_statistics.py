@@ -22,7 +22,7 @@ class NormaliseByBatch(torch.autograd.Function):
     """Batch norm by the statistics of all ranks; one gather forward, one sum backward.
 
     Gradients of the input are those of the union of all ranks' inputs; gradients of weight and bias are this
-    rank's share. The parts of the ranks may differ in size.
+    rank's share. The parts of the ranks may differ in size; none is empty.
 
     Apply to (x [B, C, ...], weight [C], bias [C], eps). Returns y like x, and of all ranks without gradient:
     mean [C], biased variance [C], number of values per channel [1].

@@ -21,9 +21,9 @@ class BatchNorm(nn.Module):
     """Batch norm over dimension 1 of [B, C, ...], with statistics over the images of all ranks.
 
     In training mode, with torch.distributed initialised and more than one rank, mean and variance are those
-    of the union of all ranks' inputs, which may differ in size. Every rank must then call its layers in the
-    same order. Gradients of inputs are those of the union too; gradients of weight and bias are this rank's
-    share (data-parallel training adds or averages them over ranks).
+    of the union of all ranks' inputs, which may differ in size; none is empty. Every rank must then call its
+    layers in the same order. Gradients of inputs are those of the union too; gradients of weight and bias are
+    this rank's share (data-parallel training adds or averages them over ranks).
 
     Args:
         channels: C.
