@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from kmax.data.listed_file import OWN_FOLDER
 from kmax.errors import InputError
 
 BLOCK = 2**20
@@ -214,6 +215,8 @@ def _checked(
         below = contents.name(clean)
         if below is None:
             continue
+        if PurePosixPath(below).parts[0] == OWN_FOLDER:
+            raise InputError(f"{archive}: {name!r} is a place of this project's own; nothing was unpacked")
         if below in members:
             raise InputError(f"{archive}: {name!r} is there twice; nothing was unpacked")
         members[below] = _Member(below, member.size, member.open)

@@ -193,6 +193,14 @@ def test_only_what_is_wanted_comes_out(root: Path) -> None:
     assert sizes == {"notes/a.json": 2, "notes/pngs/1.png": 1, "notes/pngs/2.png": 1}
 
 
+@pytest.mark.parametrize("pack", [zip_of, tar_of])
+def test_notes_of_the_download_are_not_brought_by_archives(root: Path, pack) -> None:
+    forged = pack({"./.downloads/other.zip.unpacked.json": b"{}", **MEMBERS})
+    with pytest.raises(InputError, match=r"own; nothing was unpacked"):
+        unpacked(forged, root)
+    assert files_in(root) == {}
+
+
 def test_hostile_archives_inside_archives_are_refused(root: Path) -> None:
     outer = zip_of({"notes/inner.zip": zip_of({"../../out": b"x"})})
     with pytest.raises(InputError, match="would leave the folder"):
