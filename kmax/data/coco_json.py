@@ -10,6 +10,7 @@ from typing import Any
 from kmax.data import json_stream
 from kmax.data.faults import Faults, Kind
 from kmax.data.panoptic import Image, ImageId, JsonCategory
+from kmax.data.png import MAX_PIXELS
 
 Entry = dict[str, Any]
 
@@ -104,6 +105,9 @@ def _add_image(
         faults.add(Kind.JSON, f"{where}: file_name {image.file_name!r} leaves the image folder")
     elif image.width < 1 or image.height < 1:
         faults.add(Kind.SIZE, f"{where}: image {image.file_name} is empty: {image.width}x{image.height}")
+    elif image.width * image.height > MAX_PIXELS:
+        told = f"image {image.file_name} is too large: {image.width}x{image.height}"
+        faults.add(Kind.SIZE, f"{where}: {told}; at most {MAX_PIXELS} pixels are read")
     elif (stem := str(Path(image.file_name).with_suffix(""))) not in file_of:
         images[image.id] = image
         file_of[stem] = image.file_name

@@ -175,6 +175,7 @@ def _instances(root: Path, images: list[Path], jsons: list[Path]) -> _Found:
 def _header(path: Path, what: str, faults: Faults, isthing: bool | None) -> Header:
     header = read_header(path, what, faults, isthing=isthing)
     if not header.images or not header.categories:
+        _require_sound(faults)
         raise InputError(f"{path}: {what} lists no images or no categories")
     return header
 

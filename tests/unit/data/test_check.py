@@ -89,6 +89,10 @@ FAULTS = {
         lambda own: own.edit(lambda value: value["images"][0].update(width=31)),
         ["images/train0.png: image is 30x20, the JSON says 31x20"],
     ),
+    "image too large to read": (
+        lambda own: own.edit(lambda value: value["images"][0].update(width=10**8, height=10**8)),
+        ["train.json: images[0]: image train0.png is too large", "annotation of unknown image 0"],
+    ),
     "EXIF rotation": (turn, ["images/train0.png: EXIF tells viewers to turn it"]),
     "size as turned by EXIF": (
         turn_and_state_turned,

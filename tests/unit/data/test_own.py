@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from small_datasets import Own
 
 from kmax.cli.main import call
 from kmax.data.check import check
@@ -227,6 +228,16 @@ def test_what_cannot_be_described_is_told_in_one_line(
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line
     assert not Path("params/datasets/field.yaml").exists()
+
+
+def test_a_json_whose_images_are_all_faulty_is_told_image_by_image(
+    own: Own, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own.edit(lambda value: [image.update(width="wide") for image in value["images"]])
+    words = ["--images", str(own.image().parent), "--panoptic-json", str(own.json())]
+    assert call(["data", "init", "field", *words]) == 2
+    faults = capsys.readouterr().err.splitlines()
+    assert sum("'width' has the wrong type" in line for line in faults) == 3
 
 
 def test_what_is_there_is_not_overwritten(masks: Path, capsys: pytest.CaptureFixture[str]) -> None:
