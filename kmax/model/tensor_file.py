@@ -97,9 +97,9 @@ def _made_ahead(heads: list[Head], content: Callable[[str], Tensor]) -> Iterator
     with ThreadPoolExecutor(MAKERS) as pool:
         waiting: deque[Future[Tensor]] = deque()
         for head in heads:
-            if len(waiting) == MAKERS:
-                yield waiting.popleft().result()
             waiting.append(pool.submit(make, head, next(rooms)))
+            if len(waiting) > MAKERS:
+                yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
 
