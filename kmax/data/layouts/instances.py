@@ -19,7 +19,7 @@ from kmax.config import CocoInstances, Dataset
 from kmax.data.coco_json import Header, has, objects, read_header
 from kmax.data.faults import Fault, Faults, Kind
 from kmax.data.layouts.coco import CocoLayout
-from kmax.data.layouts.labelled import Entry, Labels, Split, measure, segment
+from kmax.data.layouts.labelled import Entry, Labels, Split, measure, segment, told_once
 from kmax.data.panoptic import IdMap, Image, ImageId, JsonCategory
 from kmax.data.regions import region_fault
 
@@ -84,6 +84,7 @@ class CocoInstancesLayout(CocoLayout):
     def split(self, name: str, faults: Faults) -> Split:
         """Open a split. The JSON's regions stay in memory, as text: its order is not that of the images."""
         files = self._source.splits[self._listed(name)]
+        faults = told_once(faults, name, self._source.holdout)
         header = read_header(self._root / files.instances_json, WHAT, faults, isthing=True)
         background = self._add_background(header)
         names = self._names(header, name, faults)

@@ -136,6 +136,11 @@ def of_split(names: Iterable[str], split: str, holdout: int | None) -> set[str]:
     return val if split == "val" else names - val
 
 
+def told_once(faults: Faults, split: str, holdout: int | None) -> Faults:
+    """Where faults of the files that splits share go: with a holdout both splits read the same ones."""
+    return Faults() if holdout and split != "train" else faults
+
+
 def files_in(folder: Path, pattern: str, what: str) -> dict[str, str]:
     """Names of the files in a folder that match a pattern, relative to it, by name without suffix.
 

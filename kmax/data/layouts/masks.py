@@ -25,6 +25,7 @@ from kmax.data.layouts.labelled import (
     of_split,
     read_png,
     segment,
+    told_once,
 )
 
 GREY = ("L", "P", "I;16", "I", "1")
@@ -93,8 +94,9 @@ class SemanticMasksLayout:
         images_dir, semantic_dir = self._root / files.images, self._root / files.semantic
         images = image_files(images_dir)
         masks = files_in(semantic_dir, "**/*.png", "folder of semantic PNGs")
-        for stem in masks.keys() - images.keys():
-            faults.add(Kind.ORPHAN, f"{semantic_dir / masks[stem]}: no image of this name in {images_dir}")
+        orphans = told_once(faults, name, every)
+        for stem in sorted(masks.keys() - images.keys()):
+            orphans.add(Kind.ORPHAN, f"{semantic_dir / masks[stem]}: no image of this name in {images_dir}")
         stems = of_split(images, name, every)
         if not stems:
             faults.add(Kind.SPLITS, f"{images_dir}: no images for the split '{name}'")

@@ -13,7 +13,7 @@ from kmax.config import CocoPanoptic, Dataset
 from kmax.data.coco_json import read_header
 from kmax.data.faults import Fault, Faults, Kind
 from kmax.data.layouts.coco import CocoLayout
-from kmax.data.layouts.labelled import Entry, Labels, Split, agrees, measure
+from kmax.data.layouts.labelled import Entry, Labels, Split, agrees, measure, told_once
 from kmax.data.panoptic import NO_BOX, VOID_ID, IdMap, Segment
 from kmax.data.panoptic_json import WHAT, read_annotations
 from kmax.data.png import RGB, decode_ids, open_png
@@ -85,6 +85,7 @@ class CocoPanopticLayout(CocoLayout):
     def split(self, name: str, faults: Faults) -> Split:
         """Open a split."""
         files = self._source.splits[self._listed(name)]
+        faults = told_once(faults, name, self._source.holdout)
         header = read_header(self._root / files.panoptic_json, WHAT, faults)
         names = self._names(header, name, faults)
         images_dir, panoptic_dir = self._root / files.images, self._root / files.panoptic_dir
