@@ -59,6 +59,9 @@ class NormaliseByBatch(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of x, weight and bias."""
         centred, weight, scale, offset, count = ctx.saved_tensors
+        if world_size() == 1:
+            # Of centred values torch's kernel has no sum in which errors could grow.
+            return (*_native_backward(grads[0], centred, weight, offset, scale), None)
         centred = centred.to(scale.dtype)
         grad = _rows(grads[0]).to(centred.dtype)
         grad_sum = torch.zeros_like(scale, dtype=torch.float64)
@@ -89,6 +92,16 @@ class NormaliseByBatch(torch.autograd.Function):
             grad_sum.to(weight.dtype),
             None,
         )
+
+
+def _native_backward(
+    grad: Tensor, centred: Tensor, weight: Tensor, offset: Tensor, scale: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of x, weight and bias where there is one rank."""
+    found: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.native_batch_norm_backward(
+        grad, _like(centred, grad), weight, None, None, -offset, scale, True, 0.0, [True, True, True]
+    )
+    return found
 
 
 def world_size() -> int:
