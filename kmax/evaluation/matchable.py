@@ -69,12 +69,12 @@ def check_pair(pair: ImagePair, pairs: Pairs, classes: dict[int, int], oddities:
     """
     faults = _prediction_faults(pair, pairs, classes)
     for segment in pair.truth_segments:
-        faults.extend(
-            f"{pair.truth_path}: image {pair.image_id}: ground truth segment {segment['id']}: "
-            f"'{key}' is missing in the JSON"
-            for key in ("category_id", "iscrowd")
-            if key not in segment
-        )
+        for key in ("category_id", "iscrowd"):
+            if key not in segment:
+                faults.append(
+                    f"{pair.truth_path}: image {pair.image_id}: ground truth segment {segment['id']}: "
+                    f"'{key}' is missing in the JSON"
+                )
     if faults:
         raise InputError(faults)
     matchable = Matchable(
@@ -119,22 +119,26 @@ def _note_oddities(pair: ImagePair, image: Matchable, oddities: Oddities) -> Non
                 "ground truth: a PNG id without JSON entry", f"image {pair.image_id} segment {number}"
             )
     for number, area in zip(image.truth_ids.tolist(), image.truth_areas.tolist(), strict=True):
-        where = f"image {pair.image_id} segment {number}"
-        if not areas[number]:
-            oddities.add("ground truth: a JSON segment without pixels counts as missed", where)
-        elif areas[number] != area:
-            oddities.add("ground truth: JSON area differs from the pixels, and the JSON area is used", where)
+        counted = areas[number]
+        if counted and counted == area:
+            continue
+        kind = (
+            "ground truth: JSON area differs from the pixels, and the JSON area is used"
+            if counted
+            else "ground truth: a JSON segment without pixels counts as missed"
+        )
+        oddities.add(kind, f"image {pair.image_id} segment {number}")
     for segment, index in zip(pair.truth_segments, image.truth_classes.tolist(), strict=True):
         if index < 0:
             oddities.add(
                 "ground truth: a segment of an unknown category counts nowhere",
                 f"image {pair.image_id} segment {segment['id']} category {segment['category_id']}",
             )
-    crowds = image.truth_classes[image.truth_crowd]
-    if len(np.unique(crowds)) < len(crowds):
+    crowds = image.truth_classes[image.truth_crowd].tolist()
+    if len(set(crowds)) < len(crowds):
         oddities.add(
             "ground truth: several crowd segments of one category, only the last forgives false positives",
             f"image {pair.image_id}",
         )
-    if VOID in image.predicted_ids:
+    if VOID in image.predicted_ids.tolist():
         oddities.add("predictions: id 0 is listed, so void counts as a segment", f"image {pair.image_id}")

@@ -154,19 +154,23 @@ def match_segments(image: Matchable, num_categories: int) -> Matching:
         InputError: as `match`.
     """
     # Rows: ground truth segments, then void. A void segment that is listed has pixels in both.
+    pairs = image.pairs
     overlap = np.zeros((len(image.truth_ids) + 1, len(image.predicted_ids)), np.int64)
-    _fill(overlap[:-1], image, image.truth_ids)
-    _fill(overlap[-1:], image, np.array([VOID]))
-    areas = np.zeros(len(image.predicted_ids), np.int64)
-    columns, known = _positions(image.predicted_ids, image.pairs.predicted)
-    np.add.at(areas, columns[known], image.pairs.pixels[known])
+    rows, known_row = _positions(image.truth_ids, pairs.truth)
+    columns, known_column = _positions(image.predicted_ids, pairs.predicted)
+    known = known_row & known_column
+    overlap[rows[known], columns[known]] = pairs.pixels[known]
+    known = (pairs.truth == VOID) & known_column
+    overlap[-1, columns[known]] = pairs.pixels[known]
+    areas = np.bincount(columns[known_column], pairs.pixels[known_column], len(image.predicted_ids))
+    areas = areas.astype(np.int64)  # exact: sums below 2**53
 
     same = image.truth_classes[:, None] == image.predicted_classes[None]
     same &= ~image.truth_crowd[:, None] & (overlap[:-1] > 0)
     truth, predicted = same.nonzero()
     shared = overlap[truth, predicted]
     union = areas[predicted] + image.truth_areas[truth] - shared - overlap[-1, predicted]
-    for index in np.flatnonzero(np.isnan(union) | (union == 0)).tolist():
+    for index in (np.isnan(union) | (union == 0)).nonzero()[0].tolist():
         segment, area = image.truth_ids[truth[index]], image.truth_areas[truth[index]]
         raise InputError(
             f"image {image.image_id}: ground truth segment {segment}: impossible area {area} in the JSON"
@@ -178,13 +182,14 @@ def match_segments(image: Matchable, num_categories: int) -> Matching:
     missed = ~image.truth_crowd & (image.truth_classes >= 0)
     missed[truth] = False
     # Only one crowd segment per category is remembered: the last.
-    crowd_row = np.full(num_categories + 1, -1)
-    crowds = np.flatnonzero(image.truth_crowd)
-    crowd_row[image.truth_classes[crowds]] = crowds
     forgiven = overlap[-1].copy()
-    row = crowd_row[image.predicted_classes]
-    has_crowd = row >= 0
-    forgiven[has_crowd] += overlap[row[has_crowd], np.flatnonzero(has_crowd)]
+    crowds = image.truth_crowd.nonzero()[0]
+    if len(crowds):
+        crowd_row = np.full(num_categories + 1, -1)
+        crowd_row[image.truth_classes[crowds]] = crowds
+        row = crowd_row[image.predicted_classes]
+        has_crowd = row >= 0
+        forgiven[has_crowd] += overlap[row[has_crowd], has_crowd.nonzero()[0]]
     spurious = ~(forgiven / np.maximum(areas, 1) > 0.5)
     spurious[predicted] = False
     return Matching(overlap, areas, truth, predicted, iou, missed, spurious)
@@ -196,7 +201,7 @@ def count(image: Matchable, matching: Matching, num_categories: int) -> Counts:
     def per_category(
         classes: NDArray[np.int64], weights: NDArray[np.float64] | None = None
     ) -> NDArray[np.float64]:
-        return np.bincount(classes, weights, minlength=num_categories).astype(np.float64)
+        return np.bincount(classes, weights, num_categories).astype(np.float64, copy=False)
 
     classes = image.truth_classes[matching.truth]
     return Counts(
@@ -207,22 +212,15 @@ def count(image: Matchable, matching: Matching, num_categories: int) -> Counts:
     )
 
 
-def _fill(overlap: NDArray[np.int64], image: Matchable, truth_ids: NDArray[np.int64]) -> None:
-    rows, known_row = _positions(truth_ids, image.pairs.truth)
-    columns, known_column = _positions(image.predicted_ids, image.pairs.predicted)
-    known = known_row & known_column
-    overlap[rows[known], columns[known]] = image.pairs.pixels[known]
-
-
 def _positions(
     ids: NDArray[np.int64], wanted: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Where each wanted id stands in `ids` (distinct, any order), and whether it does."""
     if not len(ids):
         return np.zeros(len(wanted), np.int64), np.zeros(len(wanted), np.bool_)
-    order = np.argsort(ids)
-    place = np.minimum(np.searchsorted(ids, wanted, sorter=order), len(ids) - 1)
-    position = order[place]
+    order = ids.argsort()
+    place = ids.searchsorted(wanted, sorter=order)
+    position = order.take(place, mode="clip")
     return position, ids[position] == wanted
 
 
