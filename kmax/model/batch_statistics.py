@@ -33,25 +33,27 @@ class NormaliseByBatch(torch.autograd.Function):
         """See the class."""
         values = _rows(x)
         values = values.to(torch.promote_types(values.dtype, torch.float32))
-        near_mean = values.mean(0)
-        centred, squares = torch.empty_like(values), torch.zeros_like(near_mean, dtype=torch.float64)
-        rest = torch.zeros_like(squares)
-        square = values.new_empty(_step(values), values.shape[1])
+        near_mean, size = values.mean(0), len(values)
+        centred, square = torch.empty_like(values), values.new_empty(_step(values), values.shape[1])
+        sums, squares = [], []
         for piece in _pieces(values):
             part = torch.sub(values[piece], near_mean, out=centred[piece])
-            rest += part.sum(0)
-            squares += torch.mul(part, part, out=square[: len(part)]).sum(0)
-        rest /= len(values)
-        local_variance = squares / len(values) - rest.square()
-        mean, variance, count = _of_all_ranks(near_mean + rest, local_variance, len(values))
-        offset = near_mean - mean  # centred + offset has the mean 0
-        mean, variance, count = (t.to(values.dtype) for t in (mean, variance, count))
+            sums.append(part.sum(0))
+            squares.append(torch.mul(part, part, out=square[: len(part)]).sum(0))
+        rest = _total(sums) / size  # what the rounding of the mean has left
+        mean, variance = near_mean + rest, _total(squares) / size - rest.square()
+        count = values.new_full((1,), size)
+        offset = -rest  # centred + offset has the mean 0
+        if world_size() > 1:
+            union = _of_all_ranks(near_mean.double() + rest, variance.double(), size)
+            offset = (near_mean - union[0]).to(values.dtype)
+            mean, variance, count = (t.to(values.dtype) for t in union)
         scale = torch.rsqrt(variance + eps)
-        shift = bias + (offset * scale * weight).to(bias.dtype)
+        factor = weight * scale
         strides = _like(values, x).stride()
         y = torch.empty_strided(x.shape, strides, dtype=x.dtype, device=x.device)  # activations overwrite it
-        torch.addcmul(shift, centred, weight * scale, out=_rows(y))
-        ctx.save_for_backward(centred.to(x.dtype), weight, scale, offset.to(values.dtype), count)
+        torch.addcmul(torch.addcmul(bias, offset, factor), centred, factor, out=_rows(y))
+        ctx.save_for_backward(centred.to(x.dtype), weight, scale, offset, count)
         ctx.mark_non_differentiable(mean, variance, count)
         return y, mean, variance, count
 
@@ -131,6 +133,11 @@ def _rows(x: Tensor) -> Tensor:
 def _like(rows: Tensor, x: Tensor) -> Tensor:
     """The reverse of `_rows`, in the shape of x."""
     return rows.view(x.shape[0], *x.shape[2:], x.shape[1]).movedim(-1, 1)
+
+
+def _total(parts: list[Tensor]) -> Tensor:
+    """The sum of the sums of all pieces."""
+    return parts[0] if len(parts) == 1 else torch.stack(parts).double().sum(0).to(parts[0].dtype)
 
 
 def _step(rows: Tensor) -> int:
