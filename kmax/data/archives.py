@@ -28,6 +28,8 @@ from kmax.errors import InputError
 
 BLOCK = 2**20
 MOST_TIMES_LARGER = 200  # than the archive, unpacked: JSON compresses to a tenth, images hardly
+LONGEST_NAME = 255  # bytes, of a file or folder
+OWN_MANIFEST = "manifest.json"  # what a download writes into the root when it is complete
 ALLOWANCE = 2**20  # bytes that an archive of any size may unpack to
 JUNK = {"__MACOSX", ".DS_Store"}
 DAMAGE = (
@@ -201,6 +203,8 @@ def _checked(
     for name, fault, member in entries:
         if fault is None and not _stays_inside(name):
             fault = "would leave the folder"
+        if fault is None and any(len(os.fsencode(part)) > LONGEST_NAME for part in PurePosixPath(name).parts):
+            fault = f"is longer than {LONGEST_NAME} bytes"
         if fault is not None:
             raise InputError(f"{archive}: {name!r} {fault}; nothing was unpacked")
         if member is None or JUNK.intersection(PurePosixPath(name).parts):
@@ -215,11 +219,14 @@ def _checked(
         below = contents.name(clean)
         if below is None:
             continue
-        if PurePosixPath(below).parts[0] == OWN_FOLDER:
+        if PurePosixPath(below).parts[0] in (OWN_FOLDER, OWN_MANIFEST):
             raise InputError(f"{archive}: {name!r} is a place of this project's own; nothing was unpacked")
         if below in members:
             raise InputError(f"{archive}: {name!r} is there twice; nothing was unpacked")
         members[below] = _Member(below, member.size, member.open)
+    for below in members:
+        if any(str(parent) in members for parent in PurePosixPath(below).parents):
+            raise InputError(f"{archive}: {below!r} lies in a file, not in a folder; nothing was unpacked")
     if not members:
         raise InputError(f"{archive}: holds nothing of what is expected in it; nothing was unpacked")
     return list(members.values())

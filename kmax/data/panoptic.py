@@ -84,15 +84,6 @@ def read_map(path: Path) -> IdMap:
     return decode_ids(open_png(path, "panoptic PNG"))
 
 
-def ids_of_rgb(rgb: NDArray[np.uint8]) -> IdMap:
-    """Segment ids [H, W] of the pixels [H, W, 3] of a panoptic PNG."""
-    ids = rgb[..., 2].astype(np.int32)
-    for channel in (1, 0):
-        ids <<= 8
-        ids |= rgb[..., channel]
-    return ids
-
-
 def map_to_rgb(ids: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
     """The RGB pixels [H, W, 3] that hold segment ids [H, W] (0 .. 2**24 - 1)."""
     if ids.size and (ids.min() < 0 or ids.max() >= 2**24):

@@ -235,3 +235,18 @@ def test_random_bytes_never_break_out_or_through(root: Path) -> None:
                 told += len(error.faults)
     assert told > 50
     assert {path.name for path in root.parent.iterdir()} == {"data"}
+
+
+@pytest.mark.parametrize("pack", [zip_of, tar_of])
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("manifest.json", "a place of this project's own"),
+        ("two.txt/three.txt", "lies in a file, not in a folder"),
+        ("x" * 256, "is longer than 255 bytes"),
+    ],
+)
+def test_names_that_the_folder_cannot_hold_are_refused(root: Path, pack, name: str, told: str) -> None:
+    with pytest.raises(InputError, match=f"{told}.*; nothing was unpacked"):
+        unpacked(pack({name: b"1", **MEMBERS}), root)
+    assert files_in(root) == {}
