@@ -70,16 +70,18 @@ def port_report(run: str) -> Path:
     return results(run) / "port.json"
 
 
-def predictions(run: str) -> Path:
+def predictions(run: str, split: str | None = None) -> Path:
     """`panoptic.json`, `panoptic/*.png`, `pictures/`, `provenance.json`; and as the run file asks
     `instances.json` (COCO) or `instances/` (Cityscapes), and `semantic/*.png`.
+
+    Those of a split other than the run's own lie beside them, and are kept out of both engines.
     """
-    return results(run) / "predictions"
+    return results(run) / ("predictions" if split is None else f"predictions-{split}")
 
 
-def predictions_provenance(run: str) -> Path:
+def predictions_provenance(run: str, split: str | None = None) -> Path:
     """Which model made the predictions."""
-    return predictions(run) / "provenance.json"
+    return predictions(run, split) / "provenance.json"
 
 
 def metrics_folder(run: str) -> Path:

@@ -10,6 +10,13 @@ import typer
 Verify = Annotated[
     bool, typer.Option("--verify", help="Run the model on a bundled image and say what it gives.")
 ]
+Split = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SPLIT",
+        help="Another split of the run's dataset, all its images; those of a test server need no annotation.",
+    ),
+]
 Recorded = Annotated[
     Path | None,
     typer.Option(

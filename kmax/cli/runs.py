@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kmax.cli.options import Recorded, Verify
+from kmax.cli.options import Recorded, Split, Verify
 
 weights = typer.Typer(help="Checkpoints to start from (params/weights.yaml).")
 Run = Annotated[str, typer.Argument(metavar="RUN", help="Name of a file in params/runs.")]
@@ -78,18 +78,21 @@ def port(run: Run, verify: Verify = False, recorded: Recorded = None) -> None:
     typer.echo(stages.port(run, verify=verify, recorded=recorded, tell=tell))
 
 
-def predict(run: Run) -> None:
+def predict(run: Run, split: Split = None) -> None:
     """Segment the run's val images.
 
-    Writes results/RUN/predictions/: panoptic.json, panoptic/*.png, pictures/, and as the run file asks
-    instances.json or instances/ (for AP) and semantic/ (for mean IoU). Interrupted, it goes on.
+    Writes results/RUN/predictions/ (with --split: predictions-SPLIT/): panoptic.json, panoptic/*.png,
+    pictures/, and as the run file asks instances.json or instances/ (for AP) and semantic/ (for mean IoU).
+    Interrupted, it goes on.
 
     \b
-    Example: kmax predict shapes-smoke
+    Examples:
+      kmax predict shapes-smoke
+      kmax predict coco-resnet50-tfzoo --split test-dev
     """
     from kmax import stages
 
-    typer.echo(stages.predict(run))
+    typer.echo(stages.predict(run, split))
 
 
 def evaluate(run: Run) -> None:

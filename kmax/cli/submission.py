@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from kmax.cli.options import Split
+
 group = typer.Typer(help="Archives for the test servers of datasets.")
 
 
@@ -43,6 +45,7 @@ def coco(
     algorithm: Annotated[
         str | None, typer.Option(metavar="NAME", help="The algorithm's name there; default: the run's.")
     ] = None,
+    split: Split = None,
 ) -> None:
     """Pack predictions for COCO's server.
 
@@ -51,12 +54,12 @@ def coco(
 
     \b
     Example:
-      kmax submission coco coco-resnet50-tfzoo
-        --out panoptic_val2017_coco-resnet50-tfzoo_results.zip
+      kmax submission coco coco-resnet50-tfzoo --split test-dev
+        --out panoptic_test-dev2017_coco-resnet50-tfzoo_results.zip
     """
     from kmax.stages.submission import submission
 
-    typer.echo(submission("coco", run, out, task=task.value, algorithm=algorithm))
+    typer.echo(submission("coco", run, out, task=task.value, split=split, algorithm=algorithm))
 
 
 @group.command()
@@ -66,6 +69,7 @@ def cityscapes(
     task: Annotated[
         CityscapesTask, typer.Option(help="Which of the server's tasks.")
     ] = CityscapesTask.PANOPTIC,
+    split: Split = None,
 ) -> None:
     """Pack predictions for Cityscapes' server.
 
@@ -73,8 +77,8 @@ def cityscapes(
 
     \b
     Example:
-      kmax submission cityscapes cityscapes-resnet50-tfzoo --task semantic --out labels.zip
+      kmax submission cityscapes cityscapes-resnet50-tfzoo --split test --task semantic --out labels.zip
     """
     from kmax.stages.submission import submission
 
-    typer.echo(submission("cityscapes", run, out, task=task.value))
+    typer.echo(submission("cityscapes", run, out, task=task.value, split=split))

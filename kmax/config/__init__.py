@@ -22,6 +22,7 @@ from kmax.config.layouts import (
     RemoteFile,
     SemanticMasks,
     SplitFiles,
+    UnannotatedSplit,
 )
 from kmax.config.run import Evaluate, Model, Port, Predict, Run
 from kmax.config.train import Losses, Sampling, SmallInstances, Train
@@ -63,6 +64,7 @@ __all__ = [
     "SmallInstances",
     "SplitFiles",
     "Train",
+    "UnannotatedSplit",
     "Weights",
     "WeightsFile",
 ]

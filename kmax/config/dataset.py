@@ -15,6 +15,7 @@ from kmax.config.layouts import (
     Generated,
     OwnAnnotation,
     SemanticMasks,
+    UnannotatedSplit,
 )
 
 
@@ -45,6 +46,17 @@ class Dataset(Parameters):
     own_annotation: dict[str, OwnAnnotation] = Field(
         default={}, description="split -> paths below the folder of the raw files; read by evaluation alone"
     )
+    unannotated: dict[Name, UnannotatedSplit] = Field(
+        default={}, description="split -> images without annotation, for `kmax predict RUN --split` alone"
+    )
+
+    @model_validator(mode="after")
+    def _unannotated_splits_have_names_and_a_place_of_their_own(self) -> Self:
+        if self.unannotated and isinstance(self.source, Generated):
+            raise ValueError("unannotated: a generated dataset has no raw files")
+        if twice := self.unannotated.keys() & getattr(self.source, "splits", {}).keys():
+            raise ValueError(f"unannotated: {min(twice)}: a split of this name has an annotation")
+        return self
 
     @model_validator(mode="after")
     def _categories_where_no_json_lists_them(self) -> Self:

@@ -130,6 +130,16 @@ class SemanticMasks(RawFiles):
     void: Annotated[int, Field(ge=0)] = Field(description="the value of pixels without a label")
 
 
+class UnannotatedSplit(Parameters):
+    """Images that nobody but a test server has the annotation of; predicted where they lie."""
+
+    images: str = Field(description="their folder, below that of the raw files")
+    image_info: str | None = Field(
+        description="COCO's JSON that lists them, below the folder of the raw files; null: all images in "
+        "their folder, at any depth"
+    )
+
+
 class OwnAnnotation(Parameters):
     """The dataset's own annotation of a split, by which its official evaluator judges."""
 

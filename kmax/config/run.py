@@ -101,6 +101,13 @@ class Run(Parameters):
     predict: Predict
     evaluate: Evaluate
 
+    def on_split(self, split: str | None) -> Self:
+        """This run with all images of a split in place of its val images; None: as it is."""
+        if split is None:
+            return self
+        data = self.data.model_copy(update={"val_split": split, "val_images": None})
+        return self.model_copy(update={"data": data})
+
     @model_validator(mode="after")
     def _trained_or_ported(self) -> Self:
         if (self.train is None) == (self.port is None):

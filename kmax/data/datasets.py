@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from kmax import paths
@@ -13,7 +13,6 @@ from kmax.config import (
     Cityscapes,
     CocoInstances,
     CocoPanoptic,
-    Data,
     Dataset,
     Name,
     Parameters,
@@ -22,8 +21,6 @@ from kmax.config import (
     SemanticMasks,
     Sha256,
 )
-from kmax.data.panoptic import Image, select_images
-from kmax.data.panoptic_json import read_panoptic_json
 from kmax.errors import InputError, unknown_name
 from kmax.files import read_json
 from kmax.parameter_files import load_named, names_in, parse
@@ -61,14 +58,11 @@ class Manifest(Parameters):
 
 
 @dataclass(frozen=True)
-class PreparedSplit:
-    """One split of a prepared dataset; `images_dir` may be absent on a machine without the raw images."""
+class ImageFolder:
+    """The images of a split; `images_dir` may be absent on a machine without the raw images."""
 
     name: str
     images_dir: Path
-    panoptic_json: Path
-    panoptic_dir: Path
-    num_images: int
 
     def require_images(self) -> None:
         """Tell once that the images are gone, not image by image.
@@ -84,6 +78,22 @@ class PreparedSplit:
 
 
 @dataclass(frozen=True)
+class PreparedSplit(ImageFolder):
+    """One split of a prepared dataset."""
+
+    panoptic_json: Path
+    panoptic_dir: Path
+    num_images: int
+
+
+@dataclass(frozen=True)
+class UnannotatedImages(ImageFolder):
+    """Images without annotation; `image_info` is the JSON that lists them, None: all in the folder."""
+
+    image_info: Path | None
+
+
+@dataclass(frozen=True)
 class Prepared:
     """A prepared dataset; the order of `categories` is that of the network's classes."""
 
@@ -91,6 +101,7 @@ class Prepared:
     categories: list[Category]
     digest: str
     splits: dict[str, PreparedSplit]
+    unannotated: dict[str, UnannotatedImages] = field(default_factory=dict)
 
     def split(self, name: str) -> PreparedSplit:
         """The split of that name.
@@ -101,6 +112,13 @@ class Prepared:
         if name not in self.splits:
             raise unknown_name("split", name, self.splits, f"dataset '{self.dataset}'")
         return self.splits[name]
+
+    def images_of(self, name: str) -> PreparedSplit | UnannotatedImages:
+        """The split of that name, annotated or not; errors as of `split`."""
+        known: dict[str, PreparedSplit | UnannotatedImages] = {**self.splits, **self.unannotated}
+        if name not in known:
+            raise unknown_name("split", name, known, f"dataset '{self.dataset}'")
+        return known[name]
 
 
 def dataset_names() -> list[str]:
@@ -194,14 +212,12 @@ def open_prepared(name: str) -> Prepared:
             )
             for split, entry in manifest.splits.items()
         },
+        unannotated={
+            split: UnannotatedImages(
+                name=split,
+                images_dir=images_root / files.images,
+                image_info=None if files.image_info is None else images_root / files.image_info,
+            )
+            for split, files in dataset.unannotated.items()
+        },
     )
-
-
-def val_images(prepared: Prepared, data: Data) -> list[Image]:
-    """The images that a run is validated on, in the dataset's order.
-
-    Raises:
-        InputError: unknown split or listed image (with the nearest name).
-    """
-    listed = read_panoptic_json(prepared.split(data.val_split).panoptic_json).images
-    return select_images(listed, data.val_images, f"data.val_images ({data.dataset}/{data.val_split})")

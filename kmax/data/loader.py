@@ -22,7 +22,8 @@ from kmax.data.augmentation.fitting import Preprocessing, fit_image
 from kmax.data.augmentation.targets import Targets, targets_of
 from kmax.data.augmentation.view import View, normalize, write_input
 from kmax.data.batch import Batch
-from kmax.data.datasets import Prepared, PreparedSplit, val_images
+from kmax.data.datasets import ImageFolder, Prepared
+from kmax.data.listing import val_images
 from kmax.data.panoptic import Image, ImageId, read_image_words
 from kmax.data.reading import read_samples
 from kmax.data.source import CACHE_BYTES, Source
@@ -153,7 +154,7 @@ def val_batches(
     images = val_images(prepared, data)[shard::num_shards]
     wanted = [image for image in images if image.id not in skip]
     keys = (wanted[i : i + batch_size] for i in range(0, len(wanted), batch_size))
-    samples = _ValSamples(prepared.split(data.val_split), data)
+    samples = _ValSamples(prepared.images_of(data.val_split), data)
     return read_samples(samples, keys, _inference_batch, workers)
 
 
@@ -227,7 +228,7 @@ class _ValSample:
 class _ValSamples(Dataset[_ValSample]):
     """Validation images as network input."""
 
-    def __init__(self, split: PreparedSplit, data: Data) -> None:
+    def __init__(self, split: ImageFolder, data: Data) -> None:
         split.require_images()
         self.split = split
         self.image_size = (data.image_size[0], data.image_size[1])
@@ -235,7 +236,11 @@ class _ValSamples(Dataset[_ValSample]):
         self.native_size = data.native_size
 
     def __getitem__(self, about: Image) -> _ValSample:
-        rgb = read_image_words(self.split.images_dir / about.file_name)
+        path = self.split.images_dir / about.file_name
+        rgb = read_image_words(path)
+        if rgb.shape[:2] != (about.height, about.width):
+            told = f"{rgb.shape[1]}x{rgb.shape[0]}, but listed as {about.width}x{about.height}"
+            raise InputError(f"{path}: image is {told}")
         image, content_size = network_input(rgb, self.image_size, self.preprocessing, self.native_size)
         return _ValSample(image, about, content_size, (rgb.shape[0], rgb.shape[1]))
 

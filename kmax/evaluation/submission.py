@@ -18,13 +18,14 @@ from typing import Any, Literal
 
 from kmax import paths
 from kmax.config import Run
-from kmax.data.datasets import load_dataset, open_prepared
+from kmax.data.datasets import ImageFolder, UnannotatedImages, load_dataset, open_prepared
 from kmax.errors import InputError
 from kmax.evaluation import submission_check as check
 from kmax.evaluation.cityscapes_files import frame_of
 from kmax.evaluation.cityscapes_labels import CLASSES
 from kmax.evaluation.submission_check import Predicted
 from kmax.files import atomic_path, read_json
+from kmax.inference.prediction_files import check_frame_names
 
 CocoTask = Literal["panoptic", "instances"]
 CityscapesTask = Literal["panoptic", "instances", "semantic"]
@@ -33,11 +34,12 @@ Entry = tuple[str, Path | bytes]
 _DATE = (1980, 1, 1, 0, 0, 0)  # of all entries: equal predictions give equal bytes
 
 
-def submit_coco(run: Run, out: Path, task: CocoTask, algorithm: str | None) -> str:
+def submit_coco(run: Run, out: Path, task: CocoTask, algorithm: str | None, split: str | None = None) -> str:
     """Write the archive for COCO's server.
 
     Args:
         algorithm: its name there; None: that of the run.
+        split: whose predictions are packed; None: those of the run's val split.
 
     Returns:
         The name that the archive must have when it is uploaded.
@@ -45,38 +47,42 @@ def submit_coco(run: Run, out: Path, task: CocoTask, algorithm: str | None) -> s
     Raises:
         InputError: predictions are missing, damaged or not of the whole split, or the dataset is not COCO.
     """
-    split = open_prepared(run.data.dataset).split(run.data.val_split)
+    run, folder = run.on_split(split), paths.predictions(run.run, split)
+    images = open_prepared(run.data.dataset).images_of(run.data.val_split)
     algorithm = run.run.replace("_", "-") if algorithm is None else algorithm
     if not re.fullmatch(r"[A-Za-z0-9.-]+", algorithm):
         raise InputError(
             f"algorithm '{algorithm}': letters, digits, '-' and '.' only; it goes into file names"
         )
     _require_categories(run, {category.id for category in load_dataset("coco").categories or []}, "COCO")
-    predicted = check.require_whole_split(run)
+    predicted = check.require_whole_split(run, folder)
     kind = "panoptic" if task == "panoptic" else "detections"
-    name = f"{kind}_{split.images_dir.name}_{algorithm}_results"
+    name = f"{kind}_{_test_set(images)}_{algorithm}_results"
     if task == "panoptic":
         check.require_sound_maps(predicted)
         content = {"annotations": [_annotation(one, one.image.id) for one in predicted]}
         entries: list[Entry] = [(f"{name}.json", _compact(content))]
         entries += [(f"{name}/{one.map.name}", one.map) for one in predicted]
     else:
-        path = check.require_sound_detections(run, predicted)
+        path = check.require_sound_detections(run, folder, predicted)
         entries = [(f"{name}.json", _compact(read_json(path, "instance predictions")))]
     _write(out, entries)
     return f"{name}.zip"
 
 
-def submit_cityscapes(run: Run, out: Path, task: CityscapesTask) -> None:
-    """Write the archive for Cityscapes' server, which looks at the names inside; errors as `submit_coco`."""
+def submit_cityscapes(run: Run, out: Path, task: CityscapesTask, split: str | None = None) -> None:
+    """Write the archive for Cityscapes' server, which looks at the names inside; else as `submit_coco`."""
+    run, folder = run.on_split(split), paths.predictions(run.run, split)
     _require_categories(run, {label.id for label in CLASSES}, "Cityscapes")
-    predicted = check.require_whole_split(run)
+    predicted = check.require_whole_split(run, folder)
+    where = f"{run.data.dataset}/{run.data.val_split}"
+    check_frame_names([one.image.file_name for one in predicted], where)
     entries: list[Entry]
     if task == "semantic":
-        labels = check.require_sound_labels(run, predicted, [label.id for label in CLASSES])
+        labels = check.require_sound_labels(run, folder, predicted, [label.id for label in CLASSES])
         entries = [(path.name, path) for path in labels]
     elif task == "instances":
-        entries = [(path.name, path) for path in check.require_sound_frames(run, predicted)]
+        entries = [(path.name, path) for path in check.require_sound_frames(run, folder, predicted)]
     else:
         check.require_sound_maps(predicted)
         name = f"cityscapes_panoptic_{run.data.val_split}"
@@ -84,6 +90,13 @@ def submit_cityscapes(run: Run, out: Path, task: CityscapesTask) -> None:
         entries = [(f"{name}.json", _compact(content))]
         entries += [(f"{name}/{one.map.name}", one.map) for one in predicted]
     _write(out, entries)
+
+
+def _test_set(images: ImageFolder) -> str:
+    """What COCO calls a split: its folder of images, or what its list of images is named by."""
+    if isinstance(images, UnannotatedImages) and images.image_info is not None:
+        return images.image_info.stem.removeprefix("image_info_")
+    return images.images_dir.name
 
 
 def _require_categories(run: Run, wanted: set[int], name: str) -> None:

@@ -13,8 +13,8 @@ import numpy as np
 from kmax import paths
 from kmax.config import Run
 from kmax.data.datasets import open_prepared
+from kmax.data.listing import val_images
 from kmax.data.panoptic import Image
-from kmax.data.panoptic_json import read_panoptic_json
 from kmax.data.png import decode_ids, decode_labels, open_png
 from kmax.errors import InputError
 from kmax.evaluation.cityscapes_files import Frame, frame_of
@@ -40,20 +40,22 @@ class Predicted:
     segments: list[dict[str, Any]]
 
 
-def require_whole_split(run: Run) -> list[Predicted]:
+def require_whole_split(run: Run, folder: Path) -> list[Predicted]:
     """The panoptic predictions of all images of the split, as their JSON tells them.
+
+    Args:
+        run: on the split that is to be submitted.
+        folder: of its predictions.
 
     Raises:
         InputError: there are none, the JSON is damaged, images are missing or are of another split.
     """
-    folder = paths.predictions(run.run)
     path = folder / "panoptic.json"
     if not path.exists():
-        raise InputError(f"{path}: no predictions; make them first: kmax predict {run.run}")
+        raise InputError(f"{path}: not found; make the predictions again")
     if run.data.val_images is not None:
         raise InputError(f"{paths.run_file(run.run)}: data.val_images: a test server wants the whole split")
-    split = open_prepared(run.data.dataset).split(run.data.val_split)
-    images = read_panoptic_json(split.panoptic_json).images
+    images = val_images(open_prepared(run.data.dataset), run.data)
     found = {entry["image_id"]: entry for entry in read_annotations(path)}
     where = f"{run.data.dataset}/{run.data.val_split}"
     faults = [
@@ -83,18 +85,20 @@ def require_sound_maps(predicted: Sequence[Predicted]) -> None:
     _raise(each(_check_map, predicted, workers=None)[1])
 
 
-def require_sound_labels(run: Run, predicted: Sequence[Predicted], known: Sequence[int]) -> list[Path]:
+def require_sound_labels(
+    run: Run, folder: Path, predicted: Sequence[Predicted], known: Sequence[int]
+) -> list[Path]:
     """The label PNGs of all images, if none is missing, damaged, of another size, or has other labels."""
-    folder = paths.predictions(run.run) / "semantic"
+    folder = folder / "semantic"
     _require_made(folder, run, "predict.semantic is true")
     results, faults = each(partial(_check_labels, folder=folder, known=known), predicted, workers=None)
     _raise(faults)
     return results
 
 
-def require_sound_detections(run: Run, predicted: Sequence[Predicted]) -> Path:
+def require_sound_detections(run: Run, folder: Path, predicted: Sequence[Predicted]) -> Path:
     """The JSON of instances, if each detection has a sound mask and score."""
-    path = paths.predictions(run.run) / "instances.json"
+    path = folder / "instances.json"
     things = [c for c in open_prepared(run.data.dataset).categories if c.isthing]
     images = [{"id": o.image.id, "height": o.image.height, "width": o.image.width} for o in predicted]
     oddities = Oddities()
@@ -104,9 +108,9 @@ def require_sound_detections(run: Run, predicted: Sequence[Predicted]) -> Path:
     return path
 
 
-def require_sound_frames(run: Run, predicted: Sequence[Predicted]) -> list[Path]:
+def require_sound_frames(run: Run, folder: Path, predicted: Sequence[Predicted]) -> list[Path]:
     """Text files and masks of all frames, if they are sound."""
-    folder = paths.predictions(run.run) / "instances"
+    folder = folder / "instances"
     _require_made(folder, run, "predict.instances is cityscapes")
     results, faults = each(partial(_check_frame, folder=folder), predicted, workers=None)
     _raise(faults)

@@ -106,22 +106,23 @@ def draw_pictures(
     *,
     input_size: Size2,
     content_size: Size2,
-    truth: tuple[Path, Annotation],
+    truth: tuple[Path, Annotation] | None,
 ) -> None:
     """Write image.png, ground_truth.png, prediction.png, and clusters_1.png, ... per k-means layer.
 
     Args:
         folder: where to.
         assignments: int64 [h_i, w_i] per layer.
-        truth: PNG and segments of the ground truth.
+        truth: PNG and segments of the ground truth; None: there is none, nor a picture of it.
     """
     image = read_image(image_path)
-    truth_map, annotation = truth
-    class_of = {category.id: index for index, category in enumerate(categories)}
-    truth_classes = {s.id: class_of[s.category_id] for s in annotation.segments if not s.iscrowd}
     save_picture(folder / "image.png", show_image(image))
-    truth_picture = overlay(image, read_map(truth_map), truth_classes, categories)
-    save_picture(folder / "ground_truth.png", truth_picture)
+    if truth is not None:
+        truth_map, annotation = truth
+        class_of = {category.id: index for index, category in enumerate(categories)}
+        truth_classes = {s.id: class_of[s.category_id] for s in annotation.segments if not s.iscrowd}
+        truth_picture = overlay(image, read_map(truth_map), truth_classes, categories)
+        save_picture(folder / "ground_truth.png", truth_picture)
     predicted_classes = {segment.id: segment.class_index for segment in result.segments}
     save_picture(folder / "prediction.png", overlay(image, result.ids, predicted_classes, categories))
     for layer, assignment in enumerate(assignments, start=1):

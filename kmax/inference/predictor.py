@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ from torch import multiprocessing
 
 from kmax import paths
 from kmax.config import Run
-from kmax.data.datasets import Prepared, open_prepared
+from kmax.data.datasets import Prepared, UnannotatedImages, open_prepared
+from kmax.data.listing import val_images
 from kmax.data.loader import InferenceBatch, val_batches
-from kmax.data.panoptic import Annotation, Image, ImageId, select_images, write_map
+from kmax.data.panoptic import Annotation, Image, ImageId, write_map
 from kmax.data.panoptic_json import read_panoptic_json
 from kmax.data.parallel import loader_workers
 from kmax.errors import InputError
@@ -45,8 +46,10 @@ from kmax.inference.segment import Segmented, segment_images, segments_info
 from kmax.model.io import ModelMetadata, load_model
 from kmax.progress import track
 
+Truth = tuple[Path, Annotation]
 
-def predict_run(run: Run, state: Path, provenance: Mapping[str, Any]) -> Path:
+
+def predict_run(run: Run, state: Path, provenance: Mapping[str, Any], split: str | None = None) -> Path:
     """Predict the val images of a run, or those of them that are not finished yet.
 
     Where `RANK` and `WORLD_SIZE` (torchrun) or `SLURM_PROCID` and `SLURM_STEP_NUM_TASKS` (srun) say that
@@ -57,14 +60,15 @@ def predict_run(run: Run, state: Path, provenance: Mapping[str, Any]) -> Path:
         state: folder of the run's mutable state.
         provenance: what the caller knows of the model's origin; it is written into `provenance.json`, with
             the model's SHA-256.
+        split: whose images are predicted instead, all of them; it needs no annotation.
 
     Returns:
-        `results/<run>/predictions`.
+        `results/<run>/predictions`, or `predictions-<split>`.
 
     Raises:
         InputError: model or data are missing or damaged (which file, and why).
     """
-    job = _open_job(run, state, provenance)
+    job = _open_job(run, state, provenance, split)
     rank, world = launcher()
     gpus = torch.cuda.device_count()
     if gpus > 1 and "LOCAL_RANK" not in os.environ:
@@ -74,7 +78,7 @@ def predict_run(run: Run, state: Path, provenance: Mapping[str, Any]) -> Path:
         device = torch.device("cuda", local_rank % gpus) if gpus else torch.device("cpu")
         _predict_share(job, rank, world, device)
     _publish(job)
-    return paths.predictions(run.run)
+    return job.target
 
 
 def launcher() -> tuple[int, int]:
@@ -94,9 +98,16 @@ def launcher() -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class _Job:
-    """What all ranks share; `work` holds the finished shards."""
+    """What all ranks share.
+
+    Attributes:
+        run: its val images are those that are predicted.
+        target: the folder to publish.
+        work: holds the finished shards.
+    """
 
     run: Run
+    target: Path
     prepared: Prepared
     images: list[Image]
     work: Path
@@ -107,24 +118,29 @@ class _Job:
         return cut_shards(self.images, self.run.predict.batch_size, self.work)
 
 
-def _open_job(run: Run, state: Path, provenance: Mapping[str, Any]) -> _Job:
+def _open_job(run: Run, state: Path, provenance: Mapping[str, Any], split: str | None) -> _Job:
     prepared = open_prepared(run.data.dataset)
+    if split is None:
+        prepared.split(run.data.val_split)  # the run's own images are to be evaluated: annotated ones
+    run = run.on_split(split)
+    images = val_images(prepared, run.data)
     model_path = paths.model(run.run)
     if not model_path.exists():
         verb = "train" if run.train else "port"
         raise InputError(f"{model_path}: not found; make it first: kmax {verb} {run.run}")
-    split = prepared.split(run.data.val_split)
-    listed = read_panoptic_json(split.panoptic_json).images
-    images = select_images(listed, run.data.val_images, f"{paths.run_file(run.run)}: data.val_images")
     if run.predict.instances == "cityscapes":
         check_frame_names(
             [image.file_name for image in images], f"{paths.run_file(run.run)}: predict.instances"
         )
     sections = {"predict": run.predict.model_dump(), "data": run.data.model_dump()}
     model_sha256 = sha256(model_path)
-    key = digest([sections, run.model.flavour, model_sha256, prepared.digest])
+    parts: list[Any] = [sections, run.model.flavour, model_sha256, prepared.digest]
+    if run.data.val_split in prepared.unannotated:  # of which the digest of the dataset knows nothing
+        parts.append([astuple(image) for image in images])
+    key = digest(parts)
     told = {**provenance, "model_sha256": model_sha256}
-    return _Job(run, prepared, images, state / f"predictions-{key[:16]}", told)
+    target, work = paths.predictions(run.run, split), state / f"predictions-{key[:16]}"
+    return _Job(run, target, prepared, images, work, told)
 
 
 def _predict_on_gpus(job: _Job, first_rank: int, world: int, gpus: int) -> None:
@@ -159,10 +175,7 @@ def _predict_share(job: _Job, rank: int, world: int, device: torch.device) -> No
     model, metadata = load_model(paths.model(run.run))
     _check_categories(metadata, job)
     model.to(device)
-    split = job.prepared.split(run.data.val_split)
-    truths = {
-        annotation.image_id: annotation for annotation in read_panoptic_json(split.panoptic_json).annotations
-    }
+    truths = _truths(job)
     isthing = torch.tensor([category.isthing for category in job.prepared.categories], device=device)
     unfinished = {image.id for shard in wanted.values() for image in shard.images}
 
@@ -194,17 +207,26 @@ def _predict_share(job: _Job, rank: int, world: int, device: torch.device) -> No
         pass
 
 
+def _truths(job: _Job) -> dict[ImageId, Truth]:
+    """PNG and segments of the ground truth of each image that has one."""
+    split = job.prepared.images_of(job.run.data.val_split)
+    if isinstance(split, UnannotatedImages):
+        return {}
+    annotations = read_panoptic_json(split.panoptic_json).annotations
+    return {one.image_id: (split.panoptic_dir / one.file_name, one) for one in annotations}
+
+
 def _write_batch(
     job: _Job,
     folder: Path,
     shard: Shard,
     batch: InferenceBatch,
     results: list[Segmented],
-    truths: dict[ImageId, Annotation],
+    truths: dict[ImageId, Truth],
 ) -> list[dict[str, Any]]:
     """Write all files of one batch; return the images' annotations in COCO panoptic format."""
     predict, categories = job.run.predict, job.prepared.categories
-    split = job.prepared.split(job.run.data.val_split)
+    images_dir = job.prepared.images_of(job.run.data.val_split).images_dir
     pictured = {image.id for image in job.images[: predict.pictures]}
     annotations, detections = [], []
     for place, (image, result) in enumerate(zip(shard.images, results, strict=True)):
@@ -212,13 +234,13 @@ def _write_batch(
         if image.id in pictured:
             draw_pictures(
                 folder / "pictures" / "-".join(name.with_suffix("").parts),
-                split.images_dir / image.file_name,
+                images_dir / image.file_name,
                 result.panoptic,
                 result.assignments,
                 categories,
                 input_size=(batch.images.shape[2], batch.images.shape[3]),
                 content_size=batch.content_sizes[place],
-                truth=(split.panoptic_dir / truths[image.id].file_name, truths[image.id]),
+                truth=truths.get(image.id),
             )
         write_map(folder / "panoptic" / name, result.panoptic.ids)
         if result.semantic is not None:
@@ -253,7 +275,7 @@ def _publish(job: _Job) -> None:
             if finished is None:
                 return
             annotations += finished
-        with atomic_folder(paths.predictions(job.run.run)) as folder:
+        with atomic_folder(job.target) as folder:
             gather(shards, folder)
             if job.run.predict.instances == "coco":
                 join_instances(shards, folder / INSTANCES)

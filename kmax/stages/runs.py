@@ -34,8 +34,11 @@ def train(name: str, *, fresh: bool = False, time_budget: str | None = None) -> 
     return train_run(run, fresh=fresh, time_budget=budget)
 
 
-def predict(name: str) -> Path:
-    """Predict stage, by the model that the run file makes now; unfinished work stays in the state folder."""
+def predict(name: str, split: str | None = None) -> Path:
+    """Predict stage, by the model that the run file makes now; unfinished work stays in the state folder.
+
+    On another split than the run's own it is no stage: nothing depends on it, and it is not tracked.
+    """
     run = load_run(name)
     from kmax.inference.predictor import predict_run
     from kmax.tracking.identity import identify
@@ -45,6 +48,8 @@ def predict(name: str) -> Path:
     identity = identify(run)
     provenance = require_model(run, identity) | {"data_digest": identity.data_digest}
     provenance["stage_digest"] = stage_digest(run, "predict")
+    if split is not None:
+        return predict_run(run, identity.state, provenance, split)
     with track(run, "predict", identity=identity):
         return predict_run(run, identity.state, provenance)
 

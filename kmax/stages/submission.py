@@ -8,17 +8,28 @@ from typing import Any
 from kmax.runs import load_run
 
 
-def submission(server: str, name: str, out: Path, *, task: Any, algorithm: str | None = None) -> str:
+def submission(
+    server: str,
+    name: str,
+    out: Path,
+    *,
+    task: Any,
+    split: str | None = None,
+    algorithm: str | None = None,
+) -> str:
     """Write the archive for the server `coco` or `cityscapes`; returns what the terminal shows."""
+    from kmax.data.datasets import open_prepared
     from kmax.evaluation.submission import submit_cityscapes, submit_coco
     from kmax.tracking.identity import identify
     from kmax.tracking.provenance import require_predictions
 
     run = load_run(name)
-    require_predictions(run, identify(run))
+    if split is not None:
+        open_prepared(run.data.dataset).images_of(split)  # an unknown one is told before its predictions
+    require_predictions(run, identify(run), split)
     if server == "cityscapes":
-        submit_cityscapes(run, out, task)
+        submit_cityscapes(run, out, task, split)
         return str(out)
-    wanted = submit_coco(run, out, task, algorithm)
+    wanted = submit_coco(run, out, task, algorithm, split)
     note = [] if out.name == wanted else [f"the server wants it by the name {wanted}"]
     return "\n".join([*note, str(out)])

@@ -63,18 +63,22 @@ def require_model(run: Run, identity: Identity) -> Provenance:
     return told
 
 
-def require_predictions(run: Run, identity: Identity) -> Provenance:
+def require_predictions(run: Run, identity: Identity, split: str | None = None) -> Provenance:
     """What the run's predictions tell: as the model does, and `model_sha256`, `stage_digest`.
+
+    Args:
+        split: on which they are; None: the run's val split.
 
     Raises:
         InputError: there are none, or they were made otherwise than the run file says now.
     """
-    path = paths.predictions_provenance(run.run)
+    path = paths.predictions_provenance(run.run, split)
+    verb = f"kmax predict {run.run}" + ("" if split is None else f" --split {split}")
     if not path.exists():
-        raise InputError(f"{path}: no predictions, or of unknown origin; make them: kmax predict {run.run}")
+        raise InputError(f"{path}: no predictions, or of unknown origin; make them: {verb}")
     told = _read(path)
     if _differs(told, run, "predict", identity):
-        raise InputError(f"{path.parent}: {CHANGED}; make it again: kmax predict {run.run}")
+        raise InputError(f"{path.parent}: {CHANGED}; make it again: {verb}")
     return told
 
 

@@ -19,7 +19,8 @@ from torch import Tensor
 
 import kmax
 from kmax import config, paths
-from kmax.data.datasets import Prepared, open_prepared, val_images
+from kmax.data.datasets import Prepared, open_prepared
+from kmax.data.listing import val_images
 from kmax.data.loader import train_batches
 from kmax.data.parallel import count_from_environment, loader_workers
 from kmax.errors import InputError, OutOfTimeError
@@ -84,7 +85,8 @@ def _train(
         stack.enter_context(deterministic_algorithms())
         seed_generators(recipe.seed, step=0, rank=0)
         prepared = open_prepared(run.data.dataset)
-        val_images(prepared, run.data)  # a wrong name shows now, not when the training is over
+        prepared.split(run.data.val_split)  # a wrong name shows now, not when the training is over
+        val_images(prepared, run.data)
         model = build_model(run, prepared).to(ranks.device)
         state = initial_state(run, model)
         environment: dict[str, int | str] = {
