@@ -47,19 +47,27 @@ def interpolate(
         `kind` [rows, columns, 4]; the last channel means nothing and makes a pixel of float32 16 bytes,
         which move as one.
     """
+    from kmax.data.augmentation.resampling_loops import bilinear  # here: numba takes half a second to import
+
     steps = [(a, b) for a, b in zip([image.shape[:2], *sizes[:-1]], sizes, strict=True) if a != b]
     row_steps, column_steps = ([(a[axis], b[axis]) for a, b in steps] for axis in (0, 1))
     along, columns = _plan(row_steps, window[0]), _plan(column_steps, window[1])
     rows, width = window[0], window[1].stop - window[1].start
-    result = np.empty((rows.stop - rows.start, width, 4), kind)
+    result = np.zeros((rows.stop - rows.start, width, 4), kind)
     height = max(1, BAND * sizes[-1][0] // max(sizes[-1][0], image.shape[0]))
     for start in range(rows.start, rows.stop, height):
         stop = min(start + height, rows.stop)
         source, taps = along.part(slice(start - rows.start, stop - rows.start))
-        pixels = _four_channels(image[source, columns.source])
-        for along_rows, along_columns in zip(taps, columns.taps, strict=True):
-            pixels = _between_rows(_between_columns(pixels, along_columns), along_rows)
-        result[start - rows.start : stop - rows.start] = pixels
+        pixels, part = image[source, columns.source], result[start - rows.start : stop - rows.start]
+        if not taps:
+            part[..., : image.shape[2]] = pixels
+        for step, (y, x) in enumerate(zip(taps, columns.taps, strict=True), 1):
+            resized = part if step == len(taps) else np.empty((len(y.lower), len(x.lower), 4), np.float32)
+            flat, flat_result = (np.ascontiguousarray(a).reshape(len(a), -1) for a in (pixels, resized))
+            row_taps, column_taps = ((t.lower, t.upper, t.fraction) for t in (y, x))
+            between = np.empty((2, flat_result.shape[1]), np.float32)
+            bilinear(flat, pixels.shape[2], row_taps, column_taps, between, flat_result)
+            pixels = resized
     return result
 
 
@@ -150,33 +158,3 @@ def _plan(steps: list[tuple[int, int]], window: slice) -> _Plan:
     if taps and last - first + 1 > len(needed):  # the source is cut, not picked from
         taps[0] = _Taps(needed[taps[0].lower] - first, needed[taps[0].upper] - first, taps[0].fraction)
     return _Plan(slice(first, last + 1), taps)
-
-
-# ------------------------------------------------------------------------------------------------- the steps
-
-
-def _four_channels(image: NDArray[Any]) -> FloatImage:
-    if image.shape[2] == 4:
-        return image.astype(np.float32)
-    pixels = np.zeros((*image.shape[:2], 4), np.float32)
-    for channel in range(3):
-        pixels[..., channel] = image[..., channel]
-    return pixels
-
-
-def _between_columns(pixels: FloatImage, taps: _Taps) -> FloatImage:
-    whole_pixels = pixels.view(np.complex128)[..., 0]  # 16 bytes each
-    left, right = (whole_pixels.take(index, axis=1).view(np.float32) for index in (taps.lower, taps.upper))
-    right -= left
-    right *= np.repeat(taps.fraction, 4)
-    right += left
-    return right.reshape(*right.shape[:1], -1, 4)
-
-
-def _between_rows(pixels: FloatImage, taps: _Taps) -> FloatImage:
-    flat = pixels.reshape(len(pixels), -1)
-    top, bottom = (flat.take(index, axis=0) for index in (taps.lower, taps.upper))
-    bottom -= top
-    bottom *= taps.fraction[:, None]
-    bottom += top
-    return bottom.reshape(len(bottom), -1, 4)
