@@ -75,7 +75,7 @@ BOUNDS = {
         entry=2e-4,
         output=7e-4,
         flips=0,
-        second_step=5e-3,
+        second_step=3e-3,
         second_total=1e-4,
     ),
     "coco_r50": ill_conditioned(flips=0),
