@@ -75,8 +75,7 @@ class NormaliseByBatch(torch.autograd.Function):
             product_sum += torch.mul(part, centred[piece], out=product[: len(part)]).sum(0)
         grad_weight = (product_sum + grad_sum * offset) * scale
         sums = torch.stack([grad_sum, grad_weight])
-        if world_size() > 1:
-            dist.all_reduce(sums)
+        dist.all_reduce(sums)
         mean_grad, mean_product = sums / count
         # (grad - mean_grad - normalised mean_product) weight scale; normalised = (centred + offset) scale
         factor = (weight * scale).double()
@@ -114,8 +113,6 @@ def world_size() -> int:
 def _of_all_ranks(mean: Tensor, variance: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
     """Mean [C], biased variance [C] and count [1] of the union, from those of this rank, in float64."""
     local = torch.cat([mean, variance, mean.new_full((1,), count)])
-    if world_size() == 1:
-        return mean, variance, local[-1:]
     gathered = [torch.empty_like(local) for _ in range(world_size())]
     dist.all_gather(gathered, local)
     ranks = torch.stack(gathered)  # [ranks, 2 C + 1]
