@@ -24,12 +24,16 @@ class NormaliseByBatch(torch.autograd.Function):
     Gradients of the input are those of the union of all ranks' inputs; gradients of weight and bias are this
     rank's share. The parts of the ranks may differ in size; none is empty.
 
-    Apply to (x [B, C, ...], weight [C], bias [C], eps). Returns y like x, and of all ranks without gradient:
-    mean [C], biased variance [C], number of values per channel [1].
+    With `gelu` an exact GELU follows, whose input is made again in the backward pass, not kept.
+
+    Apply to (x [B, C, ...], weight [C], bias [C], eps, gelu). Returns y like x, and of all ranks without
+    gradient: mean [C], biased variance [C], number of values per channel [1].
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, gelu: bool
+    ) -> tuple[Tensor, ...]:
         """See the class."""
         values = _rows(x)
         values = values.to(torch.promote_types(values.dtype, torch.float32))
@@ -52,20 +56,28 @@ class NormaliseByBatch(torch.autograd.Function):
         factor = weight * scale
         strides = _like(values, x).stride()
         y = torch.empty_strided(x.shape, strides, dtype=x.dtype, device=x.device)  # activations overwrite it
-        torch.addcmul(torch.addcmul(bias, offset, factor), centred, factor, out=_rows(y))
-        ctx.save_for_backward(centred.to(x.dtype), weight, scale, offset, count)
+        shift, rows = torch.addcmul(bias, offset, factor), _rows(y)
+        for piece in _pieces(values):
+            part = torch.addcmul(shift, centred[piece], factor, out=rows[piece])
+            if gelu:
+                torch.ops.aten.gelu_(part)
+        ctx.save_for_backward(centred.to(x.dtype), weight, scale, offset, count, shift)
+        ctx.gelu = gelu
         ctx.mark_non_differentiable(mean, variance, count)
         return y, mean, variance, count
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of x, weight and bias."""
-        centred, weight, scale, offset, count = ctx.saved_tensors
+        centred, weight, scale, offset, count, shift = ctx.saved_tensors
+        grad = _rows(grads[0])
+        if ctx.gelu:
+            grad = _before_gelu(grad, centred, weight * scale, shift)
         if world_size() == 1:
             # Of centred values torch's kernel has no sum in which errors could grow.
-            return (*_native_backward(grads[0], centred, weight, offset, scale), None)
+            return (*_native_backward(_like(grad, grads[0]), centred, weight, offset, scale), None, None)
         centred = centred.to(scale.dtype)
-        grad = _rows(grads[0]).to(centred.dtype)
+        grad = grad.to(centred.dtype)
         grad_sum = torch.zeros_like(scale, dtype=torch.float64)
         product_sum = torch.zeros_like(grad_sum)
         product = centred.new_empty(_step(centred), centred.shape[1])
@@ -92,13 +104,27 @@ class NormaliseByBatch(torch.autograd.Function):
             grad_weight.to(weight.dtype),
             grad_sum.to(weight.dtype),
             None,
+            None,
         )
+
+
+def _before_gelu(grad: Tensor, centred: Tensor, factor: Tensor, shift: Tensor) -> Tensor:
+    """The gradient [values, C] of what went into the GELU."""
+    result = torch.empty_like(grad)
+    normalised = centred.new_empty(_step(centred), centred.shape[1])
+    for piece in _pieces(centred):
+        part = torch.addcmul(shift, centred[piece], factor, out=normalised[: len(centred[piece])])
+        torch.ops.aten.gelu_backward(grad[piece], part, grad_input=result[piece])
+    return result
 
 
 def _native_backward(
     grad: Tensor, centred: Tensor, weight: Tensor, offset: Tensor, scale: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of x, weight and bias where there is one rank."""
+    """Gradients of x, weight and bias where there is one rank.
+
+    Both maps have channels last in memory: torch's kernel is ten times slower where they differ in layout.
+    """
     found: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.native_batch_norm_backward(
         grad, _like(centred, grad), weight, None, None, -offset, scale, True, 0.0, [True, True, True]
     )

@@ -75,8 +75,7 @@ class ConvBN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C_in, H, W] -> [B, C_out, H, W]."""
-        x = self.norm.after(self.conv, x)
-        return gelu_of_new(x) if self.act else x
+        return self.norm.after(self.conv, x, self.act)
 
 
 class LinearBN(nn.Module):
@@ -103,13 +102,6 @@ class LinearBN(nn.Module):
         """[B, N, C_in] -> [B, N, C_out]."""
         x = norm_tokens(self.norm, self.linear(x))
         return F.gelu(x) if self.act else x
-
-
-def gelu_of_new(x: Tensor) -> Tensor:
-    """GELU of a tensor that nobody else reads: in its place, unless gradients need it."""
-    if torch.is_grad_enabled() or torch.compiler.is_compiling():
-        return F.gelu(x)
-    return torch.ops.aten.gelu_(x)  # type: ignore[no-any-return]
 
 
 def norm_tokens(norm: BatchNorm, x: Tensor) -> Tensor:

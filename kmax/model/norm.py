@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kmax.model.batch_statistics import NormaliseByBatch, world_size
+from kmax.model.convolution import convolve
 
 EPSILON = 1e-3
 MOMENTUM = 0.01
@@ -53,19 +54,24 @@ class BatchNorm(nn.Module):
         self.register_buffer("running_mean", torch.zeros(channels))
         self.register_buffer("running_var", torch.ones(channels))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise x [B, C, ...]; the result has the shape of x."""
+    def forward(self, x: Tensor, gelu: bool = False) -> Tensor:
+        """Normalise x [B, C, ...], and apply an exact GELU on request; the result has the shape of x."""
+        if self.training and (world_size() > 1 or _summed_naively(x)):
+            out, mean, variance, count = cast(
+                tuple[Tensor, Tensor, Tensor, Tensor],
+                NormaliseByBatch.apply(x, self.weight, self.bias, self.eps, gelu),
+            )
+            self._move(mean, variance, count)
+            return out
+        out = self._by_torch(x)
+        return gelu_of_new(out) if gelu else out
+
+    def _by_torch(self, x: Tensor) -> Tensor:
+        """Normalise x [B, C, ...] by torch's own kernels."""
         if not self.training:
             return F.batch_norm(
                 x, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps
             )
-        if world_size() > 1 or _summed_naively(x):
-            out, mean, variance, count = cast(
-                tuple[Tensor, Tensor, Tensor, Tensor],
-                NormaliseByBatch.apply(x, self.weight, self.bias, self.eps),
-            )
-            self._move(mean, variance, count)
-            return out
         # The functional form refuses a single value per channel (pooled features of one image) and moves the
         # variance over n - 1 only, so statistics are taken from the operator itself.
         out, mean, inverse_std = torch.native_batch_norm(
@@ -76,28 +82,21 @@ class BatchNorm(nn.Module):
             self._move(mean, variance, x.numel() // self.channels)
         return out
 
-    def after(self, convolution: nn.Conv2d, x: Tensor) -> Tensor:
-        """The norm of a convolution's result: [B, C_in, H, W] -> [B, C, H', W'].
+    def after(self, convolution: nn.Conv2d, x: Tensor, gelu: bool = False) -> Tensor:
+        """The norm of a convolution's result, and its GELU on request: [B, C_in, H, W] -> [B, C, H', W'].
 
         In evaluation the norm is a scale and a shift, and the convolution makes them: its kernel is scaled
         anew at each call, which costs less than a pass over the result unless that is smaller.
         """
         if self.training or not self._folds_into(convolution, x):
-            return self(convolution(x))  # type: ignore[no-any-return]
+            result: Tensor = self(convolve(x, convolution.weight, convolution.bias, convolution), gelu)
+            return result
         scale = self.weight * torch.rsqrt(self.running_var + self.eps)
         shift = self.bias - self.running_mean * scale
         if convolution.bias is not None:
             shift = shift + convolution.bias * scale
-        kernel = convolution.weight * scale.view(-1, 1, 1, 1)
-        return F.conv2d(
-            x,
-            kernel,
-            shift,
-            convolution.stride,
-            convolution.padding,
-            convolution.dilation,
-            convolution.groups,
-        )
+        out = convolve(x, convolution.weight * scale.view(-1, 1, 1, 1), shift, convolution)
+        return gelu_of_new(out) if gelu else out
 
     @staticmethod
     def _folds_into(convolution: nn.Conv2d, x: Tensor) -> bool:
@@ -118,6 +117,13 @@ class BatchNorm(nn.Module):
     def extra_repr(self) -> str:
         """Channels and constants, for printing."""
         return f"{self.channels}, eps={self.eps}, momentum={self.momentum}"
+
+
+def gelu_of_new(x: Tensor) -> Tensor:
+    """GELU of a tensor that nobody else reads: in its place, unless gradients need it."""
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return F.gelu(x)
+    return torch.ops.aten.gelu_(x)  # type: ignore[no-any-return]
 
 
 def _summed_naively(x: Tensor) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from kmax.model.convolution import Convolution
 from kmax.model.layers import ConvBN, init_truncated, resize
 from kmax.model.sizes import SemanticSize
 
@@ -54,7 +55,7 @@ class _Classifier(nn.Sequential):
     """Depthwise 5x5, 1x1, and the last layer with bias."""
 
     def __init__(self, in_channels: int, channels: int, outputs: int) -> None:
-        last = nn.Conv2d(channels, outputs, 1)
+        last = Convolution(channels, outputs, 1)
         init_truncated(last.weight, HEAD_STD)
         nn.init.zeros_(last.bias)  # type: ignore[arg-type]
         super().__init__(

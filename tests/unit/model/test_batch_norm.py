@@ -15,12 +15,12 @@ def inputs(channels: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
     return x, torch.randn(8, channels, 7, 9, generator=generator)
 
 
-def step(biased: bool, x: torch.Tensor, grad: torch.Tensor) -> dict[str, torch.Tensor]:
+def step(biased: bool, x: torch.Tensor, grad: torch.Tensor, gelu: bool = False) -> dict[str, torch.Tensor]:
     norm = BatchNorm(x.shape[1], biased_moving_variance=biased)
     with torch.no_grad():
         norm.weight.copy_(torch.linspace(0.5, 2.0, x.shape[1]))
     x = x.clone().requires_grad_(True)
-    out = norm(x)
+    out = norm(x, gelu)
     out.backward(grad)
     return {
         "out": out.detach(),
@@ -32,16 +32,18 @@ def step(biased: bool, x: torch.Tensor, grad: torch.Tensor) -> dict[str, torch.T
     }
 
 
-CASES = [(True, 4), (False, 4), (False, 1)]  # biased moving variance, images of the first rank
+# Biased moving variance, images of the first rank, GELU.
+CASES = [(True, 4, False), (False, 4, False), (False, 1, False), (False, 3, True)]
 
 
 def worker(rank: int, store: str, results) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
     x, grad = inputs()
-    for case, (biased, cut) in enumerate(CASES):
+    for case, (biased, cut, gelu) in enumerate(CASES):
         part = slice(0, cut) if rank == 0 else slice(cut, None)
-        results.put((case, rank, {name: t.numpy() for name, t in step(biased, x[part], grad[part]).items()}))
+        found = step(biased, x[part], grad[part], gelu)
+        results.put((case, rank, {name: t.numpy() for name, t in found.items()}))
     dist.destroy_process_group()
 
 
@@ -67,7 +69,8 @@ def two_ranks(tmp_path_factory) -> dict[tuple[int, int], dict[str, torch.Tensor]
 @pytest.mark.parametrize("case", range(len(CASES)), ids=str)
 def test_two_ranks_normalise_as_one_rank_of_the_whole_batch(two_ranks, case):
     """Outputs, gradients and moving statistics; also when the ranks' parts differ in size."""
-    whole = step(CASES[case][0], *inputs())
+    biased, _, gelu = CASES[case]
+    whole = step(biased, *inputs(), gelu)
     parts = [two_ranks[case, rank] for rank in (0, 1)]
     for name in ("out", "input gradient"):
         joined = torch.cat([part[name] for part in parts])
@@ -112,6 +115,20 @@ def test_gradients_are_those_of_finite_differences():
     norm = BatchNorm(3).double()
     x = torch.randn(2, 3, 4, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(norm, (x,))
+
+
+def test_a_gelu_after_the_norm_is_the_gelu_of_its_result():
+    x, grad = (t.contiguous(memory_format=torch.channels_last) for t in inputs())
+    fused, norm = step(False, x, grad, gelu=True), BatchNorm(5)
+    with torch.no_grad():
+        norm.weight.copy_(torch.linspace(0.5, 2.0, 5))
+    apart = x.clone().requires_grad_()
+    out = torch.nn.functional.gelu(norm(apart))
+    out.backward(grad)
+    torch.testing.assert_close(fused["out"], out.detach())
+    torch.testing.assert_close(fused["input gradient"], apart.grad)
+    torch.testing.assert_close(fused["weight gradient"], norm.weight.grad)
+    torch.testing.assert_close(fused["bias gradient"], norm.bias.grad)
 
 
 def test_evaluation_uses_and_keeps_the_moving_statistics():
