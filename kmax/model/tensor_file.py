@@ -8,9 +8,10 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+import os
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +25,8 @@ CODES = {torch.float32: "F32", torch.float64: "F64", torch.float16: "F16", torch
 CODES |= {torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8"}
 CODES |= {torch.bool: "BOOL"}
 ALIGNMENT = 8
-MAKERS = 2  # threads that make tensors ahead of the writing
+WRITERS = 2  # threads that make and write tensors
+FLUSHED = 2**28  # bytes that are brought to the disk at a time
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ def write_tensors(
         heads: all tensors, in any order.
         metadata: texts to keep in the header.
         content: gives the tensor of a name: CPU, of the type and shape of its head. Asked once per name, from
-            several threads.
+            several threads; its memory may be used again when the same thread asks for the next.
         finish: called when all is written, before the file is at `path`; what it raises keeps it from there.
             Returns the metadata that the file gets in the end, whose JSON has the same length.
 
@@ -64,44 +66,56 @@ def write_tensors(
         ValueError: a tensor is not as its head says, or the metadata have changed their length.
     """
     ordered = sorted(heads, key=lambda head: (-head.dtype.itemsize, head.name))
-    with atomic_path(path) as temporary, open(temporary, "wb") as stream:
-        reserved = stream.write(_header(path, ordered, metadata))
-        for made in _made_ahead(ordered, content):
-            stream.write(made.numpy().data)
+    header = _header(path, ordered, metadata)
+    with atomic_path(path) as temporary, open(temporary, "wb", buffering=0) as stream:
+        # Tensors are written in any order; a file that grows by leaps would be in pieces on the disk.
+        os.posix_fallocate(stream.fileno(), 0, len(header) + sum(head.size for head in ordered))
+        _write(stream.fileno(), memoryview(header), 0)
+        _write_content(stream.fileno(), len(header), ordered, content)
         if finish is not None:
-            header = _header(path, ordered, finish())
-            if len(header) != reserved:
+            last = _header(path, ordered, finish())
+            if len(last) != len(header):
                 raise ValueError("the metadata have changed their length")
-            stream.seek(0)
-            stream.write(header)
+            _write(stream.fileno(), memoryview(last), 0)
 
 
-def _made_ahead(heads: list[Head], content: Callable[[str], Tensor]) -> Iterator[Tensor]:
-    """The bytes of the tensors in order, the next ones made while one is written, in memory that is reused.
+def _write_content(file: int, start: int, heads: list[Head], content: Callable[[str], Tensor]) -> None:
+    """Make the tensors in several threads and write each at its place, from `start` on.
 
-    Memory that was never touched costs more to get than to fill.
+    Each thread has memory that it uses again: memory that was never touched costs more to get than to fill.
+    What is written goes to the disk meanwhile.
     """
     largest = max((head.size for head in heads), default=0)
-    rooms = itertools.cycle([torch.empty(largest, dtype=torch.uint8) for _ in range(MAKERS + 1)])
+    rooms = threading.local()
 
-    def make(head: Head, room: Tensor) -> Tensor:
+    def write(head: Head, place: int) -> int:
+        if not hasattr(rooms, "own"):
+            rooms.own = torch.empty(largest, dtype=torch.uint8)
         tensor = content(head.name)
         if tensor.dtype != head.dtype or tuple(tensor.shape) != head.shape:
             raise ValueError(f"{head.name}: {tensor.dtype} {list(tensor.shape)} is not as announced")
-        room = room[: head.size]
+        room = rooms.own[: head.size]
         # Torch transposes matrices in blocks, and nothing else: sides of 1 are taken off for it.
         tensor = tensor.squeeze()
         room.view(head.dtype).view(tensor.shape).copy_(tensor)
-        return room
+        _write(file, room.numpy().data, place)
+        return head.size
 
-    with ThreadPoolExecutor(MAKERS) as pool:
-        waiting: deque[Future[Tensor]] = deque()
-        for head in heads:
-            waiting.append(pool.submit(make, head, next(rooms)))
-            if len(waiting) > MAKERS:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+    places = itertools.accumulate((head.size for head in heads), initial=start)
+    with ThreadPoolExecutor(WRITERS) as pool:
+        unflushed = 0
+        for size in pool.map(write, heads, places):
+            unflushed += size
+            if unflushed >= FLUSHED:
+                os.fdatasync(file)
+                unflushed = 0
+
+
+def _write(file: int, content: memoryview, place: int) -> None:
+    """Write all of the content from `place` on; one call of the system may write less."""
+    while content:
+        written = os.pwrite(file, content, place)
+        content, place = content[written:], place + written
 
 
 def _header(path: Path, heads: list[Head], metadata: Mapping[str, str]) -> bytes:

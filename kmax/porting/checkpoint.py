@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ from kmax.porting.tensorflow.entry import BFLOAT16
 from kmax.porting.tensorflow.object_graph import variable_names
 
 Kind = Literal["tf", "torch", "safetensors"]
+Room = Callable[[int], NDArray[np.uint8]]
 # safetensors' names of types, as numpy's; bfloat16 is widened when it is read.
 TYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64"}
 TYPES |= {"I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool"}
@@ -35,9 +37,20 @@ class Checkpoint(Mapping[str, NDArray[Any]]):
 
     path: Path
 
+    def __contains__(self, name: object) -> bool:
+        """Whether there is a tensor of that name, told without reading it."""
+        with contextlib.suppress(KeyError):
+            self.describe(str(name))
+            return True
+        return False
+
     @abstractmethod
     def describe(self, name: str) -> tuple[tuple[int, ...], str]:
         """Shape and type ("float32", "bfloat16", "string", ...) without reading the tensor."""
+
+    def read(self, name: str, room: Room) -> NDArray[Any]:
+        """The tensor, which may lie in memory that `room` gave for so many bytes."""
+        return self[name]
 
     def files(self) -> list[Path]:
         """All its files."""
@@ -88,6 +101,9 @@ class _TensorFlow(Checkpoint):
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         return self._bundle[name]
+
+    def read(self, name: str, room: Room) -> NDArray[Any]:
+        return self._bundle.read(name, room)
 
     def describe(self, name: str) -> tuple[tuple[int, ...], str]:
         entry = self._bundle.entries[name]

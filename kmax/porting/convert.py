@@ -17,15 +17,36 @@ from kmax.model.io import KEY
 from kmax.model.kmax import KMaX
 from kmax.model.tensor_file import Head, write_tensors
 from kmax.porting.account import Account
-from kmax.porting.checkpoint import Checkpoint, is_finite
+from kmax.porting.checkpoint import Checkpoint, Room, is_finite
 from kmax.porting.entries import Entry
 
+ALIGNMENT = 64  # bytes, of values in a thread's memory
 _WARNING_FILTERS = threading.Lock()  # they are the process's, and tensors are made in several threads
 
 
-def read_source(checkpoint: Checkpoint, name: str, account: Account) -> Tensor:
+class _Scratch(threading.local):
+    """Memory of a thread for what a tensor is made from: fresh memory costs more than filling it."""
+
+    def __init__(self) -> None:
+        self._memory = np.empty(0, dtype=np.uint8)
+        self._used = 0
+
+    def free(self) -> None:
+        """All of it may be overwritten."""
+        self._used = 0
+
+    def take(self, size: int) -> NDArray[np.uint8]:
+        """So many bytes that nobody else uses until `free`, for values of any type."""
+        if self._used + size > len(self._memory):
+            self._memory, self._used = np.empty(size, dtype=np.uint8), 0  # others may hold the former
+        taken = self._memory[self._used : self._used + size]
+        self._used += -(-size // ALIGNMENT) * ALIGNMENT
+        return taken
+
+
+def read_source(checkpoint: Checkpoint, name: str, account: Account, room: Room) -> Tensor:
     """One tensor as float32; its line gets the checksum of its values, and is told if they are not finite."""
-    array, line = checkpoint[name], account.lines[name]
+    array, line = checkpoint.read(name, room), account.lines[name]
     if not is_finite(array):
         line.fate = "not finite"
     if line.crc32c is None:
@@ -43,9 +64,11 @@ def convert_tensor(array: NDArray[Any]) -> Tensor:
 
 def check_values(checkpoint: Checkpoint, account: Account) -> None:
     """Read all tensors that find their place, for those whose values are not finite."""
+    scratch = _Scratch()
     for line in account.lines.values():
         if line.fate == "mapped":
-            read_source(checkpoint, line.name, account)
+            scratch.free()
+            read_source(checkpoint, line.name, account, scratch.take)
 
 
 def write_model(
@@ -72,11 +95,13 @@ def write_model(
     by_target = {entry.target: entry for entry in entries}
     heads = [Head(name, value.dtype, tuple(value.shape)) for name, value in model.state_dict().items()]
 
+    scratch = _Scratch()
+
     def content(name: str) -> Tensor:
+        scratch.free()
         entry = by_target[name]
-        tensor: Tensor = entry.convert(
-            *(read_source(checkpoint, source, account) for source in entry.sources)
-        )
+        sources = (read_source(checkpoint, source, account, scratch.take) for source in entry.sources)
+        tensor: Tensor = entry.convert(*sources)
         return tensor
 
     write_tensors(out, heads, {KEY: metadata}, content, lambda: {KEY: finish()})

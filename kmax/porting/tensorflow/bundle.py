@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,15 +59,25 @@ class Bundle(Mapping[str, NDArray[Any]]):
     def __iter__(self) -> Iterator[str]:
         return iter(self.entries)
 
+    def __contains__(self, name: object) -> bool:
+        return name in self.entries
+
     def __getitem__(self, name: str) -> NDArray[Any]:
+        """Read one tensor into memory of its own; see `read`."""
+        return self.read(name, lambda size: np.empty(size, dtype=np.uint8))
+
+    def read(self, name: str, room: Callable[[int], NDArray[np.uint8]]) -> NDArray[Any]:
         """Read one tensor; string tensors are arrays of `bytes` objects.
+
+        Args:
+            room: gives as many bytes of memory to read into; the result may lie there.
 
         Raises:
             KeyError: no such tensor.
             InputError: its bytes are not those that were written.
         """
         entry = self.entries[name]
-        content = self._read(name, entry)
+        content = self._read(name, entry, room(entry.size))
         if entry.dtype == STRING:
             return self._strings(name, entry, content.tobytes())
         if masked_crc(content) != entry.crc:
@@ -114,8 +124,7 @@ class Bundle(Mapping[str, NDArray[Any]]):
             )
         return entry
 
-    def _read(self, name: str, entry: Entry) -> NDArray[np.uint8]:
-        content = np.empty(entry.size, dtype=np.uint8)
+    def _read(self, name: str, entry: Entry, content: NDArray[np.uint8]) -> NDArray[np.uint8]:
         view, done = memoryview(content.data), 0
         try:
             with open(self.shard(entry.shard), "rb", buffering=0) as stream:
