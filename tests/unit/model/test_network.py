@@ -184,6 +184,7 @@ def test_noise_is_not_out_of_range(model):
         ({"num_classes": 0}, "num_classes"),
         ({"num_clusters": 0}, "num_clusters"),
         ({"decoder_stages": 3}, "4 or 5"),
+        ({"decoder_stages": 4.0}, "4 or 5"),
         ({"drop_path": 1.0}, "drop_path"),
         ({"drop_path": "0.1"}, "drop_path must be at least 0 and below 1, not '0.1'"),
     ],
