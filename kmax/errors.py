@@ -37,6 +37,7 @@ class OutOfTimeError(Exception):
 def unknown_name(what: str, name: str, known: Iterable[str], where: str) -> InputError:
     """An `InputError` for an unknown name that suggests the nearest known one."""
     known = sorted(known)
-    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.6)
-    advice = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known) or 'none'}"
+    by_lower = {one.lower(): one for one in known}
+    near = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.6)
+    advice = f"did you mean '{by_lower[near[0]]}'?" if near else f"known: {', '.join(known) or 'none'}"
     return InputError(f"{where}: unknown {what} '{name}'; {advice}")

@@ -44,7 +44,7 @@ def create_model(
     Raises:
         InputError: an unknown name, an impossible value, or weights that do not fit.
     """
-    if name not in SIZES:
+    if not isinstance(name, str) or name not in SIZES:
         raise InputError(f"create_model: there is no model '{name}'; there are: {', '.join(SIZES)}")
     numbers = (num_classes, num_clusters, *(image_size if isinstance(image_size, Sequence) else [None]))
     if len(numbers) != 4 or not all(type(number) is int for number in numbers):
@@ -59,7 +59,7 @@ def create_model(
     for rate, what in ((drop_path, "drop_path"), (backbone_drop_path, "backbone_drop_path")):
         if not isinstance(rate, float | int) or not 0.0 <= rate < 1.0:
             raise InputError(f"create_model: {what} must be at least 0 and below 1, not {rate!r}")
-    if decoder_stages not in (4, 5):
+    if type(decoder_stages) is not int or decoder_stages not in (4, 5):
         raise InputError(f"create_model: decoder_stages must be 4 or 5, not {decoder_stages!r}")
     form_of(cross_attention)
     if isinstance(SIZES[name].encoder, AxialResNetSize) and not flavour_of(flavour).axial_resnet:

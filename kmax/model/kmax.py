@@ -147,13 +147,13 @@ class KMaX(nn.Module):
         if height % 2 == 0 or width % 2 == 0:
             odd = f"{height + 1 - height % 2}x{width + 1 - width % 2}"
             raise InputError(f"{where}: image size {height}x{width}: both sides must be odd; pad to {odd}")
-        for stride, stage in zip(STRIDES, self.decoder_size.stages, strict=False):
-            if stage.axial and math.ceil(max(height, width) / stride) > stage.axial.span:
-                largest = stage.axial.span * stride - 1
-                raise InputError(
-                    f"{where}: image size {height}x{width} exceeds what the position tables allow; "
-                    f"the longer side can be {largest} at most"
-                )
+        stages = zip(STRIDES, self.decoder_size.stages, strict=False)
+        largest = min(stage.axial.span * stride - 1 for stride, stage in stages if stage.axial)
+        if max(height, width) > largest:
+            raise InputError(
+                f"{where}: image size {height}x{width} exceeds what the position tables allow; "
+                f"the longer side can be {largest} at most"
+            )
 
     def _check_images(self, images: Tensor) -> None:
         if not isinstance(images, Tensor):

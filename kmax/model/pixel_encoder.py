@@ -118,6 +118,8 @@ class ConvNeXtEncoder(nn.Module):
         super().__init__()
         self.network: Any = _timm_network(size, drop_path, num_classes=0)
         self.network.head = nn.Identity()
+        for stage in self.network.stages[1:]:
+            stage.downsample[1] = _PatchConv.like(stage.downsample[1])
         stages = [info["num_chs"] for info in self.network.feature_info]
         self.channels: Sequence[int] = (stages[0], *stages)
         self.finest_stride = 4
@@ -130,6 +132,31 @@ class ConvNeXtEncoder(nn.Module):
             x = features[-1]
             features.append(stage(x if index == 0 else F.pad(x, (0, 1, 0, 1))))
         return features
+
+
+class _PatchConv(nn.Conv2d):
+    """A convolution whose stride is its kernel's side, as a matrix product over patches.
+
+    Those of ConvNeXt add up thousands of products per value. oneDNN's kernels for channels-last tensors do it
+    one after the other, and have three to four times the rounding error of a matrix product.
+    """
+
+    @classmethod
+    def like(cls, convolution: nn.Conv2d) -> _PatchConv:
+        """The same convolution, with the same parameters."""
+        side = convolution.kernel_size[0]
+        made = cls(convolution.in_channels, convolution.out_channels, side, stride=side, device="meta")
+        made.weight, made.bias = convolution.weight, convolution.bias
+        return made
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B, C', H / side, W / side], rounded down."""
+        side = self.kernel_size[0]
+        batch, channels, height, width = x.shape
+        rows, columns = height // side, width // side
+        x = x[:, :, : rows * side, : columns * side].permute(0, 2, 3, 1)
+        patches = x.reshape(batch, rows, side, columns, side, channels).transpose(2, 3).flatten(3)
+        return F.linear(patches, self.weight.permute(0, 2, 3, 1).flatten(1), self.bias).permute(0, 3, 1, 2)
 
 
 PixelEncoder = PlainEncoder | ResNetEncoder | ConvNeXtEncoder | AxialResNet

@@ -32,8 +32,10 @@ def _from_array(value: Any) -> Tensor:
     array = np.asarray(value)
     if array.dtype.name == "bfloat16":  # NumPy has no such type of its own; torch has
         return torch.from_numpy(np.ascontiguousarray(array).view(np.int16)).view(torch.bfloat16)
-    if array.dtype.kind != "f" or array.dtype.itemsize > 8:
+    if array.dtype.kind != "f":
         raise TypeError(f"of type {array.dtype.name}, but the model wants a floating-point type")
+    if array.dtype.itemsize > 8:
+        raise TypeError(f"of type {array.dtype.name}, but the model wants 64 bits at most")
     if not array.dtype.isnative or any(step < 0 for step in array.strides):
         array = array.astype(array.dtype.newbyteorder("="))
     with warnings.catch_warnings():

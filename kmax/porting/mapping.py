@@ -51,7 +51,7 @@ def convert_tf(
             or are neither weights of the model nor bookkeeping (see `skipped_tf`).
     """
     _check_origin(variables, TENSORFLOW, "convert_tf")
-    _check_flavour(model, TENSORFLOW)
+    _check_model(model, TENSORFLOW, "convert_tf")
     weights = {name: value for name, value in variables.items() if skipped_tf(name) is None}
     return _convert(weights, tensorflow_entries(model, thing_classes), model)
 
@@ -69,7 +69,7 @@ def convert_torch_reference(state: Mapping[str, Any], model: KMaX) -> dict[str, 
             are not weights of the model (except for those of `skipped_torch_reference`).
     """
     _check_origin(state, TORCH_REFERENCE, "convert_torch_reference")
-    _check_flavour(model, TORCH_REFERENCE)
+    _check_model(model, TORCH_REFERENCE, "convert_torch_reference")
     weights = {name: value for name, value in state.items() if skipped_torch_reference(name) is None}
     return _convert(weights, torch_reference_entries(model), model)
 
@@ -94,7 +94,13 @@ def _check_origin(source: Any, naming: Naming, where: str) -> None:
         raise InputError(f"{where}: these look like weights of {found.words}; {advice}")
 
 
-def _check_flavour(model: KMaX, naming: Naming) -> None:
+def _check_model(model: Any, naming: Naming, where: str) -> None:
+    """Raise InputError unless `model` is one of ours, and computes what the weights' original does."""
+    if not isinstance(model, KMaX):
+        raise InputError(
+            f"{where}: a model of kmax.create_model is wanted, not {type(model).__name__}; of one that "
+            "something wraps, hand over what is inside"
+        )
     flavour = str(naming.flavour)
     if model.flavour != FLAVOURS[flavour]:
         raise InputError(

@@ -3,6 +3,10 @@
 ConvNeXt-T is the strict case. Batch statistics over two small images make ResNet-50 ill-conditioned: rounding
 grows a thousandfold on its way, a pixel between two clusters may go to the other one, and single mask logits
 then move by more than 1, as they do between a run of the original in float32 and one in float64.
+
+Adam's first update has the sign of the gradient, which rounding decides wherever it vanishes, so the second
+step of ConvNeXt-T is strict in float64 alone. In float32 its terms miss the recorded ones by 1e-3 to 1e-2, as
+the kernels happen to round, and most where a pixel between two clusters has gone to the other one.
 """
 
 import json
@@ -75,7 +79,7 @@ BOUNDS = {
         entry=2e-4,
         output=7e-4,
         flips=0,
-        second_step=3e-3,
+        second_step=2e-2,
         second_total=1e-4,
     ),
     "coco_r50": ill_conditioned(flips=0),
@@ -162,19 +166,28 @@ def train_step(model: KMaX, criterion: Criterion, images: Batch) -> Step:
     return Step({name: value.item() for name, value in losses.items()}, total.item(), output)
 
 
-@pytest.fixture(scope="module", params=BOUNDS)
-def training(golden: Path, request: pytest.FixtureRequest) -> Training:
-    folder, name = golden / "torch_reference", request.param
+def read(golden: Path, name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    folder = golden / "torch_reference"
     record = json.loads((folder / f"trainstep_{name}.json").read_text())
-    arrays = dict(np.load(folder / f"trainstep_{name}.npz").items())
-    images = batch_of(arrays)
+    return record, dict(np.load(folder / f"trainstep_{name}.npz").items())
+
+
+def ready_to_train(name: str, images: Batch) -> tuple[KMaX, Criterion]:
     height, width = images.images.shape[2:]
     model = model_of.__wrapped__(name, "torch", (height, width)).train()
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
+    return model, Criterion(recipe(0.0).losses, arguments_of(name)["num_classes"], "torch")
+
+
+@pytest.fixture(scope="module", params=BOUNDS)
+def training(golden: Path, request: pytest.FixtureRequest) -> Training:
+    name = request.param
+    record, arrays = read(golden, name)
+    images = batch_of(arrays)
+    model, criterion = ready_to_train(name, images)
     train = recipe(record["base_lr"])
-    criterion = Criterion(train.losses, arguments_of(name)["num_classes"], "torch")
     optimizer = make_optimizer(model, train, "torch")
 
     first = train_step(model, criterion, images)
@@ -256,3 +269,22 @@ def test_losses_of_the_second_step(training: Training) -> None:
     if training.bounds.second_step is not None:
         assert step.losses == pytest.approx(recorded_losses(recorded), rel=training.bounds.second_step)
     assert step.total == pytest.approx(recorded["total"], rel=training.bounds.second_total)
+
+
+def test_losses_of_the_second_step_in_float64(golden: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the bound of the reference's README, which its own runs in float32 and float64 keep."""
+    record, arrays = read(golden, "coco_convnext_tiny")
+    images = batch_of(arrays)
+    model, criterion = ready_to_train("coco_convnext_tiny", images)
+    train = recipe(record["base_lr"])
+    optimizer = make_optimizer(model.double(), train, "torch")
+    monkeypatch.setattr(Tensor, "float", Tensor.double)  # what lifts bfloat16 to float32 would cut float64
+    monkeypatch.setattr(KMaX, "_check_images", lambda *_: None)
+    exact = Batch(**{**vars(images), "images": images.images.double()})
+    train_step(model, criterion, exact)
+    set_learning_rates(optimizer, 0, train, "torch")
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    step, recorded = train_step(model, criterion, exact), record["steps"][1]
+    assert step.losses == pytest.approx(recorded_losses(recorded), rel=1e-3)
+    assert step.total == pytest.approx(recorded["total"], rel=1e-5)

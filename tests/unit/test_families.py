@@ -48,6 +48,8 @@ def test_families_and_runs_are_selected_together_each_run_once():
 def test_an_unknown_name_gets_the_nearest():
     with pytest.raises(InputError, match="did you mean 'shapes-smoke'"):
         families.select(["shapes-smok"])
+    with pytest.raises(InputError, match="did you mean 'shapes-smoke'"):
+        families.select(["SHAPES-Smoke"])
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from kmax.porting.pickles.archive import check_directory, check_entries, starts_
 from kmax.porting.pickles.machine import Bounded, load
 from kmax.porting.pickles.values import BFLOAT16, Array, RefusedError, Storage, StoredTensor, storage
 
+PICKLE = b"\x80"  # of protocol 2 and later; torch has written no earlier one
 MAGIC = 0x1950A86A20F9469CFC6C
 DAMAGE: tuple[type[Exception], ...] = (
     ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, EOFError, OSError,
@@ -92,10 +93,25 @@ def read_pickled(path: Path) -> PickledTensors:
     except RefusedError as error:
         raise InputError(f"{path}: not a readable torch checkpoint: {error}") from error
     except DAMAGE as error:
-        raise InputError(f"{path}: not a readable torch checkpoint: damaged: {_words(error)}") from error
+        fault = _foreign(path) or f"damaged: {_words(error)}"
+        raise InputError(f"{path}: not a readable torch checkpoint: {fault}") from error
     if not values:
         raise InputError(f"{path}: holds no tensors")
     return PickledTensors(path, values, read_storage)
+
+
+def _foreign(path: Path) -> str | None:
+    """What a file begins with that is not even damaged: a web page, the pointer to a large file, nothing."""
+    try:
+        with open(path, "rb") as stream:
+            start = stream.read(24)
+    except OSError:
+        return None
+    if start.startswith((PICKLE, b"P")):
+        return None
+    if not start:
+        return "the file is empty"
+    return f"neither an archive of torch.save nor a pickle: it begins with {start!r}"
 
 
 def _read_zip(path: Path) -> tuple[Any, ReadStorage]:

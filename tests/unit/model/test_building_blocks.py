@@ -11,6 +11,7 @@ from kmax.errors import InputError
 from kmax.model.axial import AxialAttention, AxisAttention, RelativePositions
 from kmax.model.layers import ConvBN, l2_normalize, resize
 from kmax.model.pixel_decoder import ResizedFuse
+from kmax.model.pixel_encoder import ConvNeXtEncoder
 from kmax.model.residual import ResidualBlock
 from kmax.model.sizes import SIZES, AxialSize, StageSize
 
@@ -154,3 +155,13 @@ def test_depthwise_kernels_start_by_xaviers_rule():
     bound = math.sqrt(6 / (25 + 64 * 25))
     assert weight.abs().max().item() <= bound
     assert weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.05)
+
+
+def test_convnext_strides_as_convolutions_do():
+    encoder = ConvNeXtEncoder(SIZES["kmax_convnext_tiny"].encoder, 0.0)
+    convolution = encoder.network.stages[3].downsample[1]
+    x = torch.randn(2, 384, 7, 10).to(memory_format=torch.channels_last)
+    exact = F.conv2d(x.double(), convolution.weight.double(), convolution.bias.double(), stride=2)
+    found = convolution(x)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(found.double(), exact, rtol=0, atol=1e-5)

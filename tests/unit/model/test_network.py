@@ -129,7 +129,7 @@ def test_weight_decay_spares_norms_biases_tables_and_centres(model):
     [
         (torch.zeros(1, 3, 128, 129), "pad to 129x129"),
         (torch.zeros(1, 3, 129, 2100), "pad to 129x2101"),
-        (torch.zeros(1, 3, 3, 2101), "2079 at most"),
+        (torch.zeros(1, 3, 3, 2101), "1039 at most"),
         (torch.zeros(1, 1, 129, 129), r"\[B, 3, H, W\]"),
         (torch.zeros(3, 129, 129), r"\[B, 3, H, W\]"),
         (torch.zeros(0, 3, 129, 129), r"\[B, 3, H, W\]"),
@@ -184,6 +184,7 @@ def test_noise_is_not_out_of_range(model):
         ({"num_classes": 0}, "num_classes"),
         ({"num_clusters": 0}, "num_clusters"),
         ({"decoder_stages": 3}, "4 or 5"),
+        ({"decoder_stages": 4.0}, "4 or 5"),
         ({"drop_path": 1.0}, "drop_path"),
         ({"drop_path": "0.1"}, "drop_path must be at least 0 and below 1, not '0.1'"),
     ],

@@ -80,8 +80,9 @@ def test_a_model_runs_at_other_sizes_as_far_as_its_position_tables_reach() -> No
     model = on_meta("kmax_resnet50", image_size=(129, 129))
     longest = 255 * 16 - 1
     model.check_image_size((33, longest), "images")
-    with pytest.raises(InputError, match=f"{longest} at most"):
-        model.check_image_size((33, longest + 2), "images")
+    for side in (longest + 2, 4 * longest + 1):
+        with pytest.raises(InputError, match=f"{longest} at most"):
+            model.check_image_size((33, side), "images")
 
 
 def test_max_s_drops_more_the_deeper_an_axial_block_lies() -> None:

@@ -146,6 +146,21 @@ def test_files_that_are_no_checkpoints_are_refused(tmp_path: Path) -> None:
                 read_tensors(path, form)
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "the file is empty"),
+        (b"<!DOCTYPE html><html>404", "neither .* nor a pickle: it begins with b'<!DOCTYPE html>"),
+        (b"version https://git-lfs.github.com/spec/v1", "it begins with b'version https://git-lfs"),
+    ],
+)
+def test_what_came_instead_of_a_checkpoint_is_shown(tmp_path: Path, content: bytes, words: str) -> None:
+    path = tmp_path / "w.pth"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=words):
+        read_tensors(path, "torch")
+
+
 @pytest.mark.parametrize("kept", [4, 100, -1])
 def test_a_file_that_was_cut_off_says_so(tmp_path: Path, kept: int) -> None:
     path = saved(tmp_path / "w.pth", TENSORS)

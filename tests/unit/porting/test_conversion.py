@@ -58,6 +58,14 @@ def test_a_model_of_the_other_flavour_is_told(small, flavour):
 
 
 @pytest.mark.parametrize("flavour", ["tf", "torch"])
+def test_a_model_that_is_none_of_ours_is_told(small, flavour):
+    model, found = small[flavour]
+    wrapped = torch.nn.DataParallel(model)
+    line = fault(flavour, found, wrapped)
+    assert "a model of kmax.create_model is wanted, not DataParallel" in line
+
+
+@pytest.mark.parametrize("flavour", ["tf", "torch"])
 def test_wrapped_and_prefixed_weights_are_told_how(small, flavour):
     model, found = small[flavour]
     assert "lie under 'model' of this mapping" in fault(flavour, {"model": found, "iteration": 3}, model)
@@ -84,6 +92,7 @@ def test_what_is_no_mapping_of_names_is_told(small, flavour):
         (lambda array: array.astype(object), "of type object, but the model wants a floating-point type"),
         (lambda array: array.astype("U8"), "of type str256, but the model wants a floating-point type"),
         (lambda array: array.astype(int), "of type int64, but the model wants a floating-point type"),
+        (lambda array: array.astype(np.longdouble), "of type float128, but the model wants 64 bits at most"),
         (lambda array: torch.from_numpy(array).int(), "of type torch.int32, but the model wants"),
     ],
 )
