@@ -134,7 +134,7 @@ def decode_ids(png: PngFile) -> NDArray[np.int32]:
     """
     if png.color_type != RGB or png.bit_depth != 8:
         raise InputError(f"{png.path}: panoptic PNG is not 8-bit RGB; segment ids need three channels")
-    lines = _inflate(png, 3)
+    lines = filtered_lines(png)
     rgba = _decode(png, "RGBA") if lines is None else _unfilter(png, lines, "RGBA")
     ids: NDArray[np.int32] = rgba.view("<i4")[..., 0] & 0xFFFFFF
     return ids
@@ -148,8 +148,14 @@ def decode_labels(png: PngFile, what: str) -> NDArray[np.uint8] | NDArray[np.uin
     """
     if png.color_type != PALETTE and (png.color_type != GREY or png.bit_depth < 8):
         raise InputError(f"{png.path}: {what} is not an 8-bit or 16-bit image of one channel")
-    pixels = _decode(png, None if png.color_type == GREY else "P")
-    return pixels if pixels.ndim == 2 else pixels[..., 0]  # 16-bit grey comes with an alpha channel
+    lines = filtered_lines(png)
+    if lines is None:
+        return _decode(png, "P")
+    from kmax.data.png_lines import grey_pixels  # here, since numba takes half a second to import
+
+    pixels = np.empty((png.height, png.width), np.uint8 if png.bit_depth == 8 else np.uint16)
+    grey_pixels(lines, pixels)
+    return pixels
 
 
 def decode_mask(png: PngFile) -> NDArray[np.bool_]:
@@ -158,29 +164,14 @@ def decode_mask(png: PngFile) -> NDArray[np.bool_]:
     Raises:
         InputError: damaged.
     """
-    mask: NDArray[np.bool_]
-    lines = _inflate(png, 1) if png.color_type == GREY and png.bit_depth == 8 else None
-    if lines is None:
-        mask = _decode(png, "L") != 0
-        return mask
-    # Above the first line with a difference, and below the last where that leaves black, all is black.
-    occupied = np.flatnonzero(lines[:, 1:].any(1))
-    if not len(occupied):
-        return np.zeros((png.height, png.width), np.bool_)
-    first, last = int(occupied[0]), int(occupied[-1])
-    band = _unfilter(png, lines[first : last + 1])
-    if band[-1].any():
-        band = _unfilter(png, lines[first:])
-    mask = np.zeros((png.height, png.width), np.bool_)
-    np.not_equal(band, 0, out=mask[first : first + len(band)])
+    mask: NDArray[np.bool_] = _decode(png, "L") != 0
     return mask
 
 
 def _decode(png: PngFile, mode: str | None) -> NDArray[Any]:
     """Pixels in Pillow's `mode`, or as they are stored."""
     if mode is None:
-        channels = 3 if png.color_type == RGB else png.bit_depth // 8
-        lines = _inflate(png, channels)
+        lines = filtered_lines(png)
         if lines is not None:
             return _unfilter(png, lines)
     try:
@@ -190,22 +181,29 @@ def _decode(png: PngFile, mode: str | None) -> NDArray[Any]:
         raise InputError(f"{png.path}: PNG cannot be decoded: {error}") from error
 
 
-def _inflate(png: PngFile, bytes_per_pixel: int) -> NDArray[np.uint8] | None:
-    """Filter byte and filtered bytes of each line [H, 1 + W x bytes]; None where Pillow has to decode.
+def filtered_lines(png: PngFile) -> NDArray[np.uint8] | None:
+    """Filter and filtered bytes of each line [H, 1 + W x bytes], of grey or RGB without alpha.
+
+    Returns:
+        None for other kinds, which Pillow has to decode.
 
     Raises:
         InputError: the data are damaged, or not as long as the header says.
     """
-    if deflate is None or png.interlaced:
+    channels = {GREY: 1, RGB: 3}.get(png.color_type, 0)
+    if deflate is None or png.interlaced or not channels or png.bit_depth < 8:
         return None
-    line = 1 + png.width * bytes_per_pixel
+    line = 1 + png.width * channels * png.bit_depth // 8
     try:
         data = deflate.zlib_decompress(png.compressed, png.height * line)
     except (deflate.DeflateError, ValueError) as error:
         raise InputError(f"{png.path}: PNG cannot be decoded: {error}") from error
     if len(data) != png.height * line:
         raise InputError(f"{png.path}: PNG cannot be decoded: its data are {len(data)} bytes long")
-    return np.frombuffer(data, np.uint8).reshape(png.height, line)
+    lines = np.frombuffer(data, np.uint8).reshape(png.height, line)
+    if lines[:, 0].max() > 4:
+        raise InputError(f"{png.path}: PNG cannot be decoded: unknown filter {lines[:, 0].max()} of a line")
+    return lines
 
 
 def _unfilter(png: PngFile, lines: NDArray[np.uint8], mode: str | None = None) -> NDArray[Any]:

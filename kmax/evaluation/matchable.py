@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from kmax.data.png import RGBA, decode_rgb, open_png
+from kmax.data.png import RGBA, open_png
 from kmax.errors import InputError
 from kmax.evaluation.files import ImageId, ImagePair, Oddities
-from kmax.evaluation.pairs import VOID, Pairs, count_pairs
+from kmax.evaluation.pairs import VOID, Pairs, count_png_pairs
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def read_pair(pair: ImagePair, classes: dict[int, int], oddities: Oddities) -> M
     for side, png in (("ground truth", truth), ("predictions", predicted)):
         if png.color_type == RGBA:
             oddities.add(f"{side}: the alpha channel of a PNG is ignored", f"image {pair.image_id}")
-    pairs = count_pairs(decode_rgb(truth), decode_rgb(predicted))
+    pairs = count_png_pairs(truth, predicted)
     return replace(check_pair(pair, pairs, classes, oddities), sha256=(truth.sha256, predicted.sha256))
 
 

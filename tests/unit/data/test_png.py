@@ -11,6 +11,8 @@ from PIL import Image
 
 from kmax.data import png
 from kmax.errors import InputError
+from kmax.evaluation.pairs import count_pairs, count_png_pairs
+from kmax.evaluation.pixels_below import PixelsBelow
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (37, 53, 3)).astype(np.uint8)
@@ -64,6 +66,68 @@ class TestPixels:
         black = np.where(GREY > 128, GREY, 0).astype(np.uint8)
         found = png.decode_mask(write(tmp_path / "a.png", np.stack([black] * 3, axis=2)))
         assert (found == (black != 0)).all()
+
+
+def filtered_png(path: Path, pixels: np.ndarray, filters: list[int]) -> png.PngFile:
+    """Pixels [H, W] or [H, W, 3] as a PNG whose lines have the given filters, in turns."""
+    size = pixels[..., 0].size // len(pixels) if pixels.ndim == 3 else pixels.shape[1]
+    data = pixels.astype(pixels.dtype.newbyteorder(">")).reshape(len(pixels), -1).view(np.uint8).astype(int)
+    step = data.shape[1] // size
+    padded = np.pad(data, ((1, 0), (step, 0)))
+    left, above, corner = padded[1:, :-step], padded[:-1, step:], padded[:-1, :-step]
+    distances = np.abs(left + above - corner - np.stack([left, above, corner]))
+    paeth = np.choose(distances.argmin(0), [left, above, corner])  # the first of equals, as the standard says
+    predicted = [np.zeros_like(data), left, above, (left + above) // 2, paeth]
+    lines = b"".join(
+        bytes([kind]) + ((data[y] - predicted[kind][y]) % 256).astype(np.uint8).tobytes()
+        for y in range(len(data))
+        for kind in (filters[y % len(filters)],)
+    )
+    kinds = 8 * pixels.itemsize, 2 if pixels.ndim == 3 else 0
+    header = struct.pack(">IIBBBBB", size, len(pixels), *kinds, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+    return png.open_png(path, "map")
+
+
+REGIONS = np.kron(RNG.integers(0, 3, (6, 5)), np.ones((5, 30), int))  # what runs are found in
+REGIONS[:, 70:74] = RNG.integers(0, 256, (30, 4))
+
+
+@pytest.mark.parametrize("filters", [[0], [1], [2], [3], [4], [4, 1, 0, 2, 3], [1, 1, 4, 4, 2, 4]])
+@pytest.mark.parametrize("width", [1, 7, 8, 24, 150])
+class TestFilters:
+    """Every filter of lines, on runs long enough to be taken several pixels at a time."""
+
+    def test_of_labels(self, tmp_path: Path, filters: list[int], width: int) -> None:
+        for pixels in (REGIONS.astype(np.uint8), (REGIONS * 257 % 65521 + 1000).astype(np.uint16)):
+            pixels = pixels[:, :width]
+            file = filtered_png(tmp_path / "a.png", pixels, filters)
+            found = png.decode_labels(file, "map")
+            assert found.dtype == pixels.dtype
+            np.testing.assert_array_equal(found, pixels)
+            with Image.open(tmp_path / "a.png") as image:
+                np.testing.assert_array_equal(np.asarray(image), pixels)
+
+    def test_of_pairs(self, tmp_path: Path, filters: list[int], width: int) -> None:
+        ids = REGIONS[:, :width] * 70_003 % 2**24
+        maps = [ids, np.roll(ids, 1, (0, 1))]
+        colours = [m.astype("<u4").view(np.uint8).reshape(*m.shape, 4)[..., :3] for m in maps]
+        files = [
+            filtered_png(tmp_path / f"{i}.png", c, filters[i:] or filters) for i, c in enumerate(colours)
+        ]
+        for found, wanted in zip(
+            vars(count_png_pairs(*files)).values(), vars(count_pairs(*maps)).values(), strict=True
+        ):
+            np.testing.assert_array_equal(found, wanted)
+
+    def test_of_masks(self, tmp_path: Path, filters: list[int], width: int) -> None:
+        truth = (REGIONS[:, :width] * 1000 % 40_000).astype(np.uint16)
+        below = PixelsBelow(truth)
+        for mask in (REGIONS == 1, np.zeros_like(REGIONS), REGIONS >= 0, np.tri(30, 150, 40) > 0):
+            file = filtered_png(tmp_path / "a.png", mask[:, :width].astype(np.uint8) * 255, filters)
+            wanted = [(truth[mask[:, :width] > 0] == value).sum() for value in below.ids]
+            np.testing.assert_array_equal(below.count(file), wanted)
 
 
 @pytest.mark.parametrize("cut", [0, 5, 20, 33, 60, 200, -20, -1])
