@@ -13,7 +13,6 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from kmax.data.parallel import map_items
 from kmax.data.png import decode_labels, open_png
 from kmax.errors import InputError
 from kmax.evaluation.files import CategoryFacts, Oddities
@@ -21,14 +20,12 @@ from kmax.evaluation.miou import MiouResult, PixelCounts, collect
 from kmax.evaluation.pairs import Pairs, count_pairs
 from kmax.evaluation.provenance import Provenance, files_digest
 from kmax.evaluation.version import VERSION
-from kmax.evaluation.workers import bounded_workers
+from kmax.evaluation.workers import each_image
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 LabelMap = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.int32]
 Digests = list[tuple[str, str]]
-# What a process takes that reads maps of 2048x1024 pixels.
-MEGABYTES_EACH = 150
 ADE20K_CLASSES = 150
 ADE20K_EVALUATOR = "kmax mean IoU of label maps (ADE20K: 0 is unlabelled)"
 
@@ -83,8 +80,7 @@ def each(
     """Results of all items, over processes, and all their faults."""
     results: list[Result] = []
     faults: list[str] = []
-    workers = bounded_workers(workers, len(items), MEGABYTES_EACH)
-    for result, found in map_items(_Guarded(function), items, "evaluate", workers):
+    for result, found in each_image(_Guarded(function), items, workers):
         faults.extend(found)
         if result is not None:
             results.append(result)
