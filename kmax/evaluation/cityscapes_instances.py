@@ -130,7 +130,7 @@ def read_lines(
     faults = []
     for number, line in enumerate(text.splitlines(), start=1):
         where = f"{frame.predicted}: image {frame.name}: line {number}"
-        words = line.split()
+        words = line.split(" ")  # single spaces, as the official evaluator wants it
         if len(words) != 3:
             faults.append(f"{where}: expected 'mask label confidence', found {len(words)} words")
             continue
