@@ -123,7 +123,7 @@ def decoders() -> dict[str, Callable[[Path], object]]:
 
     def ours(path: Path) -> object:
         png = open_png(path, "map")
-        return decode_rgb(png) if png.color_type == 2 else decode_labels(png, "map")
+        return decode_rgb(png) if png.color_type == 2 else decode_labels(png)
 
     return found | {"kmax": ours}
 

@@ -39,12 +39,14 @@ class PngFile:
     """The checked bytes of a PNG file, not yet decoded; sizes in pixels.
 
     Attributes:
+        what: its role, for messages.
         color_type: as the PNG standard numbers it: 0 grey, 2 RGB, 3 palette, 4 grey and alpha, 6 RGBA.
         interlaced: whether the pixels come in several passes.
         compressed: the image data of all chunks together.
     """
 
     path: Path
+    what: str
     data: bytes
     width: int
     height: int
@@ -89,7 +91,7 @@ def open_png(path: Path, what: str) -> PngFile:
     if not 0 < width * height <= MAX_PIXELS:
         raise InputError(f"{path}: {what} of {width}x{height} pixels is too large or empty")
     compressed = parts[0] if len(parts) == 1 else b"".join(parts)
-    return PngFile(path, data, width, height, bit_depth, color_type, interlaced != 0, compressed)
+    return PngFile(path, what, data, width, height, bit_depth, color_type, interlaced != 0, compressed)
 
 
 def _chunks(data: bytes) -> tuple[str | None, list[bytes]]:
@@ -122,7 +124,7 @@ def decode_rgb(png: PngFile) -> NDArray[np.uint8]:
         InputError: not an 8-bit RGB image, or damaged.
     """
     if png.color_type not in (RGB, RGBA) or png.bit_depth != 8:
-        raise InputError(f"{png.path}: panoptic PNG is not 8-bit RGB; segment ids need three channels")
+        raise InputError(f"{png.path}: {png.what} is not 8-bit RGB; segment ids need three channels")
     return _decode(png, None if png.color_type == RGB else "RGB")
 
 
@@ -133,21 +135,21 @@ def decode_ids(png: PngFile) -> NDArray[np.int32]:
         InputError: not an 8-bit RGB image, or damaged.
     """
     if png.color_type != RGB or png.bit_depth != 8:
-        raise InputError(f"{png.path}: panoptic PNG is not 8-bit RGB; segment ids need three channels")
+        raise InputError(f"{png.path}: {png.what} is not 8-bit RGB; segment ids need three channels")
     lines = filtered_lines(png)
     rgba = _decode(png, "RGBA") if lines is None else _unfilter(png, lines, "RGBA")
     ids: NDArray[np.int32] = rgba.view("<i4")[..., 0] & 0xFFFFFF
     return ids
 
 
-def decode_labels(png: PngFile, what: str) -> NDArray[np.uint8] | NDArray[np.uint16]:
+def decode_labels(png: PngFile) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """Pixels of a one-channel PNG [H, W]: uint8, or uint16 from 16-bit files; of a palette the indices.
 
     Raises:
         InputError: an image of several channels, or of fewer than 8 bits, or damaged.
     """
     if png.color_type != PALETTE and (png.color_type != GREY or png.bit_depth < 8):
-        raise InputError(f"{png.path}: {what} is not an 8-bit or 16-bit image of one channel")
+        raise InputError(f"{png.path}: {png.what} is not an 8-bit or 16-bit image of one channel")
     lines = filtered_lines(png)
     if lines is None:
         return _decode(png, "P")
@@ -178,7 +180,7 @@ def _decode(png: PngFile, mode: str | None) -> NDArray[Any]:
         with Image.open(io.BytesIO(png.data)) as image:
             return np.asarray(image if mode in (None, "P") else image.convert(mode))
     except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise InputError(f"{png.path}: PNG cannot be decoded: {error}") from error
+        raise InputError(f"{png.path}: {png.what} cannot be decoded: {error}") from error
 
 
 def filtered_lines(png: PngFile) -> NDArray[np.uint8] | None:
@@ -197,12 +199,14 @@ def filtered_lines(png: PngFile) -> NDArray[np.uint8] | None:
     try:
         data = deflate.zlib_decompress(png.compressed, png.height * line)
     except (deflate.DeflateError, ValueError) as error:
-        raise InputError(f"{png.path}: PNG cannot be decoded: {error}") from error
+        raise InputError(f"{png.path}: {png.what} cannot be decoded: {error}") from error
     if len(data) != png.height * line:
-        raise InputError(f"{png.path}: PNG cannot be decoded: its data are {len(data)} bytes long")
+        raise InputError(f"{png.path}: {png.what} cannot be decoded: its data are {len(data)} bytes long")
     lines = np.frombuffer(data, np.uint8).reshape(png.height, line)
     if lines[:, 0].max() > 4:
-        raise InputError(f"{png.path}: PNG cannot be decoded: unknown filter {lines[:, 0].max()} of a line")
+        raise InputError(
+            f"{png.path}: {png.what} cannot be decoded: unknown filter {lines[:, 0].max()} of a line"
+        )
     return lines
 
 
@@ -213,7 +217,7 @@ def _unfilter(png: PngFile, lines: NDArray[np.uint8], mode: str | None = None) -
     try:
         pixels: NDArray[Any] = pyspng.load(b"".join((_SIGNATURE, *body)), mode)
     except RuntimeError as error:
-        raise InputError(f"{png.path}: PNG cannot be decoded: {error}") from error
+        raise InputError(f"{png.path}: {png.what} cannot be decoded: {error}") from error
     return pixels
 
 

@@ -57,7 +57,7 @@ def count_frame(frame: Frame, predicted_dir: Path, oddities: Oddities) -> FrameO
         InputError: every line or mask that is not what it should be.
     """
     truth_png = open_png(frame.truth, f"image {frame.name}: instanceIds PNG")
-    truth = decode_labels(truth_png, "instanceIds PNG")
+    truth = decode_labels(truth_png)
     below = PixelsBelow(truth)
     label_ids = np.where(below.ids < INSTANCE_ID, below.ids, below.ids // INSTANCE_ID)
     class_of = np.array([_CLASS_INDEX.get(label, -1) for label in label_ids.tolist()], np.int64)

@@ -74,7 +74,7 @@ def read_detections(
     """A list of detections in COCO's format for results.
 
     Raises:
-        InputError: every detection of an unknown image, without a finite score, or whose mask or box is
+        InputError: every detection of an unknown image or category, without a finite score, or whose mask or box is
             malformed or of another size than its image.
     """
     content = read_json(path, "detections JSON")
@@ -92,6 +92,9 @@ def read_detections(
             faults.append(f"{where}: the ground truth has no such image; is it another split?")
         elif type(category) is not int:
             faults.append(f"{where}: 'category_id' is missing or not a number")
+        elif category not in categories:
+            # pycocotools leaves it out in silence, and with it often all detections: those of contiguous ids.
+            faults.append(f"{where}: the ground truth has no such category")
         elif not is_number(entry.get("score")):
             faults.append(f"{where}: 'score' is {entry.get('score')!r:.40}, not a finite number")
         elif with_box != bool(entry.get("bbox")):
@@ -102,10 +105,6 @@ def read_detections(
             faults.append(f"{where}: neither 'segmentation' nor 'bbox'")
         elif region is not None and (fault := region_fault(region, sizes[image], ground_truth=False)):
             faults.append(f"{where}: {fault}")
-        elif category not in categories:
-            oddities.add(
-                "detections: an unknown category counts nowhere", f"image {image} category {category}"
-            )
         elif region is None and iou_type == "segm":
             oddities.add("detections: no mask, so the box counts as one", f"image {image}")
     if faults:

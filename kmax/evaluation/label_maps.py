@@ -46,7 +46,7 @@ def read_labels(path: Path, name: str, what: str) -> tuple[LabelMap, tuple[str, 
         InputError: missing, damaged, or not of one channel.
     """
     png = open_png(path, f"image {name}: {what}")
-    return decode_labels(png, f"image {name}: {what}"), (path.name, png.sha256)
+    return decode_labels(png), (path.name, png.sha256)
 
 
 def count_labels(truth: LabelMap, predicted: LabelMap, files: LabelFiles) -> Pairs:

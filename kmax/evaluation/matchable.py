@@ -72,8 +72,8 @@ def check_pair(pair: ImagePair, pairs: Pairs, classes: dict[int, int], oddities:
         for key in ("category_id", "iscrowd"):
             if key not in segment:
                 faults.append(
-                    f"{pair.truth_path}: image {pair.image_id}: ground truth segment {segment['id']}: "
-                    f"'{key}' is missing in the JSON"
+                    f"{pair.truth_path}: image {pair.image_id}: ground truth segment {segment['id']} "
+                    f"(category {segment.get('category_id')}): '{key}' is missing in the JSON"
                 )
     if faults:
         raise InputError(faults)

@@ -132,7 +132,7 @@ def _check_labels(one: Predicted, folder: Path, known: Sequence[int]) -> Path:
     path = folder / one.png
     png = open_png(path, f"image {one.image.id}: label PNG")
     _require_size(png.size, one, path)
-    found = np.unique(decode_labels(png, "label PNG")).astype(np.int64)
+    found = np.unique(decode_labels(png)).astype(np.int64)
     known_labels(found, known, path, str(one.image.id))
     return path
 

@@ -148,7 +148,7 @@ def miou_files(
     options: dict[str, Any] = {"workers": workers, "strict": strict, "split": split}
     if check and labels != "cityscapes":
         raise InputError("--check-with official: only the mean IoU of --labels cityscapes can be compared")
-    if (labels == "panoptic") != (gt_json is not None and pred_json is not None):
+    if [gt_json is not None, pred_json is not None] != [labels == "panoptic"] * 2:
         raise InputError("--gt-json and --pred-json belong to --labels panoptic, which needs both")
     notes = []
     result: Any

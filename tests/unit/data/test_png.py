@@ -45,7 +45,7 @@ class TestPixels:
     def test_grey_of_8_and_16_bits(self, tmp_path: Path) -> None:
         deep = RNG.integers(0, 2**16, (9, 14)).astype(np.uint16)
         for pixels in (GREY, deep):
-            found = png.decode_labels(write(tmp_path / "a.png", pixels), "map")
+            found = png.decode_labels(write(tmp_path / "a.png", pixels))
             assert found.dtype == pixels.dtype
             assert (found == pixels).all()
 
@@ -53,7 +53,7 @@ class TestPixels:
         image = Image.fromarray((GREY % 5).astype(np.uint8), "P")
         image.putpalette(RNG.integers(0, 256, 768).astype(np.uint8).tobytes())
         image.save(tmp_path / "a.png")
-        assert (png.decode_labels(png.open_png(tmp_path / "a.png", "map"), "map") == GREY % 5).all()
+        assert (png.decode_labels(png.open_png(tmp_path / "a.png", "map")) == GREY % 5).all()
 
     @pytest.mark.parametrize("rows", [slice(0, 0), slice(3, 7), slice(0, 4), slice(30, 40), slice(0, 40)])
     def test_masks_wherever_they_lie(self, tmp_path: Path, rows: slice) -> None:
@@ -103,7 +103,7 @@ class TestFilters:
         for pixels in (REGIONS.astype(np.uint8), (REGIONS * 257 % 65521 + 1000).astype(np.uint16)):
             pixels = pixels[:, :width]
             file = filtered_png(tmp_path / "a.png", pixels, filters)
-            found = png.decode_labels(file, "map")
+            found = png.decode_labels(file)
             assert found.dtype == pixels.dtype
             np.testing.assert_array_equal(found, pixels)
             with Image.open(tmp_path / "a.png") as image:
@@ -185,7 +185,7 @@ def test_other_channels_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="RGB"):
         png.decode_rgb(write(tmp_path / "a.png", GREY))
     with pytest.raises(InputError, match="one channel"):
-        png.decode_labels(write(tmp_path / "a.png", RGB), "map")
+        png.decode_labels(write(tmp_path / "a.png", RGB))
 
 
 def test_a_jpeg_is_no_png(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from panoptic_folder import files, halves, write_side
+from PIL import Image
 
 from kmax.errors import InputError
 from kmax.evaluation.pq import evaluate_files
@@ -50,6 +51,13 @@ def test_truncated_png_is_named(folder: Path) -> None:
     path = folder / "pred" / "4.png"
     path.write_bytes(path.read_bytes()[:45])
     assert str(path) in faults(folder)[0]
+
+
+def test_the_image_of_a_grey_png_is_named(folder: Path) -> None:
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(folder / "pred" / "4.png")
+    assert faults(folder) == [
+        f"{folder}/pred/4.png: image 4: panoptic PNG is not 8-bit RGB; segment ids need three channels"
+    ]
 
 
 def test_ids_of_another_type_are_explained(folder: Path) -> None:
