@@ -97,7 +97,7 @@ def evaluate_files(
         if count is not None:
             counts.append(count)
     if strict:
-        faults.extend(oddities.lines())
+        faults.extend(oddities.faults())
     if faults:
         raise InputError(faults)
     truth, predicted = (

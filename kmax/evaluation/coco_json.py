@@ -74,8 +74,8 @@ def read_detections(
     """A list of detections in COCO's format for results.
 
     Raises:
-        InputError: every detection of an unknown image or category, without a finite score, or whose mask or box is
-            malformed or of another size than its image.
+        InputError: every detection of an unknown image or category, without a finite score, or whose mask or
+            box is malformed or of another size than its image.
     """
     content = read_json(path, "detections JSON")
     if not _are_objects(content):

@@ -132,7 +132,7 @@ def evaluate_ade20k(
     images = [LabelFiles(path.stem, path, Path(predicted_dir) / path.name) for path in truths]
     results, faults = each(_count_ade20k, images, workers)
     if strict:
-        faults.extend(oddities.lines())
+        faults.extend(oddities.faults())
     if faults:
         raise InputError(faults)
     categories = [CategoryFacts(index, str(index), False) for index in range(ADE20K_CLASSES)]

@@ -19,7 +19,7 @@ class PixelsBelow:
     def __init__(self, truth: NDArray[np.uint8] | NDArray[np.uint16]) -> None:
         """Of a map [H, W]."""
         self._truth = truth
-        self._counts = np.zeros(np.iinfo(truth.dtype).max + 1, np.int64)
+        self._counts = np.zeros(int(truth.max()) + 1, np.int64)
         self._count(truth.reshape(-1))
         self.ids = self._counts.nonzero()[0]
         self.areas = self._taken()

@@ -44,7 +44,7 @@ def read_all(
             results.append(result)
             files.sha256.append(sha256)
     if strict:
-        faults.extend(files.oddities.lines())
+        faults.extend(files.oddities.faults())
     if faults:
         raise InputError(faults)
     return results

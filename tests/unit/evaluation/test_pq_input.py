@@ -104,6 +104,19 @@ def test_missing_area_is_refused_where_a_match_needs_it(folder: Path) -> None:
     assert "segment 1" in faults(folder)[0]
 
 
+def test_oddities_are_one_warning_of_a_kind_and_one_fault_each_when_strict(folder: Path) -> None:
+    edit(
+        folder / "gt.json",
+        lambda c: [a["segments_info"][0].update(area=30) for a in c["annotations"][:3]],
+    )
+    kind = "ground truth: JSON area differs from the pixels, and the JSON area is used"
+    places = [f"image {number} segment 1 category 1" for number in (1, 2, 3)]
+    assert evaluate_files(*files(folder)).warnings == [f"{kind} (3 times, first: {places[0]})"]
+    with pytest.raises(InputError) as caught:
+        evaluate_files(*files(folder), strict=True)
+    assert caught.value.faults == [f"{kind} ({place})" for place in places]
+
+
 def test_ground_truth_without_images_is_refused(folder: Path) -> None:
     edit(folder / "gt.json", lambda content: content.update(annotations=[]))
     assert faults(folder) == [
