@@ -31,7 +31,7 @@ from kmax.data.panoptic import write_map
 from kmax.data.png import decode_labels, decode_rgb, open_png
 from kmax.evaluation import bootstrap, cityscapes_ap, explained_files, pq
 from kmax.evaluation.cityscapes_files import find_frames
-from kmax.evaluation.files import CategoryFacts, Oddities, open_files
+from kmax.evaluation.files import CategoryFacts, Oddities, PanopticArguments
 from kmax.evaluation.matchable import check_pair
 from kmax.evaluation.pairs import count_pairs
 
@@ -61,7 +61,7 @@ def wavy_map(rng: np.random.Generator, height: int, width: int, segments: int) -
     return np.argmin(distance, axis=0).astype(np.int32) + 1
 
 
-def panoptic_files(folder: Path, images: int, repeats: int = 1) -> tuple[Path, Path, Path, Path]:
+def panoptic_files(folder: Path, images: int, repeats: int = 1) -> PanopticArguments:
     """Ground truth and predictions; each image is listed `repeats` times under other names."""
     rng = np.random.default_rng(0)
     sides: dict[str, list[dict[str, object]]] = {"gt": [], "pred": []}
@@ -87,7 +87,7 @@ def panoptic_files(folder: Path, images: int, repeats: int = 1) -> tuple[Path, P
     for side, entries in sides.items():
         content = {"categories": CATEGORIES, "annotations": entries}
         (folder / f"{side}.json").write_text(json.dumps(content))
-    return folder / "gt.json", folder / "gt", folder / "pred.json", folder / "pred"
+    return PanopticArguments(folder / "gt.json", folder / "gt", folder / "pred.json", folder / "pred")
 
 
 def cityscapes_files(folder: Path, frames: int) -> tuple[Path, Path]:
@@ -134,20 +134,21 @@ def decode_each(decode: Callable[[Path], object], paths: list[Path]) -> None:
         decode(path)
 
 
-def official_pq(arguments: tuple[Path, Path, Path, Path]) -> Callable[[], object] | None:
+def official_pq(arguments: PanopticArguments) -> Callable[[], object] | None:
     """The official count over all images in this process; None where it is not installed."""
     try:
         module = importlib.import_module("panopticapi.evaluation")
     except ImportError:
         return None
-    gt_json, gt_dir, pred_json, pred_dir = arguments
 
     def run() -> object:
-        truth, predicted = (json.loads(path.read_text()) for path in (gt_json, pred_json))
+        truth, predicted = (json.loads(path.read_text()) for path in (arguments.gt_json, arguments.pred_json))
         pairs = list(zip(truth["annotations"], predicted["annotations"], strict=True))
         categories = {category["id"]: category for category in truth["categories"]}
         with contextlib.redirect_stdout(io.StringIO()):
-            return module.pq_compute_single_core(0, pairs, str(gt_dir), str(pred_dir), categories)
+            return module.pq_compute_single_core(
+                0, pairs, *map(str, (arguments.gt_dir, arguments.pred_dir)), categories
+            )
 
     return run
 
@@ -184,7 +185,7 @@ def report(title: str, times: Times, ours: str, per: int) -> None:
 def panoptic_speed(folder: Path, images: int) -> None:
     """Panoptic quality from files, and its matching from decoded pixels."""
     arguments = panoptic_files(folder, images)
-    files = open_files(*arguments)
+    files = arguments.open()
     paths = [path for image in files.images for path in (image.truth_path, image.predicted_path)]
     classes = {category.id: index for index, category in enumerate(files.categories)}
     pixels = [
@@ -201,8 +202,8 @@ def panoptic_speed(folder: Path, images: int) -> None:
         for name, decode in decoders().items()
     }
     functions["matching alone, ids packed"] = matching
-    functions["kmax, from files to scores"] = lambda: pq.evaluate_files(*arguments)
-    functions["kmax, and where quality is lost"] = lambda: explained_files.evaluate_files(*arguments)
+    functions["kmax, from files to scores"] = lambda: pq.evaluate_files(arguments)
+    functions["kmax, and where quality is lost"] = lambda: explained_files.evaluate_files(arguments)
     theirs = official_pq(arguments)
     if theirs is not None:
         functions["panopticapi, from files to counts"] = theirs
@@ -242,7 +243,8 @@ def many_images(folder: Path, counts: list[int], workers: int) -> None:
     for count in counts:
         inside = folder / str(count)
         arguments = panoptic_files(inside, 25, count // 25)
-        command = [sys.executable, "-c", _MEASURE, *map(str, arguments), str(workers)]
+        paths = arguments.gt_json, arguments.gt_dir, arguments.pred_json, arguments.pred_dir
+        command = [sys.executable, "-c", _MEASURE, *map(str, paths), str(workers)]
         seconds, megabytes = subprocess.run(
             command, check=True, capture_output=True, text=True
         ).stdout.split()
@@ -252,9 +254,10 @@ def many_images(folder: Path, counts: list[int], workers: int) -> None:
 _MEASURE = """
 import resource, sys
 from pathlib import Path
+from kmax.evaluation.files import PanopticArguments
 from kmax.evaluation.pq import evaluate_files
 workers = int(sys.argv[5])
-evaluate_files(*map(Path, sys.argv[1:5]), workers=workers)
+evaluate_files(PanopticArguments(*map(Path, sys.argv[1:5]), workers=workers))
 own, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
 spent = own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
 extra = workers * children.ru_maxrss if workers > 1 else 0

@@ -107,6 +107,31 @@ class PanopticFiles:
         return Provenance(evaluator, VERSION, protocol, split, len(self.images), truth, predicted)
 
 
+@dataclass(frozen=True)
+class PanopticArguments:
+    """What the evaluators of COCO panoptic files are asked for.
+
+    Attributes:
+        gt_json, gt_dir: ground truth JSON and folder of its PNGs.
+        pred_json, pred_dir: the same of the predictions.
+        workers: processes that read and match images; None: as many as cores and memory allow.
+        strict: refuse odd input that the official evaluator silently accepts, instead of warning.
+        split: its name for the provenance; None: the name of the ground truth JSON.
+    """
+
+    gt_json: Path
+    gt_dir: Path
+    pred_json: Path
+    pred_dir: Path
+    workers: int | None = 1
+    strict: bool = False
+    split: str | None = None
+
+    def open(self) -> PanopticFiles:
+        """Both JSON files, as `open_files` reads them."""
+        return open_files(self.gt_json, self.gt_dir, self.pred_json, self.pred_dir)
+
+
 def open_files(
     truth_json: Path,
     truth_dir: Path,

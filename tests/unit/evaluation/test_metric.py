@@ -55,12 +55,12 @@ def test_equal_to_the_files(tmp_path: Path) -> None:
         for segment in annotation["segments_info"]:
             segment["iscrowd"] = int(segment["id"] == 5)
     (tmp_path / "gt.json").write_text(json.dumps(content))
-    of_files, mine = pq.evaluate_files(*files(tmp_path)).to_json(), metric.compute().to_json()
+    of_files, mine = pq.evaluate_files(files(tmp_path)).to_json(), metric.compute().to_json()
     assert 0 < mine["all"]["pq"] < 1
     assert {k: mine[k] for k in ("all", "per_category")} == {k: of_files[k] for k in ("all", "per_category")}
-    assert metric.compute_miou().to_json()["miou"] == miou.evaluate_files(*files(tmp_path)).to_json()["miou"]
+    assert metric.compute_miou().to_json()["miou"] == miou.evaluate_files(files(tmp_path)).to_json()["miou"]
     explanation = metric.compute_explanation()
-    assert explanation.group_parts() == explained_files.evaluate_files(*files(tmp_path))[1].group_parts()
+    assert explanation.group_parts() == explained_files.evaluate_files(files(tmp_path))[1].group_parts()
     assert explanation.group_parts()["all"]["all"]["pq"] == pytest.approx(mine["all"]["pq"], abs=1e-12)
 
 

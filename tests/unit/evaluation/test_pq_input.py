@@ -29,12 +29,12 @@ def edit(path: Path, change: object) -> None:
 
 def faults(folder: Path) -> list[str]:
     with pytest.raises(InputError) as caught:
-        evaluate_files(*files(folder))
+        evaluate_files(files(folder))
     return caught.value.lines()
 
 
 def test_perfect_predictions_score_one(folder: Path) -> None:
-    figures = evaluate_files(*files(folder)).to_json()
+    figures = evaluate_files(files(folder)).to_json()
     assert figures["all"] == {"pq": 1.0, "sq": 1.0, "rq": 1.0, "n": 2}
     assert figures["per_category"]["7"]["tp"] == 0
 
@@ -111,9 +111,9 @@ def test_oddities_are_one_warning_of_a_kind_and_one_fault_each_when_strict(folde
     )
     kind = "ground truth: JSON area differs from the pixels, and the JSON area is used"
     places = [f"image {number} segment 1 category 1" for number in (1, 2, 3)]
-    assert evaluate_files(*files(folder)).warnings == [f"{kind} (3 times, first: {places[0]})"]
+    assert evaluate_files(files(folder)).warnings == [f"{kind} (3 times, first: {places[0]})"]
     with pytest.raises(InputError) as caught:
-        evaluate_files(*files(folder), strict=True)
+        evaluate_files(files(folder, strict=True))
     assert caught.value.faults == [f"{kind} ({place})" for place in places]
 
 
@@ -127,6 +127,6 @@ def test_ground_truth_without_images_is_refused(folder: Path) -> None:
 def test_empty_prediction_misses_everything(folder: Path) -> None:
     empty = (np.zeros((8, 8), np.int32), {})
     write_side(folder, "pred", dict.fromkeys(SOUND, empty))
-    figures = evaluate_files(*files(folder)).to_json()
+    figures = evaluate_files(files(folder)).to_json()
     assert figures["all"] == {"pq": 0.0, "sq": 0.0, "rq": 0.0, "n": 2}
     assert figures["per_category"]["9"]["fn"] == 12
