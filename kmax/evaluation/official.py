@@ -121,6 +121,8 @@ def _told_apart(package: str) -> Iterator[None]:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             package = f"{package} {importlib.metadata.version(package)}"
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        if isinstance(error, AttributeError) and "module 'numpy'" in reason:
+            reason = f"it needs an older numpy ({reason})"
         raise InputError(
             f"--check-with official: {package} failed (numpy {np.__version__}): {reason}"
         ) from error

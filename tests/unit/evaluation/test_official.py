@@ -67,6 +67,14 @@ def test_disagreement(monkeypatch: pytest.MonkeyPatch, arguments: PanopticArgume
     assert "things pq: panopticapi gives" in caught.value.faults[0]
 
 
+def test_failure_for_want_of_an_older_numpy(
+    monkeypatch: pytest.MonkeyPatch, arguments: PanopticArguments
+) -> None:
+    install(monkeypatch, lambda *_: np.removed_long_ago)
+    with pytest.raises(InputError, match=r"panopticapi failed \(numpy .*\): it needs an older numpy"):
+        check_pq(pq.evaluate_files(arguments), arguments)
+
+
 @pytest.mark.parametrize("error", [AttributeError("no attribute 'in1d'"), SystemExit(-1)])
 def test_failure(monkeypatch: pytest.MonkeyPatch, arguments: PanopticArguments, error: BaseException) -> None:
     def compute(*_: str) -> None:
