@@ -63,11 +63,14 @@ def count_pairs(truth: NDArray[Any], predicted: NDArray[Any]) -> Pairs:
 
 
 def count_png_pairs(truth: PngFile, predicted: PngFile) -> Pairs:
-    """`count_pairs` of two panoptic PNGs of one size; where it can be, the pixels are never held at once.
+    """`count_pairs` of two panoptic PNGs; where it can be, the pixels are never held at once.
 
     Raises:
         InputError: as `decode_rgb`.
+        ValueError: the sizes differ.
     """
+    if truth.size != predicted.size:
+        raise ValueError(f"maps of {truth.size} and {predicted.size} pixels")
     if truth.color_type == predicted.color_type == RGB:
         a, b = filtered_lines(truth), filtered_lines(predicted)
         if a is not None and b is not None:

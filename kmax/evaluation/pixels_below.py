@@ -25,11 +25,14 @@ class PixelsBelow:
         self.areas = self._taken()
 
     def count(self, mask: PngFile) -> NDArray[np.int64]:
-        """Pixels of each id [N] below what is not black in a mask of the map's size.
+        """Pixels of each id [N] below what is not black in a mask.
 
         Raises:
             InputError: the mask is damaged.
+            ValueError: it has another size than the map.
         """
+        if (mask.height, mask.width) != self._truth.shape:
+            raise ValueError(f"a mask of {mask.size} pixels on a map of shape {self._truth.shape}")
         lines = filtered_lines(mask) if mask.color_type == GREY and mask.bit_depth == 8 else None
         if lines is None:
             self._count(self._truth[decode_mask(mask)])

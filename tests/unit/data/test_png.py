@@ -130,6 +130,14 @@ class TestFilters:
             np.testing.assert_array_equal(below.count(file), wanted)
 
 
+def test_files_of_different_sizes_are_not_counted(tmp_path: Path) -> None:
+    maps = [write(tmp_path / f"{rows}.png", RGB[:rows]) for rows in (20, 19)]
+    with pytest.raises(ValueError, match="53x20 and 53x19"):
+        count_png_pairs(*maps)
+    with pytest.raises(ValueError, match="8x21 pixels"):
+        PixelsBelow(GREY[:20]).count(write(tmp_path / "mask.png", GREY))
+
+
 @pytest.mark.parametrize("cut", [0, 5, 20, 33, 60, 200, -20, -1])
 def test_truncation_is_told(tmp_path: Path, cut: int) -> None:
     write(tmp_path / "a.png", RGB)
