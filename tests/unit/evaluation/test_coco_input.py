@@ -117,6 +117,20 @@ def test_faults_of_the_ground_truth(folder: Path, change: Any, said: str) -> Non
     assert said in caught.value.faults[0]
 
 
+def test_detections_of_another_split_are_one_fault(folder: Path) -> None:
+    edit(folder / "pred.json", lambda d: d.extend([{**d[0], "image_id": 7 + i} for i in range(50)]))
+    with pytest.raises(InputError) as caught:
+        evaluate(folder)
+    assert len(caught.value.faults) == 50
+    edit(folder / "pred.json", lambda d: d.pop(0))
+    with pytest.raises(InputError) as caught:
+        evaluate(folder)
+    assert caught.value.faults == [
+        f"{folder}/pred.json: detections JSON: none of its images, such as image 7, is among the 2 of the "
+        "ground truth; is it another split?"
+    ]
+
+
 @pytest.mark.parametrize("text", ["", "{}", "[1]", "null", "["])
 def test_json_that_is_no_list_of_detections(folder: Path, text: str) -> None:
     (folder / "pred.json").write_text(text)
