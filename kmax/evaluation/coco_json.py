@@ -85,8 +85,8 @@ def read_detections(
     if content and not any(_is_one_of(entry.get("image_id"), sizes) for entry in content):
         first = f"{content[0].get('image_id')!r:.40}"
         raise InputError(
-            f"{path}: detections JSON: none of its images, such as image {first}, is among the {len(sizes)} of "
-            "the ground truth; is it another split?"
+            f"{path}: detections JSON: none of its images, such as image {first}, is among the {len(sizes)} "
+            "of the ground truth; is it another split?"
         )
     with_box = bool(content and content[0].get("bbox"))
     faults = []
