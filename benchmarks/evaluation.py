@@ -1,9 +1,9 @@
 """Speed of the evaluators: CPU time against that of merely decoding the same PNG files, and memory.
 
     python benchmarks/evaluation.py
-    python benchmarks/evaluation.py --images 100 --frames 10 --many 5000
+    python benchmarks/evaluation.py --images 100 --frames 10 --many 20000
 
-The maps are made up: 640x480 with 15 segments for panoptic quality, 2048x1024 with 20 masks for Cityscapes.
+The maps are made up: for panoptic quality of the sizes of COCO and of Cityscapes, for its AP with 20 masks.
 Everything is measured in this process in turns, and the best of the repetitions counts. Where panopticapi or
 cityscapesscripts are installed, they are measured beside it.
 """
@@ -31,7 +31,7 @@ from kmax.data.panoptic import write_map
 from kmax.data.png import decode_labels, decode_rgb, open_png
 from kmax.evaluation import bootstrap, cityscapes_ap, explained_files, pq
 from kmax.evaluation.cityscapes_files import find_frames
-from kmax.evaluation.files import CategoryFacts, Oddities, open_files
+from kmax.evaluation.files import CategoryFacts, Oddities, PanopticArguments
 from kmax.evaluation.matchable import check_pair
 from kmax.evaluation.pairs import count_pairs
 
@@ -57,21 +57,27 @@ def wavy_map(rng: np.random.Generator, height: int, width: int, segments: int) -
     waves = [rng.uniform(0.02, 0.08, 2) for _ in range(2)]
     y, x = y + 9 * np.sin(waves[0][0] * x) + 4 * np.sin(waves[0][1] * y), x + 9 * np.sin(waves[1][0] * y)
     centres = rng.uniform(0, 1, (segments, 2)) * (height, width)
-    distance = [(y - cy) ** 2 + (x - cx) ** 2 for cy, cx in centres]
-    return np.argmin(distance, axis=0).astype(np.int32) + 1
+    ids, nearest = np.zeros((height, width), np.int32), np.full((height, width), np.inf)
+    for number, (cy, cx) in enumerate(centres, start=1):
+        distance = (y - cy) ** 2 + (x - cx) ** 2
+        ids[distance < nearest] = number
+        nearest = np.minimum(nearest, distance)
+    return ids
 
 
-def panoptic_files(folder: Path, images: int, repeats: int = 1) -> tuple[Path, Path, Path, Path]:
+def panoptic_files(
+    folder: Path, images: int, repeats: int = 1, shape: tuple[int, int] = (480, 640), segments: int = 15
+) -> PanopticArguments:
     """Ground truth and predictions; each image is listed `repeats` times under other names."""
     rng = np.random.default_rng(0)
     sides: dict[str, list[dict[str, object]]] = {"gt": [], "pred": []}
     for number in range(images):
-        truth = wavy_map(rng, 480, 640, 15)
+        truth = wavy_map(rng, *shape, segments)
         maps = {"gt": truth, "pred": np.roll(truth, rng.integers(-9, 10, 2), (0, 1))}
         for side, ids in maps.items():
             coded = ids * 70_003 % 2**24
             write_map(folder / side / f"{number}.png", coded)
-            segments = [
+            listed = [
                 {"id": int(code), "category_id": int(i) % 133 + 1, "area": int(area), "iscrowd": 0}
                 for i, area in zip(*np.unique(ids, return_counts=True), strict=True)
                 for code in (i * 70_003 % 2**24,)
@@ -82,12 +88,12 @@ def panoptic_files(folder: Path, images: int, repeats: int = 1) -> tuple[Path, P
                     os.link(folder / side / f"{number}.png", folder / side / name)
                 else:
                     name = f"{number}.png"
-                entry = {"image_id": number + copy * images, "file_name": name, "segments_info": segments}
+                entry = {"image_id": number + copy * images, "file_name": name, "segments_info": listed}
                 sides[side].append(entry)
     for side, entries in sides.items():
         content = {"categories": CATEGORIES, "annotations": entries}
         (folder / f"{side}.json").write_text(json.dumps(content))
-    return folder / "gt.json", folder / "gt", folder / "pred.json", folder / "pred"
+    return PanopticArguments(folder / "gt.json", folder / "gt", folder / "pred.json", folder / "pred")
 
 
 def cityscapes_files(folder: Path, frames: int) -> tuple[Path, Path]:
@@ -123,9 +129,9 @@ def decoders() -> dict[str, Callable[[Path], object]]:
 
     def ours(path: Path) -> object:
         png = open_png(path, "map")
-        return decode_rgb(png) if png.color_type == 2 else decode_labels(png, "map")
+        return decode_rgb(png) if png.color_type == 2 else decode_labels(png)
 
-    return found | {"kmax": ours}
+    return found | {"kmax.data.png": ours}
 
 
 def decode_each(decode: Callable[[Path], object], paths: list[Path]) -> None:
@@ -134,20 +140,21 @@ def decode_each(decode: Callable[[Path], object], paths: list[Path]) -> None:
         decode(path)
 
 
-def official_pq(arguments: tuple[Path, Path, Path, Path]) -> Callable[[], object] | None:
+def official_pq(arguments: PanopticArguments) -> Callable[[], object] | None:
     """The official count over all images in this process; None where it is not installed."""
     try:
         module = importlib.import_module("panopticapi.evaluation")
     except ImportError:
         return None
-    gt_json, gt_dir, pred_json, pred_dir = arguments
 
     def run() -> object:
-        truth, predicted = (json.loads(path.read_text()) for path in (gt_json, pred_json))
+        truth, predicted = (json.loads(path.read_text()) for path in (arguments.gt_json, arguments.pred_json))
         pairs = list(zip(truth["annotations"], predicted["annotations"], strict=True))
         categories = {category["id"]: category for category in truth["categories"]}
         with contextlib.redirect_stdout(io.StringIO()):
-            return module.pq_compute_single_core(0, pairs, str(gt_dir), str(pred_dir), categories)
+            return module.pq_compute_single_core(
+                0, pairs, *map(str, (arguments.gt_dir, arguments.pred_dir)), categories
+            )
 
     return run
 
@@ -181,10 +188,10 @@ def report(title: str, times: Times, ours: str, per: int) -> None:
         print(f"  {name:<38}{1000 * seconds / per:>9.2f} ms{ratio}")
 
 
-def panoptic_speed(folder: Path, images: int) -> None:
+def panoptic_speed(folder: Path, images: int, shape: tuple[int, int], segments: int) -> None:
     """Panoptic quality from files, and its matching from decoded pixels."""
-    arguments = panoptic_files(folder, images)
-    files = open_files(*arguments)
+    arguments = panoptic_files(folder, images, shape=shape, segments=segments)
+    files = arguments.open()
     paths = [path for image in files.images for path in (image.truth_path, image.predicted_path)]
     classes = {category.id: index for index, category in enumerate(files.categories)}
     pixels = [
@@ -201,12 +208,13 @@ def panoptic_speed(folder: Path, images: int) -> None:
         for name, decode in decoders().items()
     }
     functions["matching alone, ids packed"] = matching
-    functions["kmax, from files to scores"] = lambda: pq.evaluate_files(*arguments)
-    functions["kmax, and where quality is lost"] = lambda: explained_files.evaluate_files(*arguments)
+    functions["kmax, from files to scores"] = lambda: pq.evaluate_files(arguments)
+    functions["kmax, and where quality is lost"] = lambda: explained_files.evaluate_files(arguments)
     theirs = official_pq(arguments)
     if theirs is not None:
         functions["panopticapi, from files to counts"] = theirs
-    report("Panoptic quality, per pair of 640x480", best(functions), "kmax, from files to scores", images)
+    title = f"Panoptic quality, per pair of {shape[1]}x{shape[0]} with {segments} segments"
+    report(title, best(functions), "kmax, from files to scores", images)
 
 
 def cityscapes_speed(folder: Path, frames: int) -> None:
@@ -242,7 +250,8 @@ def many_images(folder: Path, counts: list[int], workers: int) -> None:
     for count in counts:
         inside = folder / str(count)
         arguments = panoptic_files(inside, 25, count // 25)
-        command = [sys.executable, "-c", _MEASURE, *map(str, arguments), str(workers)]
+        paths = arguments.gt_json, arguments.gt_dir, arguments.pred_json, arguments.pred_dir
+        command = [sys.executable, "-c", _MEASURE, *map(str, paths), str(workers)]
         seconds, megabytes = subprocess.run(
             command, check=True, capture_output=True, text=True
         ).stdout.split()
@@ -252,13 +261,16 @@ def many_images(folder: Path, counts: list[int], workers: int) -> None:
 _MEASURE = """
 import resource, sys
 from pathlib import Path
+from kmax.evaluation.files import PanopticArguments
 from kmax.evaluation.pq import evaluate_files
 workers = int(sys.argv[5])
-evaluate_files(*map(Path, sys.argv[1:5]), workers=workers)
+evaluate_files(PanopticArguments(*map(Path, sys.argv[1:5]), workers=workers))
 own, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
 spent = own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+# Not ru_maxrss, which holds what the starting process had.
+peak = int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
 extra = workers * children.ru_maxrss if workers > 1 else 0
-print(spent, (own.ru_maxrss + extra) / 1024)
+print(spent, (peak + extra) / 1024)
 """
 
 
@@ -268,12 +280,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--images", type=int, default=40, help="pairs of maps for panoptic quality")
-    parser.add_argument("--frames", type=int, default=3, help="frames of Cityscapes")
-    parser.add_argument("--many", type=int, default=1000, help="images of the test of memory; 0: none")
+    parser.add_argument("--frames", type=int, default=8, help="frames of Cityscapes")
+    parser.add_argument("--many", type=int, default=5000, help="images of the test of memory; 0: none")
     parser.add_argument("--workers", type=int, default=2, help="processes of the test of memory")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        panoptic_speed(Path(folder) / "panoptic", arguments.images)
+        panoptic_speed(Path(folder) / "panoptic", arguments.images, (480, 640), 15)
+        panoptic_speed(Path(folder) / "large", max(1, arguments.images // 8), (1024, 2048), 30)
         cityscapes_speed(Path(folder) / "cityscapes", arguments.frames)
         bootstrap_speed()
         if arguments.many:

@@ -91,17 +91,12 @@ def pq(
         --pred-json $P/panoptic.json --pred-dir $P/panoptic --out pq.json
     """
     from kmax import stages
+    from kmax.evaluation.files import PanopticArguments
 
     text = stages.pq_files(
-        gt_json,
-        gt_dir,
-        pred_json,
-        pred_dir,
+        PanopticArguments(gt_json, gt_dir, pred_json, pred_dir, workers, strict, split),
         out=out,
-        strict=strict,
         evaluator=evaluator.value,
-        workers=workers,
-        split=split,
         check=check_with is not None,
         explain=explain,
     )

@@ -39,12 +39,14 @@ class PngFile:
     """The checked bytes of a PNG file, not yet decoded; sizes in pixels.
 
     Attributes:
+        what: its role, for messages.
         color_type: as the PNG standard numbers it: 0 grey, 2 RGB, 3 palette, 4 grey and alpha, 6 RGBA.
         interlaced: whether the pixels come in several passes.
         compressed: the image data of all chunks together.
     """
 
     path: Path
+    what: str
     data: bytes
     width: int
     height: int
@@ -89,7 +91,7 @@ def open_png(path: Path, what: str) -> PngFile:
     if not 0 < width * height <= MAX_PIXELS:
         raise InputError(f"{path}: {what} of {width}x{height} pixels is too large or empty")
     compressed = parts[0] if len(parts) == 1 else b"".join(parts)
-    return PngFile(path, data, width, height, bit_depth, color_type, interlaced != 0, compressed)
+    return PngFile(path, what, data, width, height, bit_depth, color_type, interlaced != 0, compressed)
 
 
 def _chunks(data: bytes) -> tuple[str | None, list[bytes]]:
@@ -122,7 +124,7 @@ def decode_rgb(png: PngFile) -> NDArray[np.uint8]:
         InputError: not an 8-bit RGB image, or damaged.
     """
     if png.color_type not in (RGB, RGBA) or png.bit_depth != 8:
-        raise InputError(f"{png.path}: panoptic PNG is not 8-bit RGB; segment ids need three channels")
+        raise InputError(f"{png.path}: {png.what} is not 8-bit RGB; segment ids need three channels")
     return _decode(png, None if png.color_type == RGB else "RGB")
 
 
@@ -133,23 +135,29 @@ def decode_ids(png: PngFile) -> NDArray[np.int32]:
         InputError: not an 8-bit RGB image, or damaged.
     """
     if png.color_type != RGB or png.bit_depth != 8:
-        raise InputError(f"{png.path}: panoptic PNG is not 8-bit RGB; segment ids need three channels")
-    lines = _inflate(png, 3)
+        raise InputError(f"{png.path}: {png.what} is not 8-bit RGB; segment ids need three channels")
+    lines = filtered_lines(png)
     rgba = _decode(png, "RGBA") if lines is None else _unfilter(png, lines, "RGBA")
     ids: NDArray[np.int32] = rgba.view("<i4")[..., 0] & 0xFFFFFF
     return ids
 
 
-def decode_labels(png: PngFile, what: str) -> NDArray[np.uint8] | NDArray[np.uint16]:
+def decode_labels(png: PngFile) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """Pixels of a one-channel PNG [H, W]: uint8, or uint16 from 16-bit files; of a palette the indices.
 
     Raises:
         InputError: an image of several channels, or of fewer than 8 bits, or damaged.
     """
     if png.color_type != PALETTE and (png.color_type != GREY or png.bit_depth < 8):
-        raise InputError(f"{png.path}: {what} is not an 8-bit or 16-bit image of one channel")
-    pixels = _decode(png, None if png.color_type == GREY else "P")
-    return pixels if pixels.ndim == 2 else pixels[..., 0]  # 16-bit grey comes with an alpha channel
+        raise InputError(f"{png.path}: {png.what} is not an 8-bit or 16-bit image of one channel")
+    lines = filtered_lines(png)
+    if lines is None:
+        return _decode(png, "P")
+    from kmax.data.png_lines import grey_pixels  # here, since numba takes half a second to import
+
+    pixels = np.empty((png.height, png.width), np.uint8 if png.bit_depth == 8 else np.uint16)
+    grey_pixels(lines, pixels)
+    return pixels
 
 
 def decode_mask(png: PngFile) -> NDArray[np.bool_]:
@@ -158,54 +166,48 @@ def decode_mask(png: PngFile) -> NDArray[np.bool_]:
     Raises:
         InputError: damaged.
     """
-    mask: NDArray[np.bool_]
-    lines = _inflate(png, 1) if png.color_type == GREY and png.bit_depth == 8 else None
-    if lines is None:
-        mask = _decode(png, "L") != 0
-        return mask
-    # Above the first line with a difference, and below the last where that leaves black, all is black.
-    occupied = np.flatnonzero(lines[:, 1:].any(1))
-    if not len(occupied):
-        return np.zeros((png.height, png.width), np.bool_)
-    first, last = int(occupied[0]), int(occupied[-1])
-    band = _unfilter(png, lines[first : last + 1])
-    if band[-1].any():
-        band = _unfilter(png, lines[first:])
-    mask = np.zeros((png.height, png.width), np.bool_)
-    np.not_equal(band, 0, out=mask[first : first + len(band)])
+    mask: NDArray[np.bool_] = _decode(png, "L") != 0
     return mask
 
 
 def _decode(png: PngFile, mode: str | None) -> NDArray[Any]:
     """Pixels in Pillow's `mode`, or as they are stored."""
     if mode is None:
-        channels = 3 if png.color_type == RGB else png.bit_depth // 8
-        lines = _inflate(png, channels)
+        lines = filtered_lines(png)
         if lines is not None:
             return _unfilter(png, lines)
     try:
         with Image.open(io.BytesIO(png.data)) as image:
             return np.asarray(image if mode in (None, "P") else image.convert(mode))
     except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise InputError(f"{png.path}: PNG cannot be decoded: {error}") from error
+        raise InputError(f"{png.path}: {png.what} cannot be decoded: {error}") from error
 
 
-def _inflate(png: PngFile, bytes_per_pixel: int) -> NDArray[np.uint8] | None:
-    """Filter byte and filtered bytes of each line [H, 1 + W x bytes]; None where Pillow has to decode.
+def filtered_lines(png: PngFile) -> NDArray[np.uint8] | None:
+    """Filter and filtered bytes of each line [H, 1 + W x bytes], of grey or RGB without alpha.
+
+    Returns:
+        None for other kinds, which Pillow has to decode.
 
     Raises:
         InputError: the data are damaged, or not as long as the header says.
     """
-    if deflate is None or png.interlaced:
+    channels = {GREY: 1, RGB: 3}.get(png.color_type, 0)
+    if deflate is None or png.interlaced or not channels or png.bit_depth < 8:
         return None
-    line = 1 + png.width * bytes_per_pixel
+    line = 1 + png.width * channels * png.bit_depth // 8
     try:
         data = deflate.zlib_decompress(png.compressed, png.height * line)
     except (deflate.DeflateError, ValueError) as error:
-        raise InputError(f"{png.path}: PNG cannot be decoded: {error}") from error
+        raise InputError(f"{png.path}: {png.what} cannot be decoded: {error}") from error
     if len(data) != png.height * line:
-        raise InputError(f"{png.path}: PNG cannot be decoded: its data are {len(data)} bytes long")
-    return np.frombuffer(data, np.uint8).reshape(png.height, line)
+        raise InputError(f"{png.path}: {png.what} cannot be decoded: its data are {len(data)} bytes long")
+    lines = np.frombuffer(data, np.uint8).reshape(png.height, line)
+    if lines[:, 0].max() > 4:
+        raise InputError(
+            f"{png.path}: {png.what} cannot be decoded: unknown filter {lines[:, 0].max()} of a line"
+        )
+    return lines
 
 
 def _unfilter(png: PngFile, lines: NDArray[np.uint8], mode: str | None = None) -> NDArray[Any]:
@@ -215,7 +217,7 @@ def _unfilter(png: PngFile, lines: NDArray[np.uint8], mode: str | None = None) -
     try:
         pixels: NDArray[Any] = pyspng.load(b"".join((_SIGNATURE, *body)), mode)
     except RuntimeError as error:
-        raise InputError(f"{png.path}: PNG cannot be decoded: {error}") from error
+        raise InputError(f"{png.path}: {png.what} cannot be decoded: {error}") from error
     return pixels
 
 

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kmax.data.parallel import map_items
 from kmax.errors import InputError
 from kmax.evaluation.cityscapes_files import Frame, find_frames
 from kmax.evaluation.cityscapes_instances import FrameOverlaps, count_frame
@@ -25,14 +24,12 @@ from kmax.evaluation.cityscapes_labels import INSTANCE_CLASSES
 from kmax.evaluation.files import Oddities
 from kmax.evaluation.provenance import Provenance, files_digest
 from kmax.evaluation.version import VERSION
-from kmax.evaluation.workers import bounded_workers
+from kmax.evaluation.workers import each_image
 
 EVALUATOR = "kmax Cityscapes instance AP (cityscapesscripts rules)"
 PROTOCOL = "8 classes, IoU 0.50 to 0.95, instances of at least 100 pixels"
 OVERLAPS = np.arange(0.5, 1.0, 0.05)
 SMALLEST = 100
-# What a process takes that reads masks of 2048x1024 pixels.
-MEGABYTES_EACH = 150
 
 
 @dataclass(frozen=True)
@@ -94,14 +91,13 @@ def evaluate_files(
         oddities.add("predictions: frames that the ground truth lacks are ignored", f"{strangers} of them")
     counts: list[FrameOverlaps] = []
     one = partial(_count, predicted_dir=Path(predicted_dir))
-    workers = bounded_workers(workers, len(frames), MEGABYTES_EACH)
-    for count, found, frame_faults in map_items(one, frames, "evaluate", workers):
+    for count, found, frame_faults in each_image(one, frames, workers):
         oddities.merge(found)
         faults.extend(frame_faults)
         if count is not None:
             counts.append(count)
     if strict:
-        faults.extend(oddities.lines())
+        faults.extend(oddities.faults())
     if faults:
         raise InputError(faults)
     truth, predicted = (

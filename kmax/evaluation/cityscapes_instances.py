@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kmax.data.png import PngFile, decode_labels, decode_mask, open_png
+from kmax.data.png import PngFile, decode_labels, open_png
 from kmax.errors import InputError
 from kmax.evaluation.cityscapes_files import Frame
 from kmax.evaluation.cityscapes_labels import INSTANCE_CLASSES, LABELS
 from kmax.evaluation.files import Oddities
+from kmax.evaluation.pixels_below import PixelsBelow
 
 INSTANCE_ID = 1000
 _CLASS_INDEX = {label.id: index for index, label in enumerate(INSTANCE_CLASSES)}
@@ -55,43 +57,42 @@ def count_frame(frame: Frame, predicted_dir: Path, oddities: Oddities) -> FrameO
         InputError: every line or mask that is not what it should be.
     """
     truth_png = open_png(frame.truth, f"image {frame.name}: instanceIds PNG")
-    truth = decode_labels(truth_png, "instanceIds PNG").reshape(-1)
-    areas = np.bincount(truth)
-    ids = np.flatnonzero(areas)
-    label_ids = np.where(ids < INSTANCE_ID, ids, ids // INSTANCE_ID)
+    truth = decode_labels(truth_png)
+    below = PixelsBelow(truth)
+    label_ids = np.where(below.ids < INSTANCE_ID, below.ids, below.ids // INSTANCE_ID)
     class_of = np.array([_CLASS_INDEX.get(label, -1) for label in label_ids.tolist()], np.int64)
-    counted = class_of >= 0
-    ids, class_of = ids[counted], class_of[counted]
+    void, counted = np.isin(below.ids, _VOID), np.flatnonzero(class_of >= 0)
+    class_of = class_of[counted]
 
     rows: list[tuple[int, int, int, float]] = []
     overlaps: list[tuple[int, int, int]] = []
     faults: list[str] = []
     lines, text_digest, line_faults = read_lines(frame, predicted_dir, oddities)
     faults.extend(line_faults)
-    digests = [(frame.predicted.name, text_digest)]
+    digests, root = [(frame.predicted.name, text_digest)], os.path.abspath(predicted_dir) + os.sep
     for path, (label, confidence) in lines.items():
         try:
             png = open_png(path, f"image {frame.name}: mask")
-            on_truth = _truth_below(png, truth_png, truth, frame.name)
+            pixels = _pixels_below(png, truth_png, below, frame.name)
         except InputError as error:
             faults.extend(error.faults)
             continue
-        digests.append((str(path.relative_to(predicted_dir.resolve())), png.sha256))
-        if not len(on_truth):
+        digests.append((str(path).removeprefix(root), png.sha256))
+        if not pixels.any():
             oddities.add("predictions: an empty mask is left out", f"image {frame.name} mask {path.name}")
             continue
-        pixels = np.bincount(on_truth, minlength=max(len(areas), INSTANCE_ID))
         index = _CLASS_INDEX[label]
-        rows.append((index, len(on_truth), int(pixels[_VOID].sum()), confidence))
-        regions = np.flatnonzero((class_of == index) & (pixels[ids] > 0))
-        overlaps.extend((len(rows) - 1, region, int(pixels[ids[region]])) for region in regions.tolist())
+        rows.append((index, int(pixels.sum()), int(pixels[void].sum()), confidence))
+        pixels = pixels[counted]
+        regions = np.flatnonzero((class_of == index) & (pixels > 0))
+        overlaps.extend((len(rows) - 1, region, int(pixels[region])) for region in regions.tolist())
     if faults:
         raise InputError(faults)
     columns = np.array(rows, np.float64).reshape(-1, 4)
     return FrameOverlaps(
         class_of,
-        areas[ids],
-        ids < INSTANCE_ID,
+        below.areas[counted],
+        below.ids[counted] < INSTANCE_ID,
         columns[:, 0].astype(np.int64),
         columns[:, 1].astype(np.int64),
         columns[:, 2].astype(np.int64),
@@ -101,25 +102,13 @@ def count_frame(frame: Frame, predicted_dir: Path, oddities: Oddities) -> FrameO
     )
 
 
-def _truth_below(
-    png: PngFile, truth_png: PngFile, truth: NDArray[np.uint8] | NDArray[np.uint16], name: str
-) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """Ground truth ids below the mask, one per pixel of it."""
+def _pixels_below(png: PngFile, truth_png: PngFile, below: PixelsBelow, name: str) -> NDArray[np.int64]:
+    """Pixels of the mask per ground truth id."""
     if png.size != truth_png.size:
         raise InputError(
             f"{png.path}: image {name}: mask of {png.size} pixels, but the ground truth has {truth_png.size}"
         )
-    return truth[_positions(decode_mask(png).reshape(-1))]
-
-
-def _positions(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Where a flat mask is true; masks are mostly empty, so eight pixels are looked at as one word first."""
-    whole = len(mask) // 8 * 8
-    words = mask[:whole].view(np.uint64)
-    occupied = np.flatnonzero(words != 0)
-    inside = np.flatnonzero(words[occupied].view(np.bool_))
-    places = occupied[inside >> 3] * 8 + (inside & 7)
-    return np.concatenate([places, np.flatnonzero(mask[whole:]) + whole])
+    return below.count(png)
 
 
 def read_lines(
@@ -128,27 +117,25 @@ def read_lines(
     """Label and confidence of each mask that the text file of a frame lists, and the faults in it.
 
     Returns:
-        The masks, the SHA-256 of the text, and the faults.
+        The masks by their absolute paths, the SHA-256 of the text, and the faults.
     """
     try:
         data = frame.predicted.read_bytes()
         text = data.decode()
     except (OSError, UnicodeDecodeError) as error:
         return {}, "", [f"{frame.predicted}: image {frame.name}: cannot be read as text: {error}"]
-    root = predicted_dir.resolve()
+    # Names alone count, as for the official scripts: the files may be links to wherever they are kept.
+    root, beside = os.path.abspath(predicted_dir), os.path.abspath(frame.predicted.parent)
     found: dict[Path, tuple[int, float]] = {}
     faults = []
     for number, line in enumerate(text.splitlines(), start=1):
         where = f"{frame.predicted}: image {frame.name}: line {number}"
-        words = line.split()
+        words = line.split(" ")  # single spaces, as the official evaluator wants it
         if len(words) != 3:
             faults.append(f"{where}: expected 'mask label confidence', found {len(words)} words")
             continue
-        if "\0" in words[0]:
-            faults.append(f"{where}: the name of the mask is no name")
-            continue
-        path = (frame.predicted.parent / words[0]).resolve()
-        if Path(words[0]).is_absolute() or not path.is_relative_to(root):
+        name = os.path.normpath(os.path.join(beside, words[0]))
+        if os.path.isabs(words[0]) or not name.startswith(root + os.sep):
             faults.append(f"{where}: mask {words[0]} is outside of the folder of predictions")
             continue
         label, confidence = _number(words[1]), _number(words[2])
@@ -161,6 +148,7 @@ def read_lines(
                 "predictions: a label without evaluated instances is left out", f"{where}: {words[1]}"
             )
         else:
+            path = Path(name)
             if path in found:
                 oddities.add("predictions: a mask is listed twice, the last line counts", where)
             found[path] = (int(label), confidence)

@@ -128,7 +128,7 @@ def evaluate_files(
     images = [LabelFiles(frame.name, frame.truth, frame.predicted) for frame in frames]
     results, faults = each(_count, images, workers)
     if strict:
-        faults.extend(oddities.lines())
+        faults.extend(oddities.faults())
     if faults:
         raise InputError(faults)
     confusions = [result.confusion for result in results]

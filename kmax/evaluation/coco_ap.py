@@ -98,8 +98,8 @@ def evaluate_files(
     oddities = Oddities()
     truth = read_ground_truth(truth_json, oddities)
     detections = read_detections(detections_json, truth, iou_type, oddities)
-    if strict and oddities.lines():
-        raise InputError(oddities.lines())
+    if strict and oddities.faults():
+        raise InputError(oddities.faults())
     provenance = Provenance(
         EVALUATOR,
         VERSION,

@@ -74,14 +74,20 @@ def read_detections(
     """A list of detections in COCO's format for results.
 
     Raises:
-        InputError: every detection of an unknown image, without a finite score, or whose mask or box is
-            malformed or of another size than its image.
+        InputError: every detection of an unknown image or category, without a finite score, or whose mask or
+            box is malformed or of another size than its image.
     """
     content = read_json(path, "detections JSON")
     if not _are_objects(content):
         raise InputError(f"{path}: detections JSON: not a list of objects")
     sizes = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
     categories = {category["id"] for category in truth["categories"]}
+    if content and not any(_is_one_of(entry.get("image_id"), sizes) for entry in content):
+        first = f"{content[0].get('image_id')!r:.40}"
+        raise InputError(
+            f"{path}: detections JSON: none of its images, such as image {first}, is among the {len(sizes)} "
+            "of the ground truth; is it another split?"
+        )
     with_box = bool(content and content[0].get("bbox"))
     faults = []
     for index, entry in enumerate(content):
@@ -92,6 +98,9 @@ def read_detections(
             faults.append(f"{where}: the ground truth has no such image; is it another split?")
         elif type(category) is not int:
             faults.append(f"{where}: 'category_id' is missing or not a number")
+        elif category not in categories:
+            # pycocotools leaves it out in silence, and with it often all detections: those of contiguous ids.
+            faults.append(f"{where}: the ground truth has no such category")
         elif not is_number(entry.get("score")):
             faults.append(f"{where}: 'score' is {entry.get('score')!r:.40}, not a finite number")
         elif with_box != bool(entry.get("bbox")):
@@ -102,10 +111,6 @@ def read_detections(
             faults.append(f"{where}: neither 'segmentation' nor 'bbox'")
         elif region is not None and (fault := region_fault(region, sizes[image], ground_truth=False)):
             faults.append(f"{where}: {fault}")
-        elif category not in categories:
-            oddities.add(
-                "detections: an unknown category counts nowhere", f"image {image} category {category}"
-            )
         elif region is None and iou_type == "segm":
             oddities.add("detections: no mask, so the box counts as one", f"image {image}")
     if faults:

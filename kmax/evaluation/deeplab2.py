@@ -12,14 +12,13 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kmax.evaluation.coco_ap import CocoAP, evaluate
-from kmax.evaluation.files import open_files
+from kmax.evaluation.files import PanopticArguments
 from kmax.evaluation.matchable import Matchable
 from kmax.evaluation.pairs import VOID, Pairs, count_pairs
 from kmax.evaluation.pq import Counts, PQResult, collect
@@ -34,21 +33,13 @@ _DIVISOR = 2**20
 LabelMap = NDArray[np.integer[Any]]
 
 
-def evaluate_files(
-    gt_json: Path,
-    gt_dir: Path,
-    pred_json: Path,
-    pred_dir: Path,
-    workers: int | None = 1,
-    strict: bool = False,
-    split: str | None = None,
-) -> PQResult:
-    """Panoptic quality by deeplab2's rules; arguments and errors as `pq.evaluate_files`."""
-    files = open_files(gt_json, gt_dir, pred_json, pred_dir)
+def evaluate_files(arguments: PanopticArguments) -> PQResult:
+    """Panoptic quality by deeplab2's rules; errors as `pq.evaluate_files`."""
+    files = arguments.open()
     isthing = [category.isthing for category in files.categories]
-    counts = read_all(files, partial(match_image, isthing=isthing), workers, strict)
+    counts = read_all(files, partial(match_image, isthing=isthing), arguments.workers, arguments.strict)
     result = collect(files.categories, [i.image_id for i in files.images], counts, files.oddities.lines())
-    return replace(result, provenance=files.provenance(EVALUATOR, PROTOCOL, split))
+    return replace(result, provenance=files.provenance(EVALUATOR, PROTOCOL, arguments.split))
 
 
 def match_image(image: Matchable, isthing: list[bool]) -> Counts:

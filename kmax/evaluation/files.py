@@ -29,28 +29,32 @@ class CategoryFacts:
 
 
 class Oddities:
-    """Accepted oddities by kind: how often, and the first of each."""
+    """Accepted oddities by kind: where each was found."""
 
     def __init__(self) -> None:
-        self._found: dict[str, tuple[int, str]] = {}
+        self._found: dict[str, list[str]] = {}
 
-    def add(self, kind: str, example: str) -> None:
-        """Count one more oddity of this kind."""
-        count, first = self._found.get(kind, (0, example))
-        self._found[kind] = (count + 1, first)
+    def add(self, kind: str, where: str) -> None:
+        """Note one more oddity of this kind."""
+        self._found.setdefault(kind, []).append(where)
 
     def merge(self, other: Oddities) -> None:
         """Add what another found later."""
-        for kind, (count, first) in other._found.items():
-            ours, example = self._found.get(kind, (0, first))
-            self._found[kind] = (ours + count, example)
+        for kind, places in other._found.items():
+            self._found.setdefault(kind, []).extend(places)
 
     def lines(self) -> list[str]:
-        """One line per kind."""
+        """One line per kind: how often, and the first of it."""
         return [
-            f"{kind} ({first})" if count == 1 else f"{kind} ({count} times, first: {first})"
-            for kind, (count, first) in self._found.items()
+            f"{kind} ({places[0]})"
+            if len(places) == 1
+            else f"{kind} ({len(places)} times, first: {places[0]})"
+            for kind, places in self._found.items()
         ]
+
+    def faults(self) -> list[str]:
+        """One line per oddity, for those who refuse them."""
+        return [f"{kind} ({where})" for kind, places in self._found.items() for where in places]
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,31 @@ class PanopticFiles:
         )
         split = split or Path(self.truth_json).stem
         return Provenance(evaluator, VERSION, protocol, split, len(self.images), truth, predicted)
+
+
+@dataclass(frozen=True)
+class PanopticArguments:
+    """What the evaluators of COCO panoptic files are asked for.
+
+    Attributes:
+        gt_json, gt_dir: ground truth JSON and folder of its PNGs.
+        pred_json, pred_dir: the same of the predictions.
+        workers: processes that read and match images; None: as many as cores and memory allow.
+        strict: refuse odd input that the official evaluator silently accepts, instead of warning.
+        split: its name for the provenance; None: the name of the ground truth JSON.
+    """
+
+    gt_json: Path
+    gt_dir: Path
+    pred_json: Path
+    pred_dir: Path
+    workers: int | None = 1
+    strict: bool = False
+    split: str | None = None
+
+    def open(self) -> PanopticFiles:
+        """Both JSON files, as `open_files` reads them."""
+        return open_files(self.gt_json, self.gt_dir, self.pred_json, self.pred_dir)
 
 
 def open_files(

@@ -13,7 +13,6 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from kmax.data.parallel import map_items
 from kmax.data.png import decode_labels, open_png
 from kmax.errors import InputError
 from kmax.evaluation.files import CategoryFacts, Oddities
@@ -21,14 +20,12 @@ from kmax.evaluation.miou import MiouResult, PixelCounts, collect
 from kmax.evaluation.pairs import Pairs, count_pairs
 from kmax.evaluation.provenance import Provenance, files_digest
 from kmax.evaluation.version import VERSION
-from kmax.evaluation.workers import bounded_workers
+from kmax.evaluation.workers import each_image
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 LabelMap = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.int32]
 Digests = list[tuple[str, str]]
-# What a process takes that reads maps of 2048x1024 pixels.
-MEGABYTES_EACH = 150
 ADE20K_CLASSES = 150
 ADE20K_EVALUATOR = "kmax mean IoU of label maps (ADE20K: 0 is unlabelled)"
 
@@ -49,7 +46,7 @@ def read_labels(path: Path, name: str, what: str) -> tuple[LabelMap, tuple[str, 
         InputError: missing, damaged, or not of one channel.
     """
     png = open_png(path, f"image {name}: {what}")
-    return decode_labels(png, f"image {name}: {what}"), (path.name, png.sha256)
+    return decode_labels(png), (path.name, png.sha256)
 
 
 def count_labels(truth: LabelMap, predicted: LabelMap, files: LabelFiles) -> Pairs:
@@ -83,8 +80,7 @@ def each(
     """Results of all items, over processes, and all their faults."""
     results: list[Result] = []
     faults: list[str] = []
-    workers = bounded_workers(workers, len(items), MEGABYTES_EACH)
-    for result, found in map_items(_Guarded(function), items, "evaluate", workers):
+    for result, found in each_image(_Guarded(function), items, workers):
         faults.extend(found)
         if result is not None:
             results.append(result)
@@ -136,7 +132,7 @@ def evaluate_ade20k(
     images = [LabelFiles(path.stem, path, Path(predicted_dir) / path.name) for path in truths]
     results, faults = each(_count_ade20k, images, workers)
     if strict:
-        faults.extend(oddities.lines())
+        faults.extend(oddities.faults())
     if faults:
         raise InputError(faults)
     categories = [CategoryFacts(index, str(index), False) for index in range(ADE20K_CLASSES)]

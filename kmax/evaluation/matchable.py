@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from kmax.data.png import RGBA, decode_rgb, open_png
+from kmax.data.png import RGBA, open_png
 from kmax.errors import InputError
 from kmax.evaluation.files import ImageId, ImagePair, Oddities
-from kmax.evaluation.pairs import VOID, Pairs, count_pairs
+from kmax.evaluation.pairs import VOID, Pairs, count_png_pairs
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def read_pair(pair: ImagePair, classes: dict[int, int], oddities: Oddities) -> M
     for side, png in (("ground truth", truth), ("predictions", predicted)):
         if png.color_type == RGBA:
             oddities.add(f"{side}: the alpha channel of a PNG is ignored", f"image {pair.image_id}")
-    pairs = count_pairs(decode_rgb(truth), decode_rgb(predicted))
+    pairs = count_png_pairs(truth, predicted)
     return replace(check_pair(pair, pairs, classes, oddities), sha256=(truth.sha256, predicted.sha256))
 
 
@@ -72,8 +72,8 @@ def check_pair(pair: ImagePair, pairs: Pairs, classes: dict[int, int], oddities:
         for key in ("category_id", "iscrowd"):
             if key not in segment:
                 faults.append(
-                    f"{pair.truth_path}: image {pair.image_id}: ground truth segment {segment['id']}: "
-                    f"'{key}' is missing in the JSON"
+                    f"{pair.truth_path}: image {pair.image_id}: ground truth segment {segment['id']} "
+                    f"(category {segment.get('category_id')}): '{key}' is missing in the JSON"
                 )
     if faults:
         raise InputError(faults)
@@ -110,16 +110,15 @@ def _prediction_faults(pair: ImagePair, pairs: Pairs, classes: dict[int, int]) -
 
 
 def _note_oddities(pair: ImagePair, image: Matchable, oddities: Oddities) -> None:
+    here = f"image {pair.image_id}"
     areas = dict.fromkeys(image.truth_ids.tolist(), 0)
     for number, pixels in zip(image.pairs.truth.tolist(), image.pairs.pixels.tolist(), strict=True):
         if number in areas:
             areas[number] += pixels
         elif number != VOID:
-            oddities.add(
-                "ground truth: a PNG id without JSON entry", f"image {pair.image_id} segment {number}"
-            )
-    for number, area in zip(image.truth_ids.tolist(), image.truth_areas.tolist(), strict=True):
-        counted = areas[number]
+            oddities.add("ground truth: a PNG id without JSON entry", f"{here} segment {number}")
+    for segment, area in zip(pair.truth_segments, image.truth_areas.tolist(), strict=True):
+        counted = areas[segment["id"]]
         if counted and counted == area:
             continue
         kind = (
@@ -127,18 +126,18 @@ def _note_oddities(pair: ImagePair, image: Matchable, oddities: Oddities) -> Non
             if counted
             else "ground truth: a JSON segment without pixels counts as missed"
         )
-        oddities.add(kind, f"image {pair.image_id} segment {number}")
+        oddities.add(kind, f"{here} segment {segment['id']} category {segment['category_id']}")
     for segment, index in zip(pair.truth_segments, image.truth_classes.tolist(), strict=True):
         if index < 0:
             oddities.add(
                 "ground truth: a segment of an unknown category counts nowhere",
-                f"image {pair.image_id} segment {segment['id']} category {segment['category_id']}",
+                f"{here} segment {segment['id']} category {segment['category_id']}",
             )
     crowds = image.truth_classes[image.truth_crowd].tolist()
     if len(set(crowds)) < len(crowds):
         oddities.add(
             "ground truth: several crowd segments of one category, only the last forgives false positives",
-            f"image {pair.image_id}",
+            here,
         )
     if VOID in image.predicted_ids.tolist():
-        oddities.add("predictions: id 0 is listed, so void counts as a segment", f"image {pair.image_id}")
+        oddities.add("predictions: id 0 is listed, so void counts as a segment", here)

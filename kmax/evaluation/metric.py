@@ -11,6 +11,7 @@ The numbers are those of the evaluation of files with the same maps.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kmax.evaluation import miou, pq
+from kmax.evaluation.explanation import Explanation, explain
 from kmax.evaluation.files import CategoryFacts, ImageId, ImagePair, Oddities, unique_segments
 from kmax.evaluation.matchable import check_pair
+from kmax.evaluation.outcomes import Outcomes, outcomes
 from kmax.evaluation.pairs import count_pairs
 
-_State = tuple[ImageId, pq.Counts, miou.PixelCounts]
+
+@dataclass(frozen=True)
+class _Image:
+    """What one image counts."""
+
+    image_id: ImageId
+    quality: pq.Counts
+    pixels: miou.PixelCounts
+    outcomes: Outcomes
 
 
 class PanopticQuality:
-    """Counts of panoptic quality and of mean IoU, image by image.
+    """Counts of panoptic quality, of where it is lost, and of mean IoU, image by image.
 
     Args:
         categories: of the dataset, in its order.
@@ -39,7 +50,7 @@ class PanopticQuality:
 
     def reset(self) -> None:
         """Forget all images."""
-        self._images: list[_State] = []
+        self._images: list[_Image] = []
         self._oddities = Oddities()
 
     def update(
@@ -72,7 +83,9 @@ class PanopticQuality:
             )
         image = check_pair(pair, count_pairs(*maps), self._classes, self._oddities)
         size = len(self.categories)
-        self._images.append((image_id, pq.match(image, size), miou.count_pixels(image, size)))
+        matching = pq.match_segments(image, size)
+        counts = pq.count(image, matching, size), miou.count_pixels(image, size)
+        self._images.append(_Image(image_id, *counts, outcomes(image, matching)))
 
     def merge(self, other: PanopticQuality) -> None:
         """Add the images of another."""
@@ -93,19 +106,26 @@ class PanopticQuality:
         self.reset()
         seen: set[ImageId] = set()
         for images, oddities in states:
-            self._images.extend(image for image in images if image[0] not in seen)
-            seen.update(image[0] for image in images)
+            self._images.extend(image for image in images if image.image_id not in seen)
+            seen.update(image.image_id for image in images)
             self._oddities.merge(oddities)
 
     def compute(self) -> pq.PQResult:
         """Panoptic quality of all images so far."""
-        names, counts = [image[0] for image in self._images], [image[1] for image in self._images]
-        return pq.collect(self.categories, names, counts, self._oddities.lines())
+        counts = [image.quality for image in self._images]
+        return pq.collect(self.categories, self._names(), counts, self._oddities.lines())
+
+    def compute_explanation(self) -> Explanation:
+        """Where the panoptic quality of all images so far is lost."""
+        return explain(self.categories, self._names(), [image.outcomes for image in self._images])
 
     def compute_miou(self) -> miou.MiouResult:
         """Mean IoU of all images so far."""
-        names, counts = [image[0] for image in self._images], [image[2] for image in self._images]
-        return miou.collect(self.categories, names, counts, self._oddities.lines())
+        counts = [image.pixels for image in self._images]
+        return miou.collect(self.categories, self._names(), counts, self._oddities.lines())
+
+    def _names(self) -> list[ImageId]:
+        return [image.image_id for image in self._images]
 
 
 def _as_ids(ids: Any) -> NDArray[np.int32]:

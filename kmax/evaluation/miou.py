@@ -12,13 +12,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kmax.evaluation.files import CategoryFacts, ImageId, open_files
+from kmax.evaluation.files import CategoryFacts, ImageId, PanopticArguments
 from kmax.evaluation.matchable import Matchable
 from kmax.evaluation.pairs import VOID
 from kmax.evaluation.provenance import Provenance
@@ -165,18 +164,11 @@ def collect(
     return MiouResult(categories, image_ids, per_image, warnings)
 
 
-def evaluate_files(
-    gt_json: Path,
-    gt_dir: Path,
-    pred_json: Path,
-    pred_dir: Path,
-    workers: int | None = 1,
-    strict: bool = False,
-    split: str | None = None,
-) -> MiouResult:
-    """Mean IoU of predictions in COCO panoptic format; arguments and errors as `pq.evaluate_files`."""
-    files = open_files(gt_json, gt_dir, pred_json, pred_dir)
+def evaluate_files(arguments: PanopticArguments) -> MiouResult:
+    """Mean IoU of predictions in COCO panoptic format; errors as `pq.evaluate_files`."""
+    files = arguments.open()
     num_categories = len(files.categories)
-    counts = read_all(files, partial(count_pixels, num_categories=num_categories), workers, strict)
+    count = partial(count_pixels, num_categories=num_categories)
+    counts = read_all(files, count, arguments.workers, arguments.strict)
     result = collect(files.categories, [i.image_id for i in files.images], counts, files.oddities.lines())
-    return replace(result, provenance=files.provenance(EVALUATOR, PROTOCOL, split))
+    return replace(result, provenance=files.provenance(EVALUATOR, PROTOCOL, arguments.split))

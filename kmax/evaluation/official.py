@@ -21,6 +21,7 @@ from kmax.evaluation.cityscapes_ap import CityscapesAP
 from kmax.evaluation.cityscapes_files import find_frames
 from kmax.evaluation.cityscapes_labels import INSTANCE_CLASSES
 from kmax.evaluation.cityscapes_miou import CityscapesMiou
+from kmax.evaluation.files import PanopticArguments
 from kmax.evaluation.pq import GROUPS, PQResult
 
 TOLERANCE = 1e-9
@@ -30,7 +31,7 @@ _INSTALL = {
 }
 
 
-def check_pq(ours: PQResult, gt_json: Path, gt_dir: Path, pred_json: Path, pred_dir: Path) -> str:
+def check_pq(ours: PQResult, arguments: PanopticArguments) -> str:
     """Compare all figures with panopticapi's.
 
     Returns:
@@ -41,7 +42,8 @@ def check_pq(ours: PQResult, gt_json: Path, gt_dir: Path, pred_json: Path, pred_
     """
     module = _official("panopticapi", "panopticapi.evaluation")
     with _told_apart("panopticapi"):
-        theirs = module.pq_compute(str(gt_json), str(pred_json), str(gt_dir), str(pred_dir))
+        paths = arguments.gt_json, arguments.pred_json, arguments.gt_dir, arguments.pred_dir
+        theirs = module.pq_compute(*map(str, paths))
     figures = ours.to_json()
     pairs = [
         (f"{group} {score}", figures[group][score], theirs[group.capitalize()][score])
@@ -119,6 +121,8 @@ def _told_apart(package: str) -> Iterator[None]:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             package = f"{package} {importlib.metadata.version(package)}"
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        if isinstance(error, AttributeError) and "module 'numpy'" in reason:
+            reason = f"it needs an older numpy ({reason})"
         raise InputError(
             f"--check-with official: {package} failed (numpy {np.__version__}): {reason}"
         ) from error

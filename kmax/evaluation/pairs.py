@@ -5,13 +5,18 @@ Legend of shapes: H W pixels, P pairs.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kmax.data.png import RGB, PngFile, decode_rgb, filtered_lines
+
 VOID = 0
+EMPTY = -1  # no key
 _GROUP = 24  # bytes of eight pixels of three
 
 
@@ -46,19 +51,41 @@ def count_pairs(truth: NDArray[Any], predicted: NDArray[Any]) -> Pairs:
         raise ValueError(f"maps of shapes {truth.shape} and {predicted.shape}")
     if not truth.size:
         return Pairs(*(np.zeros(0, np.int64) for _ in range(3)))
-    # Here, since numba takes half a second to import.
-    from kmax.evaluation.pair_loops import EMPTY, count_colours, count_ids
+    # Here and below, since numba takes half a second to import.
+    from kmax.evaluation.pair_loops import count_colours, count_ids
 
     a, b = truth.reshape(-1), predicted.reshape(-1)
+    if truth.ndim == 3:
+        grouped = len(a) // _GROUP * _GROUP
+        words = a[:grouped].view(np.uint64), b[:grouped].view(np.uint64)
+        return _tabulated(partial(count_colours, a, b, *words))
+    return _tabulated(partial(count_ids, a.astype(np.uint32), b.astype(np.uint32)))
+
+
+def count_png_pairs(truth: PngFile, predicted: PngFile) -> Pairs:
+    """`count_pairs` of two panoptic PNGs; where it can be, the pixels are never held at once.
+
+    Raises:
+        InputError: as `decode_rgb`.
+        ValueError: the sizes differ.
+    """
+    if truth.size != predicted.size:
+        raise ValueError(f"maps of {truth.size} and {predicted.size} pixels")
+    if truth.color_type == predicted.color_type == RGB:
+        a, b = filtered_lines(truth), filtered_lines(predicted)
+        if a is not None and b is not None:
+            from kmax.evaluation.pair_loops import count_colour_lines
+
+            return _tabulated(partial(count_colour_lines, a, b))
+    return count_pairs(decode_rgb(truth), decode_rgb(predicted))
+
+
+def _tabulated(count: Callable[[NDArray[np.int64], NDArray[np.int64]], bool]) -> Pairs:
+    """What `count` puts into a table of keys and counts; it says whether the table was large enough."""
     slots, fits = 1024, False
     while not fits:
         table, counts = np.full(slots, EMPTY, np.int64), np.zeros(slots, np.int64)
-        if truth.ndim == 3:
-            grouped = len(a) // _GROUP * _GROUP
-            words = a[:grouped].view(np.uint64), b[:grouped].view(np.uint64)
-            fits = count_colours(a, b, words[0], words[1], table, counts)
-        else:
-            fits = count_ids(a.astype(np.uint32), b.astype(np.uint32), table, counts)
+        fits = count(table, counts)
         slots *= 4
     slot = counts.nonzero()[0]
     slot = slot[table[slot].argsort()]

@@ -12,14 +12,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kmax.errors import InputError
-from kmax.evaluation.files import CategoryFacts, ImageId, open_files
+from kmax.evaluation.files import CategoryFacts, ImageId, PanopticArguments
 from kmax.evaluation.matchable import Matchable
 from kmax.evaluation.pairs import VOID
 from kmax.evaluation.provenance import Provenance
@@ -241,29 +240,15 @@ def collect(
     )
 
 
-def evaluate_files(
-    gt_json: Path,
-    gt_dir: Path,
-    pred_json: Path,
-    pred_dir: Path,
-    workers: int | None = 1,
-    strict: bool = False,
-    split: str | None = None,
-) -> PQResult:
+def evaluate_files(arguments: PanopticArguments) -> PQResult:
     """Panoptic quality of predictions in COCO panoptic format.
-
-    Args:
-        gt_json, gt_dir: ground truth JSON and folder of its PNGs.
-        pred_json, pred_dir: the same of the predictions.
-        workers: processes that read and match images; None: as many as cores and memory allow.
-        strict: refuse odd input that the official evaluator silently accepts, instead of warning.
-        split: its name for the provenance; None: the name of the ground truth JSON.
 
     Raises:
         InputError: what panopticapi raises on, one line per fault naming image, segment and category.
     """
-    files = open_files(gt_json, gt_dir, pred_json, pred_dir)
+    files = arguments.open()
     num_categories = len(files.categories)
-    counts = read_all(files, partial(match, num_categories=num_categories), workers, strict)
+    count_image = partial(match, num_categories=num_categories)
+    counts = read_all(files, count_image, arguments.workers, arguments.strict)
     result = collect(files.categories, [i.image_id for i in files.images], counts, files.oddities.lines())
-    return replace(result, provenance=files.provenance(EVALUATOR, PROTOCOL, split))
+    return replace(result, provenance=files.provenance(EVALUATOR, PROTOCOL, arguments.split))

@@ -6,15 +6,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
-from kmax.data.parallel import map_items
 from kmax.errors import InputError
 from kmax.evaluation.files import ImagePair, Oddities, PanopticFiles
 from kmax.evaluation.matchable import Matchable, read_pair
-from kmax.evaluation.workers import bounded_workers
+from kmax.evaluation.workers import each_image
 
 T = TypeVar("T")
-# What a process takes that reads maps of 2048x1024 pixels.
-MEGABYTES_EACH = 150
 
 
 def read_all(
@@ -40,15 +37,14 @@ def read_all(
     faults: list[str] = []
     results: list[T] = []
     one = partial(_read_one, classes=classes, count=count)
-    workers = bounded_workers(workers, len(files.images), MEGABYTES_EACH)
-    for result, sha256, oddities, image_faults in map_items(one, files.images, "evaluate", workers):
+    for result, sha256, oddities, image_faults in each_image(one, files.images, workers):
         files.oddities.merge(oddities)
         faults.extend(image_faults)
         if result is not None:
             results.append(result)
             files.sha256.append(sha256)
     if strict:
-        faults.extend(files.oddities.lines())
+        faults.extend(files.oddities.faults())
     if faults:
         raise InputError(faults)
     return results

@@ -57,7 +57,7 @@ def submit_coco(run: Run, out: Path, task: CocoTask, algorithm: str | None, spli
     _require_categories(run, {category.id for category in load_dataset("coco").categories or []}, "COCO")
     predicted = check.require_whole_split(run, folder)
     kind = "panoptic" if task == "panoptic" else "detections"
-    name = f"{kind}_{_test_set(images)}_{algorithm}_results"
+    name = f"{kind}_{server_split(images)}_{algorithm}_results"
     if task == "panoptic":
         check.require_sound_maps(predicted)
         content = {"annotations": [_annotation(one, one.image.id) for one in predicted]}
@@ -92,10 +92,14 @@ def submit_cityscapes(run: Run, out: Path, task: CityscapesTask, split: str | No
     _write(out, entries)
 
 
-def _test_set(images: ImageFolder) -> str:
-    """What COCO calls a split: its folder of images, or what its list of images is named by."""
+def server_split(images: ImageFolder) -> str:
+    """What COCO's server calls a split: its folder of images, or what its list of images is named by.
+
+    The whole of the test images is what it calls test-challenge, whose own images it keeps to itself.
+    """
     if isinstance(images, UnannotatedImages) and images.image_info is not None:
-        return images.image_info.stem.removeprefix("image_info_")
+        name = images.image_info.stem.removeprefix("image_info_")
+        return re.sub(r"^test(?=\d)", "test-challenge", name)
     return images.images_dir.name
 
 

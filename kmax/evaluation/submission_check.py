@@ -104,7 +104,7 @@ def require_sound_detections(run: Run, folder: Path, predicted: Sequence[Predict
     oddities = Oddities()
     _require_made(path, run, "predict.instances is coco")
     read_detections(path, {"images": images, "categories": [{"id": c.id} for c in things]}, "segm", oddities)
-    _raise(oddities.lines())
+    _raise(oddities.faults())
     return path
 
 
@@ -132,7 +132,7 @@ def _check_labels(one: Predicted, folder: Path, known: Sequence[int]) -> Path:
     path = folder / one.png
     png = open_png(path, f"image {one.image.id}: label PNG")
     _require_size(png.size, one, path)
-    found = np.unique(decode_labels(png, "label PNG")).astype(np.int64)
+    found = np.unique(decode_labels(png)).astype(np.int64)
     known_labels(found, known, path, str(one.image.id))
     return path
 
@@ -146,7 +146,7 @@ def _check_frame(one: Predicted, folder: Path) -> list[Path]:
             _require_size(open_png(path, f"image {one.image.id}: mask").size, one, path)
         except InputError as error:
             faults.extend(error.faults)
-    _raise([*faults, *oddities.lines()])
+    _raise([*faults, *oddities.faults()])
     return [text, *lines]
 
 

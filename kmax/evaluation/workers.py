@@ -1,14 +1,39 @@
-"""How many processes may evaluate at a time."""
+"""Going through images in as many processes as may evaluate at a time."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
-from kmax.data.parallel import available_cpus
+from kmax.data.parallel import available_cpus, map_items
 from kmax.errors import InputError
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 MEGABYTE = 2**20
 IMAGES_PER_WORKER = 8
+# What a process takes that reads maps of 2048x1024 pixels.
+MEGABYTES_EACH = 150
+
+
+def each_image(
+    function: Callable[[Item], Result], images: Sequence[Item], workers: int | None
+) -> Iterator[Result]:
+    """What `function` (picklable) makes of each image, in order.
+
+    Args:
+        workers: processes, each of which holds one image at a time; None: as many as cores and memory allow.
+
+    Raises:
+        InputError: fewer than one process.
+    """
+    workers = bounded_workers(workers, len(images), MEGABYTES_EACH)
+    if workers > 1 and images:
+        # The processes then share what the first image needs: numba and machine code, 100 MB.
+        yield function(images[0])
+        images = images[1:]
+    yield from map_items(function, images, "evaluate", workers)
 
 
 def bounded_workers(wanted: int | None, images: int, megabytes_each: int) -> int:

@@ -11,6 +11,7 @@ from kmax.stages.text import percent, table
 
 if TYPE_CHECKING:
     from kmax.evaluation.explanation import Explanation
+    from kmax.evaluation.files import PanopticArguments
 
 _AP_ORDER = (
     *("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large"),
@@ -24,16 +25,10 @@ _CITYSCAPES_MEANS = {
 
 
 def pq_files(
-    gt_json: Path,
-    gt_dir: Path,
-    pred_json: Path,
-    pred_dir: Path,
+    arguments: PanopticArguments,
     *,
     out: Path | None,
-    strict: bool,
     evaluator: str = "panopticapi",
-    workers: int | None = None,
-    split: str | None = None,
     check: bool = False,
     explain: Path | None = None,
 ) -> str:
@@ -46,21 +41,19 @@ def pq_files(
 
     if check and evaluator != "panopticapi":
         raise InputError("--check-with official: only panopticapi can be compared with")
-    files = (gt_json, gt_dir, pred_json, pred_dir)
-    options: dict[str, Any] = {"workers": workers, "strict": strict, "split": split}
     notes = []
     if explain is not None:
         if evaluator != "panopticapi":
             raise InputError("--explain: only panoptic quality by the rules of panopticapi is explained")
-        result, explanation = explained_files.evaluate_files(*files, **options)
+        result, explanation = explained_files.evaluate_files(arguments)
         notes.append(_explained(explanation, explain))
     else:
         evaluate = {"panopticapi": pq.evaluate_files, "deeplab2": deeplab2.evaluate_files}[evaluator]
-        result = evaluate(*files, **options)
+        result = evaluate(arguments)
     if check:
         from kmax.evaluation.official import check_pq
 
-        notes.append(check_pq(result, *files))
+        notes.append(check_pq(result, arguments))
     figures = result.to_json()
     rows = [[name, *(percent(figures[name][key]) for key in ("pq", "sq", "rq")), str(figures[name]["n"])]
             for name in pq.GROUPS]  # fmt: skip
@@ -144,16 +137,19 @@ def miou_files(
 ) -> str:
     """Mean IoU of panoptic maps, or of label PNGs of Cityscapes or ADE20K."""
     from kmax.evaluation import cityscapes_miou, label_maps, miou
+    from kmax.evaluation.files import PanopticArguments
 
     options: dict[str, Any] = {"workers": workers, "strict": strict, "split": split}
     if check and labels != "cityscapes":
         raise InputError("--check-with official: only the mean IoU of --labels cityscapes can be compared")
-    if (labels == "panoptic") != (gt_json is not None and pred_json is not None):
+    if [gt_json is not None, pred_json is not None] != [labels == "panoptic"] * 2:
         raise InputError("--gt-json and --pred-json belong to --labels panoptic, which needs both")
     notes = []
     result: Any
     if gt_json is not None and pred_json is not None:
-        result = pixels = miou.evaluate_files(gt_json, gt_dir, pred_json, pred_dir, **options)
+        result = pixels = miou.evaluate_files(
+            PanopticArguments(gt_json, gt_dir, pred_json, pred_dir, **options)
+        )
     elif labels == "ade20k":
         result = pixels = label_maps.evaluate_ade20k(gt_dir, pred_dir, **options)
     else:

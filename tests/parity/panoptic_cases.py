@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from kmax.evaluation.files import PanopticArguments
 from kmax.evaluation.pq import PQResult, evaluate_files
 
 METRICS = ("pq", "sq", "rq")
@@ -17,7 +18,7 @@ def evaluate_case(case: Path, shared: Path | None = None, **options: object) -> 
             return shared / expected[name]["json"], shared / expected[name]["folder"]
         return case / f"{name}.json", case / name
 
-    return evaluate_files(*side("gt"), *side("pred"), **options), expected
+    return evaluate_files(PanopticArguments(*side("gt"), *side("pred"), **options)), expected
 
 
 def largest_deviation(result: PQResult, expected: dict) -> float:

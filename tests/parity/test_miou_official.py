@@ -10,6 +10,7 @@ from PIL import Image
 from kmax.data.panoptic import write_map
 from kmax.evaluation import cityscapes_miou, label_maps
 from kmax.evaluation.cityscapes_labels import LABELS
+from kmax.evaluation.files import PanopticArguments
 from kmax.evaluation.miou import MiouResult, evaluate_files
 
 
@@ -31,7 +32,8 @@ def evaluate_semantic(
     for side, annotations in sides.items():
         content = {"categories": categories, "annotations": annotations}
         (folder / f"{side}.json").write_text(json.dumps(content))
-    return evaluate_files(folder / "gt.json", folder / "gt", folder / "pred.json", folder / "pred")
+    paths = folder / "gt.json", folder / "gt", folder / "pred.json", folder / "pred"
+    return evaluate_files(PanopticArguments(*paths))
 
 
 def read(path: Path) -> np.ndarray:

@@ -10,6 +10,7 @@ from panoptic_cases import evaluate_case, largest_deviation
 
 from kmax.data.panoptic import write_map
 from kmax.errors import InputError
+from kmax.evaluation.files import PanopticArguments
 from kmax.evaluation.pq import evaluate_files
 
 HERE = Path(__file__).resolve().parents[1] / "golden" / "metrics"
@@ -117,7 +118,7 @@ def test_200_images_by_rule(golden: Path, tmp_path: Path) -> None:
         content = {"categories": categories, "annotations": annotations}
         (tmp_path / f"{side}.json").write_text(json.dumps(content))
     files = (tmp_path / "gt.json", tmp_path / "gt", tmp_path / "pred.json", tmp_path / "pred")
-    assert largest_deviation(evaluate_files(*files, workers=2), expected) <= 1e-9
+    assert largest_deviation(evaluate_files(PanopticArguments(*files, workers=2)), expected) <= 1e-9
 
 
 def stress_image(seed: int, categories: list[dict]) -> tuple[dict[str, np.ndarray], dict[str, list[dict]]]:

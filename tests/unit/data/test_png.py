@@ -11,6 +11,8 @@ from PIL import Image
 
 from kmax.data import png
 from kmax.errors import InputError
+from kmax.evaluation.pairs import count_pairs, count_png_pairs
+from kmax.evaluation.pixels_below import PixelsBelow
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (37, 53, 3)).astype(np.uint8)
@@ -43,7 +45,7 @@ class TestPixels:
     def test_grey_of_8_and_16_bits(self, tmp_path: Path) -> None:
         deep = RNG.integers(0, 2**16, (9, 14)).astype(np.uint16)
         for pixels in (GREY, deep):
-            found = png.decode_labels(write(tmp_path / "a.png", pixels), "map")
+            found = png.decode_labels(write(tmp_path / "a.png", pixels))
             assert found.dtype == pixels.dtype
             assert (found == pixels).all()
 
@@ -51,7 +53,7 @@ class TestPixels:
         image = Image.fromarray((GREY % 5).astype(np.uint8), "P")
         image.putpalette(RNG.integers(0, 256, 768).astype(np.uint8).tobytes())
         image.save(tmp_path / "a.png")
-        assert (png.decode_labels(png.open_png(tmp_path / "a.png", "map"), "map") == GREY % 5).all()
+        assert (png.decode_labels(png.open_png(tmp_path / "a.png", "map")) == GREY % 5).all()
 
     @pytest.mark.parametrize("rows", [slice(0, 0), slice(3, 7), slice(0, 4), slice(30, 40), slice(0, 40)])
     def test_masks_wherever_they_lie(self, tmp_path: Path, rows: slice) -> None:
@@ -64,6 +66,76 @@ class TestPixels:
         black = np.where(GREY > 128, GREY, 0).astype(np.uint8)
         found = png.decode_mask(write(tmp_path / "a.png", np.stack([black] * 3, axis=2)))
         assert (found == (black != 0)).all()
+
+
+def filtered_png(path: Path, pixels: np.ndarray, filters: list[int]) -> png.PngFile:
+    """Pixels [H, W] or [H, W, 3] as a PNG whose lines have the given filters, in turns."""
+    size = pixels[..., 0].size // len(pixels) if pixels.ndim == 3 else pixels.shape[1]
+    data = pixels.astype(pixels.dtype.newbyteorder(">")).reshape(len(pixels), -1).view(np.uint8).astype(int)
+    step = data.shape[1] // size
+    padded = np.pad(data, ((1, 0), (step, 0)))
+    left, above, corner = padded[1:, :-step], padded[:-1, step:], padded[:-1, :-step]
+    distances = np.abs(left + above - corner - np.stack([left, above, corner]))
+    paeth = np.choose(distances.argmin(0), [left, above, corner])  # the first of equals, as the standard says
+    predicted = [np.zeros_like(data), left, above, (left + above) // 2, paeth]
+    lines = b"".join(
+        bytes([kind]) + ((data[y] - predicted[kind][y]) % 256).astype(np.uint8).tobytes()
+        for y in range(len(data))
+        for kind in (filters[y % len(filters)],)
+    )
+    kinds = 8 * pixels.itemsize, 2 if pixels.ndim == 3 else 0
+    header = struct.pack(">IIBBBBB", size, len(pixels), *kinds, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+    return png.open_png(path, "map")
+
+
+REGIONS = np.kron(RNG.integers(0, 3, (6, 5)), np.ones((5, 30), int))  # what runs are found in
+REGIONS[:, 70:74] = RNG.integers(0, 256, (30, 4))
+
+
+@pytest.mark.parametrize("filters", [[0], [1], [2], [3], [4], [4, 1, 0, 2, 3], [1, 1, 4, 4, 2, 4]])
+@pytest.mark.parametrize("width", [1, 7, 8, 24, 150])
+class TestFilters:
+    """Every filter of lines, on runs long enough to be taken several pixels at a time."""
+
+    def test_of_labels(self, tmp_path: Path, filters: list[int], width: int) -> None:
+        for pixels in (REGIONS.astype(np.uint8), (REGIONS * 257 % 65521 + 1000).astype(np.uint16)):
+            pixels = pixels[:, :width]
+            file = filtered_png(tmp_path / "a.png", pixels, filters)
+            found = png.decode_labels(file)
+            assert found.dtype == pixels.dtype
+            np.testing.assert_array_equal(found, pixels)
+            with Image.open(tmp_path / "a.png") as image:
+                np.testing.assert_array_equal(np.asarray(image), pixels)
+
+    def test_of_pairs(self, tmp_path: Path, filters: list[int], width: int) -> None:
+        ids = REGIONS[:, :width] * 70_003 % 2**24
+        maps = [ids, np.roll(ids, 1, (0, 1))]
+        colours = [m.astype("<u4").view(np.uint8).reshape(*m.shape, 4)[..., :3] for m in maps]
+        files = [
+            filtered_png(tmp_path / f"{i}.png", c, filters[i:] or filters) for i, c in enumerate(colours)
+        ]
+        for found, wanted in zip(
+            vars(count_png_pairs(*files)).values(), vars(count_pairs(*maps)).values(), strict=True
+        ):
+            np.testing.assert_array_equal(found, wanted)
+
+    def test_of_masks(self, tmp_path: Path, filters: list[int], width: int) -> None:
+        truth = (REGIONS[:, :width] * 1000 % 40_000).astype(np.uint16)
+        below = PixelsBelow(truth)
+        for mask in (REGIONS == 1, np.zeros_like(REGIONS), REGIONS >= 0, np.tri(30, 150, 40) > 0):
+            file = filtered_png(tmp_path / "a.png", mask[:, :width].astype(np.uint8) * 255, filters)
+            wanted = [(truth[mask[:, :width] > 0] == value).sum() for value in below.ids]
+            np.testing.assert_array_equal(below.count(file), wanted)
+
+
+def test_files_of_different_sizes_are_not_counted(tmp_path: Path) -> None:
+    maps = [write(tmp_path / f"{rows}.png", RGB[:rows]) for rows in (20, 19)]
+    with pytest.raises(ValueError, match="53x20 and 53x19"):
+        count_png_pairs(*maps)
+    with pytest.raises(ValueError, match="8x21 pixels"):
+        PixelsBelow(GREY[:20]).count(write(tmp_path / "mask.png", GREY))
 
 
 @pytest.mark.parametrize("cut", [0, 5, 20, 33, 60, 200, -20, -1])
@@ -121,7 +193,7 @@ def test_other_channels_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="RGB"):
         png.decode_rgb(write(tmp_path / "a.png", GREY))
     with pytest.raises(InputError, match="one channel"):
-        png.decode_labels(write(tmp_path / "a.png", RGB), "map")
+        png.decode_labels(write(tmp_path / "a.png", RGB))
 
 
 def test_a_jpeg_is_no_png(tmp_path: Path) -> None:

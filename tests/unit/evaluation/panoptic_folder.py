@@ -2,10 +2,12 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from kmax.data.panoptic import write_map
+from kmax.evaluation.files import PanopticArguments
 
 CATEGORIES = [
     {"id": 1, "name": "cat", "isthing": 1, "supercategory": "thing"},
@@ -40,9 +42,10 @@ def write_side(folder: Path, name: str, images: dict[int, tuple[np.ndarray, dict
     (folder / f"{name}.json").write_text(json.dumps(content))
 
 
-def files(folder: Path) -> tuple[Path, Path, Path, Path]:
+def files(folder: Path, **options: Any) -> PanopticArguments:
     """Arguments of the evaluators."""
-    return folder / "gt.json", folder / "gt", folder / "pred.json", folder / "pred"
+    paths = folder / "gt.json", folder / "gt", folder / "pred.json", folder / "pred"
+    return PanopticArguments(*paths, **options)
 
 
 def halves(left: int, right: int, size: int = 8) -> np.ndarray:

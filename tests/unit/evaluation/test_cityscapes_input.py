@@ -63,6 +63,15 @@ def test_digests_follow_the_bytes_not_the_folder(folder: Path) -> None:
     assert after.predictions_digest != before.predictions_digest
 
 
+def test_masks_may_be_links_of_any_kind_of_picture(folder: Path) -> None:
+    mask = folder / "instances/masks/0.png"
+    with Image.open(mask) as grey:
+        grey.convert("RGB").save(folder / "elsewhere.png")
+    mask.unlink()
+    mask.symlink_to(folder / "elsewhere.png")
+    assert ap(folder).to_json()["ap"] == 1.0
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

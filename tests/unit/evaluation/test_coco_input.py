@@ -79,6 +79,7 @@ def test_no_detections_score_zero(folder: Path) -> None:
         (lambda d: d[0].update(score="0.9"), "not a finite number"),
         (lambda d: d[0].pop("score"), "'score' is None"),
         (lambda d: d[0].pop("category_id"), "'category_id' is missing"),
+        (lambda d: d[0].update(category_id=77), "category 77): the ground truth has no such category"),
         (lambda d: d[0].pop("segmentation"), "neither 'segmentation' nor 'bbox'"),
         (lambda d: d[0]["segmentation"].update(size=[4, 5]), "the image is 40 high, 50 wide"),
         (lambda d: d[0]["segmentation"].update(counts="zz"), "malformed or do not cover the image"),
@@ -116,19 +117,25 @@ def test_faults_of_the_ground_truth(folder: Path, change: Any, said: str) -> Non
     assert said in caught.value.faults[0]
 
 
+def test_detections_of_another_split_are_one_fault(folder: Path) -> None:
+    edit(folder / "pred.json", lambda d: d.extend([{**d[0], "image_id": 7 + i} for i in range(50)]))
+    with pytest.raises(InputError) as caught:
+        evaluate(folder)
+    assert len(caught.value.faults) == 50
+    edit(folder / "pred.json", lambda d: d.pop(0))
+    with pytest.raises(InputError) as caught:
+        evaluate(folder)
+    assert caught.value.faults == [
+        f"{folder}/pred.json: detections JSON: none of its images, such as image 7, is among the 2 of the "
+        "ground truth; is it another split?"
+    ]
+
+
 @pytest.mark.parametrize("text", ["", "{}", "[1]", "null", "["])
 def test_json_that_is_no_list_of_detections(folder: Path, text: str) -> None:
     (folder / "pred.json").write_text(text)
     with pytest.raises(InputError, match=r"pred\.json"):
         evaluate(folder)
-
-
-def test_unknown_categories_are_told_and_refused_when_strict(folder: Path) -> None:
-    edit(folder / "pred.json", lambda d: d.append({**d[0], "category_id": 77}))
-    result = evaluate_files(folder / "gt.json", folder / "pred.json")
-    assert "category 77" in result.warnings[0]
-    with pytest.raises(InputError, match="category 77"):
-        evaluate(folder, strict=True)
 
 
 def test_annotation_id_zero_is_told(folder: Path) -> None:
@@ -137,6 +144,8 @@ def test_annotation_id_zero_is_told(folder: Path) -> None:
     result = evaluate_files(folder / "gt.json", folder / "pred.json")
     assert result.to_json()["ap"] == 0.0
     assert "id 0" in result.warnings[0]
+    with pytest.raises(InputError, match="id 0"):
+        evaluate(folder, strict=True)
 
 
 @settings(max_examples=60, deadline=None)

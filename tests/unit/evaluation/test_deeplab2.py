@@ -10,7 +10,7 @@ from kmax.evaluation import deeplab2, pq
 
 
 def both(folder: Path) -> tuple[dict, dict]:
-    return pq.evaluate_files(*files(folder)).to_json(), deeplab2.evaluate_files(*files(folder)).to_json()
+    return pq.evaluate_files(files(folder)).to_json(), deeplab2.evaluate_files(files(folder)).to_json()
 
 
 def test_two_stuff_segments_of_a_class_are_one(tmp_path: Path) -> None:

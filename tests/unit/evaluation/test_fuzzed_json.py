@@ -54,7 +54,7 @@ def test_panoptic_json(side: str, tmp_path: Path) -> None:
     for number, place in enumerate(places(sound)):
         for strange in STRANGE:
             path.write_text(json.dumps(changed(sound, place, strange)))
-            survive(lambda number=number: evaluators[number % 3](*files(tmp_path)))
+            survive(lambda number=number: evaluators[number % 3](files(tmp_path)))
 
 
 def detections() -> tuple[dict[str, Any], list[dict[str, Any]]]:

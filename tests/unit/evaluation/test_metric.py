@@ -12,7 +12,7 @@ import torch
 from panoptic_folder import CATEGORIES, files, write_side
 
 from kmax.errors import InputError
-from kmax.evaluation import miou, pq
+from kmax.evaluation import explained_files, miou, pq
 from kmax.evaluation.files import CategoryFacts
 from kmax.evaluation.metric import PanopticQuality
 
@@ -55,10 +55,13 @@ def test_equal_to_the_files(tmp_path: Path) -> None:
         for segment in annotation["segments_info"]:
             segment["iscrowd"] = int(segment["id"] == 5)
     (tmp_path / "gt.json").write_text(json.dumps(content))
-    of_files, mine = pq.evaluate_files(*files(tmp_path)).to_json(), metric.compute().to_json()
+    of_files, mine = pq.evaluate_files(files(tmp_path)).to_json(), metric.compute().to_json()
     assert 0 < mine["all"]["pq"] < 1
     assert {k: mine[k] for k in ("all", "per_category")} == {k: of_files[k] for k in ("all", "per_category")}
-    assert metric.compute_miou().to_json()["miou"] == miou.evaluate_files(*files(tmp_path)).to_json()["miou"]
+    assert metric.compute_miou().to_json()["miou"] == miou.evaluate_files(files(tmp_path)).to_json()["miou"]
+    explanation = metric.compute_explanation()
+    assert explanation.group_parts() == explained_files.evaluate_files(files(tmp_path))[1].group_parts()
+    assert explanation.group_parts()["all"]["all"]["pq"] == pytest.approx(mine["all"]["pq"], abs=1e-12)
 
 
 def test_of_a_segment_listed_twice_the_last_counts_as_in_files() -> None:
@@ -80,6 +83,7 @@ def test_merged_parts_are_the_whole() -> None:
     assert first.compute().to_json() == whole.compute().to_json()
     first.reset()
     assert first.compute().to_json()["all"]["pq"] is None
+    assert first.compute_explanation().group_parts()["all"]["all"]["pq"] is None
 
 
 def _rank(rank: int, store: str, results: Any) -> None:

@@ -12,7 +12,7 @@ def test_void_truth_is_left_out_and_void_prediction_is_a_miss(tmp_path: Path) ->
     predicted[:, :6] = 5
     write_side(tmp_path, "gt", {1: (truth, {2: 9})})
     write_side(tmp_path, "pred", {1: (predicted, {5: 9})})
-    figures = evaluate_files(*files(tmp_path)).to_json()
+    figures = evaluate_files(files(tmp_path)).to_json()
     assert figures["per_class"]["9"] == {"iou": 0.5, "intersection": 16, "truth": 32, "predicted": 16}
     assert figures["miou"] == 0.5
     assert figures["n"] == 1
@@ -22,4 +22,4 @@ def test_void_truth_is_left_out_and_void_prediction_is_a_miss(tmp_path: Path) ->
 def test_instances_of_a_class_count_as_one_region(tmp_path: Path) -> None:
     write_side(tmp_path, "gt", {1: (halves(1, 2), {1: 1, 2: 1})})
     write_side(tmp_path, "pred", {1: (halves(4, 4), {4: 1})})
-    assert evaluate_files(*files(tmp_path)).to_json()["miou"] == 1.0
+    assert evaluate_files(files(tmp_path)).to_json()["miou"] == 1.0

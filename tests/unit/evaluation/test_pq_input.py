@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from panoptic_folder import files, halves, write_side
+from PIL import Image
 
 from kmax.errors import InputError
 from kmax.evaluation.pq import evaluate_files
@@ -28,12 +29,12 @@ def edit(path: Path, change: object) -> None:
 
 def faults(folder: Path) -> list[str]:
     with pytest.raises(InputError) as caught:
-        evaluate_files(*files(folder))
+        evaluate_files(files(folder))
     return caught.value.lines()
 
 
 def test_perfect_predictions_score_one(folder: Path) -> None:
-    figures = evaluate_files(*files(folder)).to_json()
+    figures = evaluate_files(files(folder)).to_json()
     assert figures["all"] == {"pq": 1.0, "sq": 1.0, "rq": 1.0, "n": 2}
     assert figures["per_category"]["7"]["tp"] == 0
 
@@ -50,6 +51,13 @@ def test_truncated_png_is_named(folder: Path) -> None:
     path = folder / "pred" / "4.png"
     path.write_bytes(path.read_bytes()[:45])
     assert str(path) in faults(folder)[0]
+
+
+def test_the_image_of_a_grey_png_is_named(folder: Path) -> None:
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(folder / "pred" / "4.png")
+    assert faults(folder) == [
+        f"{folder}/pred/4.png: image 4: panoptic PNG is not 8-bit RGB; segment ids need three channels"
+    ]
 
 
 def test_ids_of_another_type_are_explained(folder: Path) -> None:
@@ -96,6 +104,19 @@ def test_missing_area_is_refused_where_a_match_needs_it(folder: Path) -> None:
     assert "segment 1" in faults(folder)[0]
 
 
+def test_oddities_are_one_warning_of_a_kind_and_one_fault_each_when_strict(folder: Path) -> None:
+    edit(
+        folder / "gt.json",
+        lambda c: [a["segments_info"][0].update(area=30) for a in c["annotations"][:3]],
+    )
+    kind = "ground truth: JSON area differs from the pixels, and the JSON area is used"
+    places = [f"image {number} segment 1 category 1" for number in (1, 2, 3)]
+    assert evaluate_files(files(folder)).warnings == [f"{kind} (3 times, first: {places[0]})"]
+    with pytest.raises(InputError) as caught:
+        evaluate_files(files(folder, strict=True))
+    assert caught.value.faults == [f"{kind} ({place})" for place in places]
+
+
 def test_ground_truth_without_images_is_refused(folder: Path) -> None:
     edit(folder / "gt.json", lambda content: content.update(annotations=[]))
     assert faults(folder) == [
@@ -106,6 +127,6 @@ def test_ground_truth_without_images_is_refused(folder: Path) -> None:
 def test_empty_prediction_misses_everything(folder: Path) -> None:
     empty = (np.zeros((8, 8), np.int32), {})
     write_side(folder, "pred", dict.fromkeys(SOUND, empty))
-    figures = evaluate_files(*files(folder)).to_json()
+    figures = evaluate_files(files(folder)).to_json()
     assert figures["all"] == {"pq": 0.0, "sq": 0.0, "rq": 0.0, "n": 2}
     assert figures["per_category"]["9"]["fn"] == 12

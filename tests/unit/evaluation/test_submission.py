@@ -11,12 +11,14 @@ from official_runs import NAMES, official_run
 from PIL import Image
 
 from kmax import paths
+from kmax.data.datasets import ImageFolder, UnannotatedImages
 from kmax.errors import InputError
 from kmax.evaluation.cityscapes_ap import evaluate_files as cityscapes_ap
 from kmax.evaluation.cityscapes_miou import evaluate_files as cityscapes_miou
 from kmax.evaluation.coco_ap import evaluate_files as coco_ap
+from kmax.evaluation.files import PanopticArguments
 from kmax.evaluation.pq import evaluate_files as pq
-from kmax.evaluation.submission import submit_cityscapes, submit_coco
+from kmax.evaluation.submission import server_split, submit_cityscapes, submit_coco
 
 FOLDER = paths.predictions("small")
 
@@ -35,11 +37,20 @@ def test_panoptic_archive_of_coco_is_what_its_server_reads(tmp_path: Path, monke
     stem = Path(name).stem
     names = unpacked(Path("out.zip"), Path("un"))
     assert names == sorted([f"{stem}.json", *(f"{stem}/{Path(n).stem}.png" for n in NAMES["coco"])])
-    result = pq(Path("truth.json"), Path("truth"), Path(f"un/{stem}.json"), Path("un") / stem)
+    result = pq(
+        PanopticArguments(Path("truth.json"), Path("truth"), Path(f"un/{stem}.json"), Path("un") / stem)
+    )
     assert result.group("all")["pq"] == 1.0
     before = Path("out.zip").read_bytes()
     submit_coco(run, Path("out.zip"), "panoptic", "my-net")
     assert Path("out.zip").read_bytes() == before
+
+
+def test_splits_have_the_names_of_the_server_of_coco() -> None:
+    folder, lists = Path("test2017"), ("image_info_test-dev2017.json", "image_info_test2017.json")
+    listed = [UnannotatedImages("test", folder, Path("annotations") / name) for name in lists]
+    assert [server_split(images) for images in listed] == ["test-dev2017", "test-challenge2017"]
+    assert server_split(ImageFolder("val", Path("media/val2017"))) == "val2017"
 
 
 def test_detections_of_coco_score_as_the_files_of_the_run(tmp_path: Path, monkeypatch) -> None:
@@ -60,7 +71,12 @@ def test_archives_of_cityscapes_score_one(tmp_path: Path, monkeypatch) -> None:
     assert cityscapes_ap(own, Path("instances")).to_json()["ap"] == 1.0
     assert cityscapes_miou(own, Path("semantic")).to_json()["miou"] == 1.0
     name = "panoptic/cityscapes_panoptic_val"
-    assert pq(Path("truth.json"), Path("truth"), Path(f"{name}.json"), Path(name)).group("all")["pq"] == 1.0
+    assert (
+        pq(PanopticArguments(Path("truth.json"), Path("truth"), Path(f"{name}.json"), Path(name))).group(
+            "all"
+        )["pq"]
+        == 1.0
+    )
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 
 from kmax.errors import InputError
 from kmax.evaluation import workers
-from kmax.evaluation.workers import MEGABYTE, bounded_workers, free_memory
+from kmax.evaluation.workers import MEGABYTE, bounded_workers, each_image, free_memory
 
 
 def write(path: Path, text: str) -> None:
@@ -33,3 +33,9 @@ def test_workers_are_bounded_by_cores_memory_and_images(monkeypatch: pytest.Monk
     assert bounded_workers(40, 3, 10_000) == 40
     with pytest.raises(InputError, match="at least one"):
         bounded_workers(0, 3, 10)
+
+
+@pytest.mark.parametrize("processes", [1, 2, 5])
+def test_images_keep_their_order_in_any_number_of_processes(processes: int) -> None:
+    assert list(each_image(str, range(50), processes)) == [str(number) for number in range(50)]
+    assert list(each_image(str, [], processes)) == []

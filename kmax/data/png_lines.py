@@ -1,0 +1,133 @@
+"""The filters of PNG undone line by line in machine code, so that who counts need not hold all pixels.
+
+Imported where it is called. The lines of a label map filter to bytes that are nearly all 0: 24 of them at a
+time are looked at as three words, and where all are 0 the pixels follow from the last one or those above.
+
+Source: the PNG specification, section 9 (filtering).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kmax.compiled import compiled
+
+NONE, SUB, UP, AVERAGE, PAETH = 0, 1, 2, 3, 4
+GROUP = 24  # bytes of three words: whole pixels of 1, 2 or 3 bytes
+
+
+@compiled
+def repeated(pixel: np.uint64, bytes_per_pixel: int) -> tuple[np.uint64, np.uint64, np.uint64]:
+    """The three words of a group of equal pixels of 1, 2 or 3 bytes."""
+    one = np.uint64(pixel)
+    if bytes_per_pixel < 3:
+        if bytes_per_pixel == 1:
+            one |= one << np.uint64(8)
+        one |= one << np.uint64(16)
+        one |= one << np.uint64(32)
+        return one, one, one
+    two = one | one << np.uint64(24)
+    return (
+        two | one << np.uint64(48),
+        one >> np.uint64(16) | two << np.uint64(8) | one << np.uint64(56),
+        one >> np.uint64(8) | two << np.uint64(16),
+    )
+
+
+@compiled
+def pixel_at(line: NDArray[np.uint8], place: int, bytes_per_pixel: int) -> np.uint64:
+    """The bytes of the pixel that starts at a place, the first byte lowest."""
+    value = np.uint64(line[place])
+    for k in range(1, bytes_per_pixel):
+        value |= np.uint64(line[place + k]) << np.uint64(8 * k)
+    return value
+
+
+@compiled
+def _paeth(left: np.int64, above: np.int64, corner: np.int64) -> np.int64:
+    to_left, to_above, to_corner = abs(above - corner), abs(left - corner), abs(left + above - 2 * corner)
+    if to_left <= to_above and to_left <= to_corner:
+        return left
+    return above if to_above <= to_corner else corner
+
+
+@compiled
+def _undo_bytes(
+    kind: int, line: NDArray[np.uint8], above: NDArray[np.uint8], start: int, end: int, bytes_per_pixel: int
+) -> None:
+    for i in range(start, end):
+        left = np.int64(line[i - bytes_per_pixel]) if i >= bytes_per_pixel else np.int64(0)
+        if kind == SUB:
+            predicted = left
+        elif kind == AVERAGE:
+            predicted = (left + np.int64(above[i])) >> 1
+        else:
+            corner = np.int64(above[i - bytes_per_pixel]) if i >= bytes_per_pixel else np.int64(0)
+            predicted = _paeth(left, np.int64(above[i]), corner)
+        line[i] = np.uint8((np.int64(line[i]) + predicted) & 0xFF)
+
+
+@compiled
+def undo_filter(
+    filtered: NDArray[np.uint8],
+    line: NDArray[np.uint8],
+    words: NDArray[np.uint64],
+    above: NDArray[np.uint8],
+    above_words: NDArray[np.uint64],
+    bytes_per_pixel: int,
+) -> None:
+    """The pixels of a line.
+
+    Args:
+        filtered: the filter, which is none of the others than 0..4, and the filtered bytes.
+        line: takes the pixels; at least as many bytes, as `above`, the line before (zeros above the first).
+        words, above_words: the same bytes, as words.
+        bytes_per_pixel: 1, 2 or 3.
+    """
+    kind, source, size = filtered[0], filtered[1:], len(filtered) - 1
+    if kind == UP:
+        for i in range(size):
+            line[i] = source[i] + above[i]
+        return
+    for i in range(size):  # numba's assignment of slices is far slower
+        line[i] = source[i]
+    if kind == NONE:
+        return
+    groups = size // GROUP if kind != AVERAGE else 0
+    for group in range(groups):
+        start, word = GROUP * group, 3 * group
+        if start and words[word] | words[word + 1] | words[word + 2] == 0:
+            left = pixel_at(line, start - bytes_per_pixel, bytes_per_pixel)
+            corner = pixel_at(above, start - bytes_per_pixel, bytes_per_pixel)
+            if kind == PAETH and left == corner:  # Paeth then predicts the pixel above, all along the group
+                for k in range(word, word + 3):
+                    words[k] = above_words[k]
+                continue
+            a, b, c = repeated(corner, bytes_per_pixel)
+            level = above_words[word] == a and above_words[word + 1] == b and above_words[word + 2] == c
+            if kind == SUB or level:  # along a run above Paeth predicts the pixel to the left
+                words[word], words[word + 1], words[word + 2] = repeated(left, bytes_per_pixel)
+                continue
+        _undo_bytes(kind, line, above, start, start + GROUP, bytes_per_pixel)
+    _undo_bytes(kind, line, above, GROUP * groups, size, bytes_per_pixel)
+
+
+@compiled
+def grey_pixels(lines: NDArray[np.uint8], pixels: NDArray[np.uint8]) -> None:
+    """All pixels of an 8-bit or 16-bit grey PNG.
+
+    Args:
+        lines: [H, 1 + bytes of a line], filter and filtered bytes.
+        pixels: uint8 or uint16 [H, W], filled here.
+    """
+    size = lines.shape[1] - 1
+    words = np.zeros((2, size // 8 + 1), np.uint64)  # this line and that above
+    as_bytes, as_pixels = words.view(np.uint8), words.view(pixels.dtype)
+    for y in range(len(lines)):
+        now, above = y & 1, 1 - (y & 1)
+        undo_filter(lines[y], as_bytes[now], words[now], as_bytes[above], words[above], pixels.itemsize)
+        line, found = pixels[y], as_pixels[now]
+        for x in range(len(line)):
+            # The bytes of a larger pixel come the highest first.
+            line[x] = found[x] if pixels.itemsize == 1 else found[x] << 8 | found[x] >> 8
