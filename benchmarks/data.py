@@ -40,18 +40,18 @@ from kmax.data.augmentation.resampling import interpolate, resize_with_pillow, w
 from kmax.data.datasets import Prepared, open_prepared
 from kmax.data.download import download
 from kmax.data.geometry import fit_size, resize_image, scaled_size
-from kmax.data.png import decode_rgb, open_png
+from kmax.data.png import decode_ids, decode_rgb, open_png
 from kmax.data.prepare import prepare
 from kmax.inference.benchmark import machine
 from kmax.runs import load_run
 
 ROOT = Path(__file__).resolve().parents[1]
 Bytes = NDArray[np.uint8]
-Decoder = Callable[[Path], Bytes]
+Decoder = Callable[[Path], NDArray[Any]]
 STAGES = {
     "read and decode images": [(source, "read_image_words"), (loader, "read_image_words")],
     "read and decode labels": [(source, "read_map")],
-    "ids to segments": [(source.Source, "_look_up")],
+    "ids to segments": [(source, "owners_of")],
     "resize images": [(jitter, "resample_image"), (fitting, "resample_image")],
     "resize labels": [(jitter, "resample_owner")],
     "colours": [(jitter, "_recolored")],
@@ -130,7 +130,7 @@ def best(functions: dict[str, Callable[[], object]], repeats: int) -> dict[str, 
 
 
 def decoders() -> tuple[dict[str, Decoder], dict[str, Decoder]]:
-    """Ways to decode a JPEG, and a panoptic PNG, to bytes of red, green and blue [H, W, 3]."""
+    """Ways to decode a JPEG, and a panoptic PNG, to bytes of red, green and blue or to ids."""
 
     def pillow(path: Path) -> Bytes:
         with Image.open(path) as image:
@@ -148,12 +148,16 @@ def decoders() -> tuple[dict[str, Decoder], dict[str, Decoder]]:
 
         jpeg["torchvision.io"] = png["torchvision.io"] = torchvision
     with contextlib.suppress(ImportError):
+        simplejpeg = importlib.import_module("simplejpeg")
+        jpeg["simplejpeg"] = lambda path: simplejpeg.decode_jpeg(path.read_bytes(), "RGB")
+    with contextlib.suppress(ImportError):
         cv2 = importlib.import_module("cv2")
         jpeg["OpenCV"] = png["OpenCV"] = lambda path: cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
     with contextlib.suppress(ImportError):
         pyspng = importlib.import_module("pyspng")
         png["pyspng"] = lambda path: pyspng.load(path.read_bytes())
     png["kmax.data.png"] = lambda path: decode_rgb(open_png(path, "map"))
+    png["kmax.data.png, to ids"] = lambda path: decode_ids(open_png(path, "map"))
     return jpeg, png
 
 

@@ -1,8 +1,9 @@
 """PNG files as arrays, decoded as fast as the machine allows, with damage told in one line.
 
-Most of a label map's decoding is inflating. libdeflate does that three times faster than zlib, and libspng
-(through pyspng) the rest, from the same image wrapped up again without compression. Where either is not
-installed, or for rare kinds of PNG, Pillow decodes; the pixels are the same.
+Most of a label map's decoding is inflating, which libdeflate does three times faster than zlib. Filters are
+undone by machine code for segment ids (`kmax.data.png_loops`), and else by libspng (through pyspng), from the
+same image wrapped up again without compression. Where either package is not installed, or for rare kinds of
+PNG, Pillow decodes; the pixels are the same.
 """
 
 from __future__ import annotations
@@ -135,8 +136,14 @@ def decode_ids(png: PngFile) -> NDArray[np.int32]:
     if png.color_type != RGB or png.bit_depth != 8:
         raise InputError(f"{png.path}: panoptic PNG is not 8-bit RGB; segment ids need three channels")
     lines = _inflate(png, 3)
-    rgba = _decode(png, "RGBA") if lines is None else _unfilter(png, lines, "RGBA")
-    ids: NDArray[np.int32] = rgba.view("<i4")[..., 0] & 0xFFFFFF
+    if lines is None:
+        ids: NDArray[np.int32] = _decode(png, "RGBA").view("<i4")[..., 0] & 0xFFFFFF
+        return ids
+    from kmax.data.png_loops import unfilter_ids  # here: numba takes half a second to import
+
+    ids = np.empty((png.height, png.width), np.int32)
+    if not unfilter_ids(lines, ids):
+        raise InputError(f"{png.path}: PNG cannot be decoded: a line has an unknown filter")
     return ids
 
 
@@ -208,12 +215,12 @@ def _inflate(png: PngFile, bytes_per_pixel: int) -> NDArray[np.uint8] | None:
     return np.frombuffer(data, np.uint8).reshape(png.height, line)
 
 
-def _unfilter(png: PngFile, lines: NDArray[np.uint8], mode: str | None = None) -> NDArray[Any]:
-    """Pixels of successive lines, the line above the first of which is black; `mode` as libspng names it."""
+def _unfilter(png: PngFile, lines: NDArray[np.uint8]) -> NDArray[Any]:
+    """Pixels of successive lines, the line above the first of which is black."""
     header = struct.pack(">II", png.width, len(lines)) + png.data[24:29]
     body = (_chunk(b"IHDR", header), _chunk(b"IDAT", deflate.zlib_compress(lines, 0)), _chunk(b"IEND", b""))
     try:
-        pixels: NDArray[Any] = pyspng.load(b"".join((_SIGNATURE, *body)), mode)
+        pixels: NDArray[Any] = pyspng.load(b"".join((_SIGNATURE, *body)))
     except RuntimeError as error:
         raise InputError(f"{png.path}: PNG cannot be decoded: {error}") from error
     return pixels
