@@ -58,7 +58,8 @@ STAGES = {
     "pad, crop, flip": [(jitter, "place")],
     "copy-paste": [(transforms, "copy_paste")],
     "targets": [(loader, "targets_of")],
-    "normalise and collate": [(loader, "_batch"), (loader, "normalize"), (loader, "_inference_batch")],
+    "normalise and collate": [(loader, "_batch")],
+    "resize, normalise and collate": [(loader, "_inference_batch")],
 }
 REST = "rest"
 

@@ -64,11 +64,23 @@ def interpolate(
         for step, (y, x) in enumerate(zip(taps, columns.taps, strict=True), 1):
             resized = part if step == len(taps) else np.empty((len(y.lower), len(x.lower), 4), np.float32)
             flat, flat_result = (np.ascontiguousarray(a).reshape(len(a), -1) for a in (pixels, resized))
-            row_taps, column_taps = ((t.lower, t.upper, t.fraction) for t in (y, x))
             between = np.empty((2, flat_result.shape[1]), np.float32)
-            bilinear(flat, pixels.shape[2], row_taps, column_taps, between, flat_result)
+            bilinear(flat, pixels.shape[2], y.arrays, x.arrays, between, flat_result)
             pixels = resized
     return result
+
+
+def interpolate_input(words: NDArray[np.uint32], size: Size, out: FloatImage) -> None:
+    """`interpolate` words [h, w] to `size`, and write them at the top left of network input [3, H, W]."""
+    if words.shape == size:
+        from kmax.data.augmentation.pixel_loops import normalize_words
+
+        normalize_words(words, out)
+        return
+    from kmax.data.augmentation.input_loops import bilinear_input
+
+    rows, columns = (_taps(*lengths) for lengths in zip(words.shape, size, strict=True))
+    bilinear_input(words, rows.arrays, columns.arrays, out)
 
 
 def resize_with_pillow(image: NDArray[np.uint8], size: Size, window: Window) -> NDArray[np.uint8]:
@@ -114,6 +126,11 @@ class _Taps:
     lower: NDArray[np.intp]
     upper: NDArray[np.intp]
     fraction: FloatImage
+
+    @property
+    def arrays(self) -> tuple[NDArray[np.intp], NDArray[np.intp], FloatImage]:
+        """As compiled loops take them."""
+        return self.lower, self.upper, self.fraction
 
 
 @dataclass(frozen=True)
