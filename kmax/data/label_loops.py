@@ -28,7 +28,7 @@ def look_up(
     Returns:
         The first id that is not listed; -1 where there is none.
     """
-    last, place = np.int32(-1), 0
+    last, owner = np.int32(-1), owners[0]
     for y in range(ids.shape[0]):
         row, result_row = ids[y], result[y]
         for x in range(len(row)):
@@ -37,8 +37,8 @@ def look_up(
                 place = np.searchsorted(listed, found)
                 if place == len(listed) or listed[place] != found:
                     return int(found)
-                last = found
-            result_row[x] = owners[place]
+                last, owner = found, owners[place]
+            result_row[x] = owner
     return -1
 
 

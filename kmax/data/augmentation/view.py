@@ -80,4 +80,5 @@ def write_input(view: View, out: FloatImage) -> None:
     from kmax.data.augmentation.pixel_loops import blank_padding, normalize_words
 
     normalize_words(words(view.image), out)
-    blank_padding(view.owner, out)
+    if view.content_size != view.owner.shape:
+        blank_padding(view.owner, out)
