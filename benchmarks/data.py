@@ -183,7 +183,14 @@ def reading(prepared: Prepared, data: Data, told: dict[str, Any], repeats: int) 
         for _ in itertools.islice(batches, count["train"] // batch):
             pass
 
+    # As in training, the annotation was read before.
+    val_epochs = iter([loader.val_batches(prepared, data, batch_size=1) for _ in range(repeats)])
+
     def val() -> None:
+        for _ in next(val_epochs):
+            pass
+
+    def val_anew() -> None:  # with the stages told apart
         for _ in loader.val_batches(prepared, data, batch_size=1):
             pass
 
@@ -201,7 +208,7 @@ def reading(prepared: Prepared, data: Data, told: dict[str, Any], repeats: int) 
             "validation, of one JPEG": of_val[0] / seconds["val"],
         },
         "stages_train": breakdown(train, samples, repeats),
-        "stages_val": breakdown(val, count["val"], repeats),
+        "stages_val": breakdown(val_anew, count["val"], repeats),
     }
 
 
