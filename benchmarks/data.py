@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib
 import io
 import itertools
 import multiprocessing
@@ -21,44 +20,37 @@ import os
 import shutil
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
+from data_parts import best, decoding, fastest, resamplers
 
 from kmax import files
 from kmax.config import Data
 from kmax.data import loader, source, transforms
-from kmax.data.augmentation import fitting, jitter
-from kmax.data.augmentation.resampling import interpolate, resize_with_pillow, whole
+from kmax.data.augmentation import jitter
 from kmax.data.datasets import Prepared, open_prepared
 from kmax.data.download import download
-from kmax.data.geometry import fit_size, resize_image, scaled_size
-from kmax.data.png import decode_rgb, open_png
 from kmax.data.prepare import prepare
 from kmax.inference.benchmark import machine
 from kmax.runs import load_run
 
 ROOT = Path(__file__).resolve().parents[1]
-Bytes = NDArray[np.uint8]
-Decoder = Callable[[Path], Bytes]
 STAGES = {
     "read and decode images": [(source, "read_image_words"), (loader, "read_image_words")],
     "read and decode labels": [(source, "read_map")],
-    "ids to segments": [(source.Source, "_look_up")],
-    "resize images": [(jitter, "resample_image"), (fitting, "resample_image")],
+    "ids to segments": [(source, "owners_of")],
+    "resize images": [(jitter, "resample_image")],
     "resize labels": [(jitter, "resample_owner")],
     "colours": [(jitter, "_recolored")],
     "pad, crop, flip": [(jitter, "place")],
     "copy-paste": [(transforms, "copy_paste")],
     "targets": [(loader, "targets_of")],
-    "normalise and collate": [(loader, "_batch"), (loader, "normalize"), (loader, "_inference_batch")],
+    "normalise and collate": [(loader, "_batch")],
+    "resize, normalise and collate": [(loader, "_inference_batch")],
 }
 REST = "rest"
 
@@ -113,71 +105,6 @@ def project(root: Path) -> Iterator[None]:
     ):
         shutil.copytree(ROOT / "params", "params")
         yield
-
-
-def best(functions: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """CPU seconds of each, measured in turns; the least of the repetitions."""
-    times = dict.fromkeys(functions, float("inf"))
-    for _ in range(repeats):
-        for name, function in functions.items():
-            start = time.process_time()
-            function()
-            times[name] = min(times[name], time.process_time() - start)
-    return times
-
-
-# ---------------------------------------------------------------------------------------------- decoders
-
-
-def decoders() -> tuple[dict[str, Decoder], dict[str, Decoder]]:
-    """Ways to decode a JPEG, and a panoptic PNG, to bytes of red, green and blue [H, W, 3]."""
-
-    def pillow(path: Path) -> Bytes:
-        with Image.open(path) as image:
-            return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
-
-    jpeg: dict[str, Decoder] = {"Pillow": pillow}
-    png: dict[str, Decoder] = {"Pillow": pillow}
-    with contextlib.suppress(ImportError), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from torchvision.io import ImageReadMode, decode_image
-
-        def torchvision(path: Path) -> Bytes:
-            data = torch.from_numpy(np.fromfile(path, np.uint8))
-            return decode_image(data, ImageReadMode.RGB).permute(1, 2, 0).numpy()  # type: ignore[no-any-return]
-
-        jpeg["torchvision.io"] = png["torchvision.io"] = torchvision
-    with contextlib.suppress(ImportError):
-        cv2 = importlib.import_module("cv2")
-        jpeg["OpenCV"] = png["OpenCV"] = lambda path: cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
-    with contextlib.suppress(ImportError):
-        pyspng = importlib.import_module("pyspng")
-        png["pyspng"] = lambda path: pyspng.load(path.read_bytes())
-    png["kmax.data.png"] = lambda path: decode_rgb(open_png(path, "map"))
-    return jpeg, png
-
-
-def decoding(prepared: Prepared, repeats: int) -> dict[str, Any]:
-    """CPU seconds of decoding one file, by split, kind and decoder."""
-    told: dict[str, Any] = {}
-    jpeg, png = decoders()
-    for name in ("train", "val"):
-        split = prepared.split(name)
-        images = source.Source(prepared, name, None, name, 0).images
-        jpegs = [split.images_dir / image.file_name for image in images]
-        pngs = [split.panoptic_dir / Path(image.file_name).with_suffix(".png").name for image in images]
-        calls: dict[str, Callable[[], object]] = {}
-        for kind, ways, paths in (("JPEG", jpeg, jpegs), ("PNG", png, pngs)):
-            for way, decode in ways.items():
-                calls[f"{kind}, {way}"] = lambda decode=decode, paths=paths: [decode(path) for path in paths]
-        times = {key: value / len(images) for key, value in best(calls, repeats).items()}
-        told[f"decoding_{name}"] = times
-    return told
-
-
-def fastest(times: dict[str, float], kind: str) -> float:
-    """Seconds of the fastest decoder of a kind."""
-    return min(seconds for name, seconds in times.items() if name.startswith(kind))
 
 
 # ----------------------------------------------------------------------------------------------- reading
@@ -256,7 +183,14 @@ def reading(prepared: Prepared, data: Data, told: dict[str, Any], repeats: int) 
         for _ in itertools.islice(batches, count["train"] // batch):
             pass
 
+    # As in training, the annotation was read before.
+    val_epochs = iter([loader.val_batches(prepared, data, batch_size=1) for _ in range(repeats)])
+
     def val() -> None:
+        for _ in next(val_epochs):
+            pass
+
+    def val_anew() -> None:  # with the stages told apart
         for _ in loader.val_batches(prepared, data, batch_size=1):
             pass
 
@@ -274,7 +208,7 @@ def reading(prepared: Prepared, data: Data, told: dict[str, Any], repeats: int) 
             "validation, of one JPEG": of_val[0] / seconds["val"],
         },
         "stages_train": breakdown(train, samples, repeats),
-        "stages_val": breakdown(val, count["val"], repeats),
+        "stages_val": breakdown(val_anew, count["val"], repeats),
     }
 
 
@@ -305,36 +239,6 @@ def worker_memory(prepared: Prepared, data: Data, epochs: int) -> list[int]:
         status = Path(f"/proc/{worker.pid}/status").read_text()
         found.append(1024 * int(status.split("VmRSS:")[1].split()[0]))
     return found
-
-
-# --------------------------------------------------------------------------------------------- resampling
-
-
-def resamplers(prepared: Prepared, repeats: int) -> dict[str, dict[str, float]]:
-    """CPU seconds of enlarging an image to fit 641x641 and by 1.3, and how far from deeplab2's result."""
-    rgb = source.Source(prepared, "train", None, "train", 0)[0].rgb
-    fitted = fit_size(rgb.shape[:2], (641, 641))
-    size = scaled_size(fitted, 1.3)
-
-    def with_torch() -> Any:
-        planes = torch.from_numpy(rgb.copy()).permute(2, 0, 1)[None].float()
-        for wanted in (fitted, size):
-            planes = torch.nn.functional.interpolate(planes, wanted, mode="bilinear", align_corners=True)
-        return planes[0].permute(1, 2, 0).numpy()
-
-    ways: dict[str, Callable[[], Any]] = {
-        "deeplab2's two steps (tf)": lambda: interpolate(rgb, [fitted, size], whole(size)),
-        "the same steps by torch, float32": with_torch,
-        "Pillow, bytes, one step (torch)": lambda: resize_with_pillow(rgb, size, whole(size)),
-        "sparse weights, float32, one step": lambda: resize_image(rgb, size),
-    }
-    with contextlib.suppress(ImportError):
-        cv2 = importlib.import_module("cv2")
-        ways["OpenCV, bytes, one step"] = lambda: cv2.resize(rgb, size[::-1], interpolation=cv2.INTER_LINEAR)
-    times = best(ways, repeats)
-    exact = interpolate(rgb, [fitted, size], whole(size))[..., :3]
-    apart = {name: float(np.abs(way()[..., :3] - exact).max()) for name, way in ways.items()}
-    return {name: {"seconds": times[name], "levels_apart": apart[name]} for name in ways}
 
 
 # -------------------------------------------------------------------------------------------------- report

@@ -24,6 +24,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from kmax.data.listed_file import OWN_FOLDER
+from kmax.data.tar_listing import open_tar
 from kmax.errors import InputError
 
 BLOCK = 2**20
@@ -160,8 +161,8 @@ def _members(archive: Path) -> Iterator[Iterator[tuple[str, str | None, _Member 
         with zipfile.ZipFile(archive) as zipped:
             yield (_of_zip(zipped, info) for info in zipped.infolist())
     else:
-        with tarfile.open(archive) as tarred:
-            yield (_of_tar(tarred, info) for info in tarred)
+        with open_tar(archive) as (tarred, infos):
+            yield (_of_tar(tarred, info) for info in infos)
 
 
 def _of_zip(zipped: zipfile.ZipFile, info: zipfile.ZipInfo) -> tuple[str, str | None, _Member | None]:

@@ -19,6 +19,7 @@ Size = tuple[int, int]
 FloatImage = NDArray[np.float32]
 
 
+@functools.lru_cache(maxsize=4096)
 def fit_size(original: Size, target: Size) -> Size:
     """The size (height, width) of an image resized, with its aspect kept, to fit `target`.
 

@@ -18,14 +18,14 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from kmax.config import Data
-from kmax.data.augmentation.fitting import Preprocessing, fit_image
+from kmax.data.augmentation.fitting import Preprocessing, write_fitted
 from kmax.data.augmentation.targets import Targets, targets_of
-from kmax.data.augmentation.view import View, normalize, write_input
+from kmax.data.augmentation.view import View, write_input
 from kmax.data.batch import Batch
 from kmax.data.datasets import ImageFolder, Prepared
 from kmax.data.listing import val_images
 from kmax.data.panoptic import Image, ImageId, read_image_words
-from kmax.data.reading import read_samples
+from kmax.data.reading import empty_images, read_samples
 from kmax.data.source import CACHE_BYTES, Source
 from kmax.data.transforms import train_view
 from kmax.errors import InputError
@@ -70,11 +70,9 @@ def network_input(
         float32 [3, H, W] in -1..1, aspect kept, padded at the bottom and right with 0; and the
         (height, width) of the part that is image.
     """
-    pixels = fit_image(rgb, image_size, preprocessing, native_size)
-    height, width = pixels.shape[:2]
-    padded = np.zeros((3, *image_size), np.float32)
-    normalize(pixels, padded[:, :height, :width])
-    return torch.from_numpy(padded), (height, width)
+    planes = np.empty((3, *image_size), np.float32)
+    content_size = write_fitted(rgb, planes, preprocessing, native_size)
+    return torch.from_numpy(planes), content_size
 
 
 def train_batches(
@@ -154,8 +152,8 @@ def val_batches(
     images = val_images(prepared, data)[shard::num_shards]
     wanted = [image for image in images if image.id not in skip]
     keys = (wanted[i : i + batch_size] for i in range(0, len(wanted), batch_size))
-    samples = _ValSamples(prepared.images_of(data.val_split), data)
-    return read_samples(samples, keys, _inference_batch, workers)
+    samples = _ValSamples(prepared.images_of(data.val_split))
+    return read_samples(samples, keys, functools.partial(_inference_batch, data), workers)
 
 
 # ----------------------------------------------------------------------------------------------- samples
@@ -202,11 +200,11 @@ def _batch(samples: list[_TrainSample]) -> Batch:
     def stack(arrays: Iterable[NDArray[np.generic]]) -> Tensor:
         return torch.from_numpy(np.stack(list(arrays)))
 
-    images = np.empty((len(samples), 3, *samples[0].view.owner.shape), np.float32)
-    for sample, image in zip(samples, images, strict=True):
+    images = empty_images(len(samples), samples[0].view.owner.shape)
+    for sample, image in zip(samples, images.numpy(), strict=True):
         write_input(sample.view, image)
     return Batch(
-        images=torch.from_numpy(images),
+        images=images,
         segments=stack(sample.targets.segments for sample in samples),
         semantic=stack(sample.targets.semantic for sample in samples),
         classes=[torch.from_numpy(sample.targets.classes) for sample in samples],
@@ -219,21 +217,16 @@ def _batch(samples: list[_TrainSample]) -> Batch:
 
 @dataclass(frozen=True)
 class _ValSample:
-    image: Tensor
+    rgb: NDArray[np.uint8]
     about: Image
-    content_size: tuple[int, int]
-    original_size: tuple[int, int]
 
 
 class _ValSamples(Dataset[_ValSample]):
-    """Validation images as network input."""
+    """Validation images as their files have them; they become network input where their batch lies."""
 
-    def __init__(self, split: ImageFolder, data: Data) -> None:
+    def __init__(self, split: ImageFolder) -> None:
         split.require_images()
         self.split = split
-        self.image_size = (data.image_size[0], data.image_size[1])
-        self.preprocessing = data.preprocessing
-        self.native_size = data.native_size
 
     def __getitem__(self, about: Image) -> _ValSample:
         path = self.split.images_dir / about.file_name
@@ -241,15 +234,18 @@ class _ValSamples(Dataset[_ValSample]):
         if rgb.shape[:2] != (about.height, about.width):
             told = f"{rgb.shape[1]}x{rgb.shape[0]}, but listed as {about.width}x{about.height}"
             raise InputError(f"{path}: image is {told}")
-        image, content_size = network_input(rgb, self.image_size, self.preprocessing, self.native_size)
-        return _ValSample(image, about, content_size, (rgb.shape[0], rgb.shape[1]))
+        return _ValSample(rgb, about)
 
 
-def _inference_batch(samples: list[_ValSample]) -> InferenceBatch:
+def _inference_batch(data: Data, samples: list[_ValSample]) -> InferenceBatch:
+    images = empty_images(len(samples), (data.image_size[0], data.image_size[1]))
     return InferenceBatch(
-        images=torch.stack([sample.image for sample in samples]),
+        images=images,
         image_ids=[sample.about.id for sample in samples],
         file_names=[sample.about.file_name for sample in samples],
-        content_sizes=[sample.content_size for sample in samples],
-        original_sizes=[sample.original_size for sample in samples],
+        content_sizes=[
+            write_fitted(sample.rgb, image, data.preprocessing, data.native_size)
+            for sample, image in zip(samples, images.numpy(), strict=True)
+        ],
+        original_sizes=[(sample.about.height, sample.about.width) for sample in samples],
     )

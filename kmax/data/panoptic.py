@@ -6,6 +6,7 @@ The id of a pixel is R + 256 G + 65536 B; 0 is void (no label).
 from __future__ import annotations
 
 import contextlib
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
+from PIL import UnidentifiedImageError
 
+from kmax.data.jpeg import decode_words
 from kmax.data.png import decode_ids, open_png
 from kmax.errors import InputError, unknown_name
 from kmax.files import atomic_path
@@ -104,24 +107,33 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     Raises:
         InputError: missing or truncated.
     """
-    with _open_rgb(path) as image:
-        return np.asarray(image)
+    with _told(path), PillowImage.open(path) as image:
+        return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def read_image_words(path: Path) -> NDArray[np.uint8]:
-    """As `read_image`, as Pillow has it in memory: uint8 [H, W, 4], the last channel means nothing."""
-    with _open_rgb(path) as image:
-        content = image.tobytes("raw", "RGBX")
-        return np.frombuffer(content, np.uint8).reshape(image.height, image.width, 4)
+    """As `read_image`, four bytes per pixel, which move as one: uint8 [H, W, 4], the last means nothing."""
+    with _told(path):
+        with open(path, "rb", buffering=0) as stream:
+            data = stream.read()
+        pixels = decode_words(data)
+        if pixels is not None:
+            return pixels
+        with PillowImage.open(io.BytesIO(data)) as opened:
+            image = opened if opened.mode == "RGB" else opened.convert("RGB")
+            content = image.tobytes("raw", "RGBX")
+            return np.frombuffer(content, np.uint8).reshape(image.height, image.width, 4)
 
 
 @contextlib.contextmanager
-def _open_rgb(path: Path) -> Iterator[PillowImage.Image]:
+def _told(path: Path) -> Iterator[None]:
+    """Errors of reading an image, in one line."""
     try:
-        with PillowImage.open(path) as image:
-            yield image if image.mode == "RGB" else image.convert("RGB")
+        yield
     except FileNotFoundError:
         raise InputError(f"{path}: image not found") from None
+    except UnidentifiedImageError:
+        raise InputError(f"{path}: image cannot be read: not an image") from None
     except (OSError, SyntaxError, ValueError, EOFError, PillowImage.DecompressionBombError) as error:
         raise InputError(f"{path}: image cannot be read: {error}") from error
 

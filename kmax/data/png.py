@@ -137,8 +137,13 @@ def decode_ids(png: PngFile) -> NDArray[np.int32]:
     if png.color_type != RGB or png.bit_depth != 8:
         raise InputError(f"{png.path}: {png.what} is not 8-bit RGB; segment ids need three channels")
     lines = filtered_lines(png)
-    rgba = _decode(png, "RGBA") if lines is None else _unfilter(png, lines, "RGBA")
-    ids: NDArray[np.int32] = rgba.view("<i4")[..., 0] & 0xFFFFFF
+    if lines is None:
+        ids: NDArray[np.int32] = _decode(png, "RGBA").view("<i4")[..., 0] & 0xFFFFFF
+        return ids
+    from kmax.data.png_lines import colour_ids  # here, since numba takes half a second to import
+
+    ids = np.empty((png.height, png.width), np.int32)
+    colour_ids(lines, ids)
     return ids
 
 
@@ -210,12 +215,12 @@ def filtered_lines(png: PngFile) -> NDArray[np.uint8] | None:
     return lines
 
 
-def _unfilter(png: PngFile, lines: NDArray[np.uint8], mode: str | None = None) -> NDArray[Any]:
-    """Pixels of successive lines, the line above the first of which is black; `mode` as libspng names it."""
+def _unfilter(png: PngFile, lines: NDArray[np.uint8]) -> NDArray[Any]:
+    """Pixels of successive lines, the line above the first of which is black."""
     header = struct.pack(">II", png.width, len(lines)) + png.data[24:29]
     body = (_chunk(b"IHDR", header), _chunk(b"IDAT", deflate.zlib_compress(lines, 0)), _chunk(b"IEND", b""))
     try:
-        pixels: NDArray[Any] = pyspng.load(b"".join((_SIGNATURE, *body)), mode)
+        pixels: NDArray[Any] = pyspng.load(b"".join((_SIGNATURE, *body)))
     except RuntimeError as error:
         raise InputError(f"{png.path}: {png.what} cannot be decoded: {error}") from error
     return pixels

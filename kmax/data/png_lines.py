@@ -131,3 +131,27 @@ def grey_pixels(lines: NDArray[np.uint8], pixels: NDArray[np.uint8]) -> None:
         for x in range(len(line)):
             # The bytes of a larger pixel come the highest first.
             line[x] = found[x] if pixels.itemsize == 1 else found[x] << 8 | found[x] >> 8
+
+
+@compiled
+def colour_ids(lines: NDArray[np.uint8], ids: NDArray[np.int32]) -> None:
+    """The ids R + 256 G + 65536 B of all pixels of an 8-bit RGB PNG.
+
+    Args:
+        lines: [H, 1 + 3 W], filter and filtered bytes.
+        ids: [H, W], filled here.
+    """
+    size = lines.shape[1] - 1
+    words = np.zeros((2, size // 8 + 1), np.uint64)  # this line and that above
+    as_bytes = words.view(np.uint8)
+    for y in range(len(lines)):
+        now, above = y & 1, 1 - (y & 1)
+        undo_filter(lines[y], as_bytes[now], words[now], as_bytes[above], words[above], 3)
+        line, found = ids[y], as_bytes[now]
+        for x in range(len(line)):
+            place = np.uintp(x) * np.uintp(3)
+            line[x] = (
+                np.int32(found[place])
+                | np.int32(found[place + np.uintp(1)]) << 8
+                | np.int32(found[place + np.uintp(2)]) << 16
+            )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
+import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from kmax.errors import InputError
 
@@ -40,6 +43,17 @@ class _Collate(Generic[Sample, Collated]):
         sound = [sample for sample in samples if not isinstance(sample, InputError)]
         faults = [fault for sample in samples if isinstance(sample, InputError) for fault in sample.faults]
         return InputError(faults) if faults else self.collate(sound)
+
+
+def empty_images(count: int, size: tuple[int, int]) -> Tensor:
+    """float32 [count, 3, H, W] to be written; in a worker where it need not be copied to reach the parent."""
+    shape = count, 3, *size
+    if get_worker_info() is None:
+        return torch.from_numpy(np.empty(shape, np.float32))  # NumPy asks for huge pages, torch does not
+    storages: Any = torch.UntypedStorage  # as torch's own collate function does
+    storage = storages._new_shared(math.prod(shape) * torch.float32.itemsize)
+    flat: Tensor = torch.empty(0, dtype=torch.float32).set_(storage)
+    return flat.view(shape)
 
 
 def _leave_signals_to_the_parent(worker: int) -> None:

@@ -72,7 +72,6 @@ class Source:
         self._isthing = np.array([category.isthing for category in prepared.categories])
         self._cache: dict[int, Decoded] = {}
         self._cache_left = cache_bytes
-        self._tables: dict[type, NDArray[Any]] = {}  # owners by segment id
 
     def __len__(self) -> int:
         return len(self.images)
@@ -102,24 +101,10 @@ class Source:
                     f"prepare the dataset again"
                 )
         labels, owner_of_id = self._labels(annotation)
-        owner = self._look_up(ids, owner_of_id)
-        if np.count_nonzero(owner) != np.count_nonzero(ids):
-            strange = int(ids[(owner == VOID_OWNER) & (ids != VOID_ID)][0])
-            raise InputError(f"{png_path}: id {strange} is in the PNG but not in {self.split.panoptic_json}")
+        owner = owners_of(ids, owner_of_id)
+        if isinstance(owner, int):
+            raise InputError(f"{png_path}: id {owner} is in the PNG but not in {self.split.panoptic_json}")
         return Decoded(image, rgb, owner, labels)
-
-    def _look_up(self, ids: IdMap, owner_of_id: dict[int, int]) -> NDArray[Any]:
-        """The owner of each pixel; void for ids that are not listed."""
-        most = max(owner_of_id.values(), default=0)
-        kind = np.uint8 if most < 2**8 else np.uint16 if most < 2**16 else np.int32
-        if kind not in self._tables:
-            self._tables[kind] = np.zeros(2**24, kind)
-        table = self._tables[kind]
-        keys = list(owner_of_id)
-        table[keys] = list(owner_of_id.values())
-        owner = table.take(ids)
-        table[keys] = VOID_OWNER
-        return owner
 
     def _labels(self, annotation: Annotation) -> tuple[Labels, dict[int, int]]:
         """The segments' labels and the owner of each id; stuff of one class is one segment."""
@@ -139,3 +124,17 @@ class Source:
                 owner_of_stuff[index] = len(classes)
         array = np.array(classes, np.int64)
         return Labels(array, self._isthing[array], np.array(crowd, bool)), owner_of_id
+
+
+def owners_of(ids: IdMap, owner_of_id: dict[int, int]) -> NDArray[Any] | int:
+    """The owner of each pixel, in as few bytes as hold it; or the first id that is not listed."""
+    from kmax.data.label_loops import look_up  # here: numba takes half a second to import
+
+    owner_of_id = {VOID_ID: VOID_OWNER, **owner_of_id}
+    most = max(owner_of_id.values())
+    kind = np.uint8 if most < 2**8 else np.uint16 if most < 2**16 else np.int32
+    listed = sorted(owner_of_id)
+    owners = np.array([owner_of_id[key] for key in listed], kind)
+    owner = np.empty(ids.shape, kind)
+    strange = look_up(ids, np.array(listed, np.int32), owners, owner)
+    return owner if strange < 0 else strange

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from kmax.data.augmentation import colour_operations
 from kmax.data.augmentation.colour_policy import FULL, SCALED, chosen, enhancement_factor, solarize_threshold
-from kmax.data.augmentation.fitting import fit_image
+from kmax.data.augmentation.fitting import write_fitted
 from kmax.data.augmentation.resampling import interpolate, pick_labels, whole
 from kmax.data.geometry import draw_scale, fit_size, scaled_size
 from kmax.data.panoptic import Image
@@ -109,8 +109,15 @@ def test_resampling_to_fit_and_by_a_scale(resized: Arrays, target: int) -> None:
 def test_network_input_at_test_time(
     golden: Path, resized: Arrays, name: str, target: tuple[int, int], native: bool
 ) -> None:
-    pixels = fit_image(resized["image"], target, "tf", native)
-    np.testing.assert_array_equal(pixels, resized[f"test_{name}_resized"])
+    height, width = resized[f"test_{name}_resized"].shape[:2]
+    for alpha in (0, 1):
+        planes = np.full((3, *target), np.nan, np.float32)
+        rgb = np.pad(resized["image"], ((0, 0), (0, 0), (0, alpha)), constant_values=9)
+        assert write_fitted(rgb, planes, "tf", native) == (height, width)
+        wanted = (resized[f"test_{name}_resized"] - np.float32(127.5)) / np.float32(127.5)
+        np.testing.assert_array_equal(planes[:, :height, :width], wanted.transpose(2, 0, 1))
+        assert (planes[:, height:] == 0).all()
+        assert (planes[:, :, width:] == 0).all()
     ids = np.unique(resized["label"])
     owner = np.searchsorted(ids, resized["label"]) + 1
     none = np.zeros(len(ids), bool)

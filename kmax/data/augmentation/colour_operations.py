@@ -17,7 +17,6 @@ from kmax.data.pictures import as_array, as_picture
 Bytes = NDArray[np.uint8]
 Table = NDArray[np.uint8]  # [256]
 
-BAND = 32  # rows computed at a time: what lies between the steps stays in the processor's cache
 LEVELS = np.arange(256, dtype=np.float32)
 GREY_TABLES = [LEVELS * np.float32(1 / 255) * np.float32(weight) for weight in (0.2989, 0.5870, 0.1140)]
 
@@ -47,24 +46,15 @@ def sharpness(image: Bytes, factor: float) -> Bytes:
     height, width = image.shape[:2]
     if height < 3 or width < 3:
         return image
+    if factor == 1:
+        return image
+    from kmax.data.augmentation.colour_loops import sharpen  # here: numba takes half a second to import
+
+    image = np.ascontiguousarray(image)
     result = image.copy()
-    for start in range(1, height - 1, BAND):
-        stop = min(start + BAND, height - 1)
-        inner = image[start:stop, 1:-1]
-        result[start:stop, 1:-1] = blend(_mean(image[start - 1 : stop + 1]), inner, factor)
+    flat, flat_result = (pixels.reshape(height, -1) for pixels in (image, result))
+    sharpen(flat, image.shape[2], np.float32(factor), flat_result)
     return result
-
-
-def _mean(image: Bytes) -> Bytes:
-    """The mean of 3 x 3 pixels, in which the middle one counts five times: [H - 2, W - 2, C]."""
-    height, width = image.shape[:2]
-    share, centre = (image.astype(np.float32) * (np.float32(n) / np.float32(13)) for n in (1, 5))
-    mean = np.zeros((height - 2, width - 2, image.shape[2]), np.float32)
-    for i in range(3):  # in this order, on which the last bit depends
-        for j in range(3):
-            part = centre if i == j == 1 else share
-            mean += part[i : height - 2 + i, j : width - 2 + j]
-    return np.clip(mean, 0, 255, out=mean).astype(np.uint8)
 
 
 def solarize(image: Bytes, threshold: int) -> Bytes:

@@ -12,7 +12,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from kmax.data.augmentation.fitting import Preprocessing
-from kmax.data.augmentation.view import View, words
+from kmax.data.augmentation.view import NOT_PASTED, View, pixel_counts, words
 from kmax.data.source import Labels
 
 
@@ -26,10 +26,7 @@ def copy_paste(rng: Generator, canvas: View, pasted: View, preprocessing: Prepro
     if preprocessing == "torch":
         regions = np.flatnonzero(~pasted.labels.iscrowd) + 2
     else:
-        inside = pasted.owner[pasted.content]
-        counts = np.bincount(inside.ravel() + 1, minlength=len(pasted.labels) + 2)
-        counts[0] += pasted.owner.size - inside.size
-        regions = np.flatnonzero(counts)
+        regions = np.flatnonzero(pixel_counts(pasted))
     chosen = rng.permutation(regions)[: int(rng.integers(0, len(regions) + 1))]
     keep = np.zeros(len(pasted.labels) + 2, bool)  # by owner + 1: padding, void, segments
     keep[chosen] = True
@@ -47,29 +44,33 @@ def paste(canvas: View, pasted: View, keep: NDArray[np.bool_]) -> View:
     new_owner = (np.arange(len(of_pasted) + 2) - 1 + len(of_canvas)).astype(np.int32)  # by owner + 1
     for i in np.flatnonzero(~of_pasted.isthing & ~of_pasted.iscrowd).tolist():
         new_owner[i + 2] = owner_of_stuff.get(int(of_pasted.classes[i]), new_owner[i + 2])
-    content = pasted.content
-    place = pasted.owner[content] + 1
-    mask = np.concatenate([[False, False], keep]).take(place)
-    owner = canvas.owner.copy()
-    np.copyto(owner[content], new_owner.take(place), where=mask)
+    new_owner[:2] = NOT_PASTED
+    new_owner[2:][~keep] = NOT_PASTED
+    image, owner = _merged(canvas, pasted, new_owner)
     labels = Labels(
         np.concatenate([of_canvas.classes, of_pasted.classes]),
         np.concatenate([of_canvas.isthing, of_pasted.isthing]),
         np.concatenate([of_canvas.iscrowd, of_pasted.iscrowd]),
     )
-    image = _merged(canvas.image, pasted.image, content, mask)
     return View(image, owner, labels, canvas.content_size, canvas.offset)
 
 
 def _merged(
-    below: NDArray[Any], above: NDArray[Any], box: tuple[slice, slice], mask: NDArray[np.bool_]
-) -> NDArray[Any]:
-    """The image `below`, in whose `box` that `above` lies over it where the mask says so."""
-    if below.dtype == np.uint8:
-        result = below.copy()
-        np.copyto(words(result)[box], words(above)[box], where=mask)
-        return result
-    planes = below.transpose(2, 0, 1).copy()
-    for plane, new in zip(planes, above.transpose(2, 0, 1), strict=True):
+    canvas: View, pasted: View, new_owner: NDArray[np.int32]
+) -> tuple[NDArray[Any], NDArray[np.int32]]:
+    """Image and owners of `canvas` under those pixels of `pasted` that get a new owner (by owner + 1)."""
+    from kmax.data.augmentation.pixel_loops import paste_words
+
+    box, owner = pasted.content, canvas.owner.copy()
+    if canvas.image.dtype == np.uint8:
+        image = canvas.image.copy()
+        bounds = box[0].start, box[0].stop, box[1].start, box[1].stop
+        paste_words(words(image), owner, words(pasted.image), pasted.owner, new_owner, bounds)
+        return image, owner
+    found = new_owner[pasted.owner[box] + 1]
+    mask = found != NOT_PASTED
+    np.copyto(owner[box], found, where=mask)
+    planes = canvas.image.transpose(2, 0, 1).copy()
+    for plane, new in zip(planes, pasted.image.transpose(2, 0, 1), strict=True):
         np.copyto(plane[box], new[box], where=mask)
-    return planes.transpose(1, 2, 0)
+    return planes.transpose(1, 2, 0), owner

@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 from kmax.data.augmentation.resampling import (
     Window,
     interpolate,
+    interpolate_input,
     pick_labels,
     pick_labels_with_pillow,
     resize_with_pillow,
     whole,
 )
+from kmax.data.augmentation.view import normalize, words
 from kmax.data.geometry import FloatImage, Size, fit_size, resize_image, resize_labels
 from kmax.data.source import VOID_OWNER, Decoded
 
@@ -94,10 +96,24 @@ def resample_owner(
     return np.where(np.concatenate([[False], decoded.labels.iscrowd])[owner], VOID_OWNER, owner)
 
 
-def fit_image(
-    rgb: NDArray[np.uint8], target: Size, preprocessing: Preprocessing, native: bool = False
-) -> FloatImage:
-    """Resize uint8 [h, w, 3 or 4] to fit `target`: float32 [H, W, 3] in 0..255, as at test time."""
-    size = fitting_size(rgb.shape[:2], target, preprocessing, native)
-    pixels: FloatImage = resample_image(rgb, [size], whole(size), preprocessing)[..., :3]
-    return pixels
+def write_fitted(
+    rgb: NDArray[np.uint8], out: FloatImage, preprocessing: Preprocessing, native: bool = False
+) -> Size:
+    """Resize an image to fit, as at test time, and write it as network input.
+
+    Args:
+        rgb: uint8 [h, w, 3 or 4].
+        out: float32 [3, H, W] in -1..1, all of which is written: the image at the top left, and 0.
+
+    Returns:
+        The height and width of the part that is image.
+    """
+    size = fitting_size(rgb.shape[:2], (out.shape[1], out.shape[2]), preprocessing, native)
+    height, width = size
+    out[:, height:] = 0
+    out[:, :height, width:] = 0
+    if preprocessing == "tf" and rgb.shape[2] == 4:
+        interpolate_input(words(rgb), size, out)
+    else:
+        normalize(resample_image(rgb, [size], whole(size), preprocessing), out[:, :height, :width])
+    return size

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from kmax.data.geometry import FloatImage, Size, nearest, positions
 from kmax.data.pictures import as_array, as_picture
 
 Window = tuple[slice, slice]
-BAND = 48  # rows computed at a time: what lies between the steps stays in the processor's cache
+Taps = tuple[NDArray[np.intp], NDArray[np.intp], FloatImage]
 
 
 def whole(size: Size) -> Window:
@@ -36,7 +35,7 @@ def interpolate(
     window: Window,
     kind: type[np.uint8] | type[np.float32] = np.float32,
 ) -> NDArray[Any]:
-    """Resize bilinearly to each of `sizes` in turn, as deeplab2 does.
+    """Resize bilinearly to each of `sizes` (one or two) in turn, as deeplab2 does.
 
     Args:
         image: uint8 or float32 [h, w, 3 or 4].
@@ -47,28 +46,34 @@ def interpolate(
         `kind` [rows, columns, 4]; the last channel means nothing and makes a pixel of float32 16 bytes,
         which move as one.
     """
-    from kmax.data.augmentation.resampling_loops import bilinear  # here: numba takes half a second to import
+    from kmax.data.augmentation.resampling_loops import bilinear, bilinear_twice  # here: numba loads slowly
 
     steps = [(a, b) for a, b in zip([image.shape[:2], *sizes[:-1]], sizes, strict=True) if a != b]
-    row_steps, column_steps = ([(a[axis], b[axis]) for a, b in steps] for axis in (0, 1))
-    along, columns = _plan(row_steps, window[0]), _plan(column_steps, window[1])
-    rows, width = window[0], window[1].stop - window[1].start
-    result = np.zeros((rows.stop - rows.start, width, 4), kind)
-    height = max(1, BAND * sizes[-1][0] // max(sizes[-1][0], image.shape[0]))
-    for start in range(rows.start, rows.stop, height):
-        stop = min(start + height, rows.stop)
-        source, taps = along.part(slice(start - rows.start, stop - rows.start))
-        pixels, part = image[source, columns.source], result[start - rows.start : stop - rows.start]
-        if not taps:
-            part[..., : image.shape[2]] = pixels
-        for step, (y, x) in enumerate(zip(taps, columns.taps, strict=True), 1):
-            resized = part if step == len(taps) else np.empty((len(y.lower), len(x.lower), 4), np.float32)
-            flat, flat_result = (np.ascontiguousarray(a).reshape(len(a), -1) for a in (pixels, resized))
-            row_taps, column_taps = ((t.lower, t.upper, t.fraction) for t in (y, x))
-            between = np.empty((2, flat_result.shape[1]), np.float32)
-            bilinear(flat, pixels.shape[2], row_taps, column_taps, between, flat_result)
-            pixels = resized
+    source_rows, rows = _backwards([(a[0], b[0]) for a, b in steps], window[0])
+    source_columns, columns = _backwards([(a[1], b[1]) for a, b in steps], window[1])
+    pixels = image[source_rows, source_columns]
+    if not steps:
+        return np.pad(pixels, ((0, 0), (0, 0), (0, 4 - image.shape[2]))).astype(kind)
+    result = np.empty((len(rows[-1][0]), len(columns[-1][0]), 4), kind)
+    flat, flat_result = (np.ascontiguousarray(a).reshape(len(a), -1) for a in (pixels, result))
+    if len(steps) == 1:
+        bilinear(flat, image.shape[2], rows[0], columns[0], flat_result)
+    else:
+        bilinear_twice(flat, image.shape[2], (rows[0], rows[1]), (columns[0], columns[1]), flat_result)
     return result
+
+
+def interpolate_input(words: NDArray[np.uint32], size: Size, out: FloatImage) -> None:
+    """`interpolate` words [h, w] to `size`, and write them at the top left of network input [3, H, W]."""
+    if words.shape == size:
+        from kmax.data.augmentation.pixel_loops import normalize_words
+
+        normalize_words(words, out)
+        return
+    from kmax.data.augmentation.input_loops import bilinear_input
+
+    rows, columns = (_taps(*lengths) for lengths in zip(words.shape, size, strict=True))
+    bilinear_input(words, rows, columns, out)
 
 
 def resize_with_pillow(image: NDArray[np.uint8], size: Size, window: Window) -> NDArray[np.uint8]:
@@ -104,57 +109,24 @@ def _nearest_centre(n_in: int, n_out: int) -> NDArray[np.intp]:
     return np.add.accumulate(position).astype(np.intp)
 
 
-# ------------------------------------------------------------------------------------------------- the plan
-
-
-@dataclass(frozen=True)
-class _Taps:
-    """Entry i of a result lies between entries `lower[i]` and `upper[i]` of what it is made from."""
-
-    lower: NDArray[np.intp]
-    upper: NDArray[np.intp]
-    fraction: FloatImage
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """Along one axis: the entries of the source that are needed, and the steps from them to the window."""
-
-    source: slice
-    taps: list[_Taps]
-
-    def part(self, window: slice) -> tuple[slice, list[_Taps]]:
-        """The plan for a part of the window alone: what it needs of the source, and the steps."""
-        taps: list[_Taps] = []
-        for full in reversed(self.taps):
-            lower, upper = full.lower[window], full.upper[window]
-            first, last = int(lower[0]), int(upper[-1])  # positions grow
-            taps.insert(0, _Taps(lower - first, upper - first, full.fraction[window]))
-            window = slice(first, last + 1)
-        return slice(self.source.start + window.start, self.source.start + window.stop), taps
+# ------------------------------------------------------------------------------------------------ neighbours
 
 
 @functools.lru_cache(maxsize=4096)
-def _taps(n_in: int, n_out: int) -> _Taps:
+def _taps(n_in: int, n_out: int) -> Taps:
+    """Entry i of the result lies between two entries of the source: lower, upper, fraction between."""
     position = positions(n_in, n_out)
     lower = np.floor(position)
     index = lower.astype(np.intp)
-    return _Taps(index, np.minimum(index + 1, n_in - 1), position - lower)
+    return index, np.minimum(index + 1, n_in - 1), position - lower
 
 
-def _plan(steps: list[tuple[int, int]], window: slice) -> _Plan:
-    """From the window backwards, keep what is needed of each step."""
-    taps: list[_Taps] = []
-    needed = np.arange(window.start, window.stop)
-    for n_in, n_out in reversed(steps):
-        full = _taps(n_in, n_out)
-        lower, upper = full.lower[needed], full.upper[needed]
-        used = np.zeros(n_in, bool)
-        used[lower] = used[upper] = True
-        place = np.cumsum(used) - 1
-        taps.insert(0, _Taps(place[lower], place[upper], full.fraction[needed]))
-        needed = np.flatnonzero(used)
-    first, last = int(needed[0]), int(needed[-1])
-    if taps and last - first + 1 > len(needed):  # the source is cut, not picked from
-        taps[0] = _Taps(needed[taps[0].lower] - first, needed[taps[0].upper] - first, taps[0].fraction)
-    return _Plan(slice(first, last + 1), taps)
+def _backwards(steps: list[tuple[int, int]], window: slice) -> tuple[slice, list[Taps]]:
+    """What a window needs of the source along one axis, and the steps from there to it."""
+    taps: list[Taps] = []
+    for lengths in reversed(steps):
+        lower, upper, fraction = _taps(*lengths)
+        first, last = int(lower[window][0]), int(upper[window][-1])  # positions grow
+        taps.insert(0, (lower[window] - first, upper[window] - first, fraction[window]))
+        window = slice(first, last + 1)
+    return window, taps

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kmax.data.augmentation.view import View
+from kmax.data.augmentation.view import View, pixel_counts
 from kmax.data.batch import NO_SEGMENT, VOID_CLASS
 
 
@@ -28,7 +28,7 @@ def targets_of(view: View, stride: int) -> Targets:
         stride: between the rows and columns that are kept; segments and areas are of all pixels.
     """
     labels = view.labels
-    areas = _areas(view.owner, len(labels))
+    areas = pixel_counts(view)[2:]
     kept = np.flatnonzero((areas > 0) & ~labels.iscrowd)
     region = view.owner[::stride, ::stride] + 1  # 0 padding, 1 void, 2.. segments
     segment_of = np.full(len(labels) + 2, NO_SEGMENT, np.int64)
@@ -41,12 +41,3 @@ def targets_of(view: View, stride: int) -> Targets:
         classes=labels.classes[kept],
         thing_areas=np.where(labels.isthing[kept], areas[kept], 0),
     )
-
-
-def _areas(owner: NDArray[np.int32], count: int) -> NDArray[np.int64]:
-    """Pixels of each of `count` segments, counted by runs of equal pixels, of which there are few."""
-    flat = owner.ravel()
-    starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
-    lengths = np.diff(starts, append=flat.size)
-    areas = np.bincount(flat[starts] + 1, lengths, minlength=count + 2)[2:]
-    return areas.astype(np.int64)

@@ -12,7 +12,7 @@ from kmax.data.geometry import FloatImage, Size
 from kmax.data.source import Labels
 
 MEAN = np.float32(127.5)
-PADDING_OWNER = -1
+PADDING_OWNER, NOT_PASTED = -1, -2
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,15 @@ def words(image: NDArray[np.uint8]) -> NDArray[np.uint32]:
     return pixels
 
 
+def pixel_counts(view: View) -> NDArray[np.int64]:
+    """Pixels of each owner, from that of padding on: int64 [M + 2]."""
+    from kmax.data.label_loops import count_owners  # here: numba takes half a second to import
+
+    counts = np.zeros(len(view.labels) + 2, np.int64)
+    count_owners(view.owner, counts)
+    return counts
+
+
 def normalize(pixels: NDArray[Any], out: FloatImage) -> None:
     """Write the first three channels of [H, W, C] in 0..255 as network input [3, H, W] in -1..1."""
     for channel, plane in enumerate(out):
@@ -65,9 +74,11 @@ def normalize(pixels: NDArray[Any], out: FloatImage) -> None:
 
 def write_input(view: View, out: FloatImage) -> None:
     """Write a view as network input [3, H, W] in -1..1, padding being 0."""
-    normalize(view.image, out)
-    if view.image.dtype == np.uint8:
-        padding = view.owner == PADDING_OWNER
-        if padding.any():
-            for plane in out:
-                np.copyto(plane, 0, where=padding)
+    if view.image.dtype != np.uint8:
+        normalize(view.image, out)
+        return
+    from kmax.data.augmentation.pixel_loops import blank_padding, normalize_words
+
+    normalize_words(words(view.image), out)
+    if view.content_size != view.owner.shape:
+        blank_padding(view.owner, out)

@@ -5,6 +5,7 @@ import os
 import random
 import stat
 import tarfile
+import tracemalloc
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from kmax.data import archives
+from kmax.data import archives, tar_listing
 from kmax.data.archives import Contents, unpack
 from kmax.errors import InputError
 
@@ -150,6 +151,29 @@ def test_hostile_and_damaged_archives_are_refused_in_a_line(root: Path, name: st
     (fault,) = caught.value.faults
     assert "\n" not in fault
     assert files_in(root).keys() <= {"two.txt", "a"}  # whole members that came before the damage
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_headers_that_expand_are_refused_within_bounded_memory(root: Path, kind: bytes) -> None:
+    header = tarfile.TarInfo("a")
+    header.type, header.size = kind, 2**26
+    content = gzipped(header.tobuf() + bytes(header.size) + tar_of({"a": b"a"}))
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match=r"cannot be unpacked: a header of 67108864 bytes"):
+            unpacked(content, root)
+        assert tracemalloc.get_traced_memory()[1] < 2**23
+    finally:
+        tracemalloc.stop()
+    assert not files_in(root)
+
+
+def test_members_without_content_do_not_expand_either(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tar_listing, "MOST_READ", 2**16)
+    content = gzipped(tar_of({f"{number}": b"" for number in range(2000)}))
+    with pytest.raises(InputError, match="far more headers than the archive is large"):
+        unpacked(content, root)
+    assert not files_in(root)
 
 
 def test_a_member_larger_than_it_says_is_cut_off(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

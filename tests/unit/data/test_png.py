@@ -24,6 +24,15 @@ def write(path: Path, pixels: np.ndarray, mode: str | None = None) -> png.PngFil
     return png.open_png(path, "map")
 
 
+def write_lines(path: Path, lines: np.ndarray) -> None:
+    """A PNG of three channels with these filter bytes and filtered bytes."""
+    header = struct.pack(">IIBBBBB", lines.shape[1] // 3, len(lines), 8, 2, 0, 0, 0)
+    parts = [b"\x89PNG\r\n\x1a\n"]
+    for kind, body in ((b"IHDR", header), (b"IDAT", zlib.compress(lines.tobytes())), (b"IEND", b"")):
+        parts += [struct.pack(">I", len(body)), kind, body, struct.pack(">I", zlib.crc32(kind + body))]
+    path.write_bytes(b"".join(parts))
+
+
 @pytest.fixture(params=[True, False], ids=["libspng", "pillow"])
 def _decoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """With and without the fast packages."""
@@ -41,6 +50,25 @@ class TestPixels:
     def test_alpha_is_dropped(self, tmp_path: Path) -> None:
         rgba = np.concatenate([RGB, RNG.integers(0, 256, (37, 53, 1)).astype(np.uint8)], axis=2)
         assert (png.decode_rgb(write(tmp_path / "a.png", rgba)) == RGB).all()
+
+    @pytest.mark.parametrize("flat", [False, True], ids=["noise", "regions"])
+    def test_segment_ids_through_every_filter(self, tmp_path: Path, flat: bool) -> None:
+        lines = RNG.integers(0, 256, (40, 1 + 3 * 31)).astype(np.uint8)
+        if flat:  # few filtered bytes differ from 0, as in label maps
+            lines[:, 1:] *= RNG.random((40, 3 * 31)) < 0.05
+        lines[:, 0] = np.arange(40) % 5
+        write_lines(tmp_path / "a.png", lines)
+        with Image.open(tmp_path / "a.png") as image:
+            red, green, blue = np.asarray(image).astype(np.int32).transpose(2, 0, 1)
+        found = png.decode_ids(png.open_png(tmp_path / "a.png", "map"))
+        assert (found == red + 256 * green + 65536 * blue).all()
+
+    def test_an_unknown_filter_is_told(self, tmp_path: Path) -> None:
+        lines = np.zeros((4, 1 + 3 * 5), np.uint8)
+        lines[2, 0] = 5
+        write_lines(tmp_path / "a.png", lines)
+        with pytest.raises(InputError, match=r"a\.png: PNG cannot be decoded"):
+            png.decode_ids(png.open_png(tmp_path / "a.png", "map"))
 
     def test_grey_of_8_and_16_bits(self, tmp_path: Path) -> None:
         deep = RNG.integers(0, 2**16, (9, 14)).astype(np.uint16)
