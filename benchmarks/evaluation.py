@@ -28,7 +28,7 @@ import numpy as np
 from PIL import Image
 
 from kmax.data.panoptic import write_map
-from kmax.data.png import decode_labels, decode_rgb, open_png
+from kmax.data.png import RGB, decode_ids, decode_labels, decode_rgb, open_png
 from kmax.evaluation import bootstrap, cityscapes_ap, explained_files, pq
 from kmax.evaluation.cityscapes_files import find_frames
 from kmax.evaluation.files import CategoryFacts, Oddities, PanopticArguments
@@ -129,7 +129,7 @@ def decoders() -> dict[str, Callable[[Path], object]]:
 
     def ours(path: Path) -> object:
         png = open_png(path, "map")
-        return decode_rgb(png) if png.color_type == 2 else decode_labels(png)
+        return decode_ids(png) if png.color_type == RGB else decode_labels(png)
 
     return found | {"kmax.data.png": ours}
 
