@@ -5,10 +5,14 @@ numba takes half a second to import: modules of such loops are imported where th
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
+import numpy as np
 
 numba.config.SLP_VECTORIZE = 1  # the four channels of a pixel at once: three times as fast
 F = TypeVar("F", bound=Callable[..., Any])
@@ -21,7 +25,32 @@ def compiled(function: F) -> F:
     where that folder cannot be written, in the user's cache (or NUMBA_CACHE_DIR); where nothing can be,
     each process compiles for itself.
     """
+    function.__qualname__ += f"_{_digest_of_used(function)}"
     try:
         return cast(F, numba.njit(cache=True, nogil=True)(function))
     except RuntimeError:  # no folder to keep it in
         return cast(F, numba.njit(nogil=True)(function))
+
+
+def _digest_of_used(function: Callable[..., Any]) -> str:
+    """Digest of the compiled functions and numbers of other modules that are compiled into a function.
+
+    numba makes kept machine code anew where the file of the function itself has changed, but not where that
+    of a function it calls has. The name, under which the code is kept, has to tell of those.
+    """
+    digest = hashlib.sha256()
+    for name in function.__code__.co_names:
+        used = function.__globals__.get(name)
+        called = getattr(used, "py_func", None)
+        if called is not None:  # its name tells what it calls in turn
+            digest.update(f"{name} {called.__qualname__} {_file_digest(inspect.getfile(called))}\n".encode())
+        elif isinstance(used, int | float | tuple | np.generic):
+            digest.update(f"{name} {used!r}\n".encode())
+    return digest.hexdigest()[:12]
+
+
+def _file_digest(path: str) -> str:
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError:  # no source, so nothing is kept either
+        return ""

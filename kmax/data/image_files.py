@@ -10,7 +10,7 @@ from PIL import Image as PillowImage
 from PIL import UnidentifiedImageError
 
 from kmax.data.faults import Fault, Kind
-from kmax.data.layouts.labelled import PILLOW_FAULTS
+from kmax.data.png import PILLOW_FAULTS
 
 _ORIENTATION = 0x0112  # the EXIF tag
 _PNG, _BIT_DEPTH = b"\x89PNG\r\n\x1a\n", 24

@@ -10,10 +10,10 @@ from kmax.config import Data
 from kmax.data.coco_json import read_header
 from kmax.data.datasets import Prepared, UnannotatedImages
 from kmax.data.faults import Faults, Kind
-from kmax.data.layouts.labelled import PILLOW_FAULTS
 from kmax.data.layouts.masks import IMAGES
 from kmax.data.panoptic import Image, select_images
 from kmax.data.panoptic_json import read_panoptic_json
+from kmax.data.png import PILLOW_FAULTS
 from kmax.errors import InputError
 
 

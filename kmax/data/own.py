@@ -20,10 +20,11 @@ from kmax.data.categories import palette_color
 from kmax.data.coco_json import Header, objects, read_header
 from kmax.data.faults import Fault, Faults
 from kmax.data.layouts import instances, masks
-from kmax.data.layouts.labelled import PILLOW_FAULTS, files_in, read_png
+from kmax.data.layouts.labelled import files_in, read_png
 from kmax.data.own_run import run_text
 from kmax.data.panoptic_json import WHAT, read_annotations
 from kmax.data.parallel import map_items
+from kmax.data.png import PILLOW_FAULTS
 from kmax.errors import InputError
 from kmax.files import write_text
 from kmax.parameter_files import parse

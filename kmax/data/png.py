@@ -27,10 +27,28 @@ try:
 except ImportError:
     deflate = pyspng = None
 
-GREY, RGB, PALETTE, RGBA = 0, 2, 3, 6
+GREY, RGB, PALETTE, GREY_ALPHA, RGBA = 0, 2, 3, 4, 6
 # The size from which Pillow too refuses a picture as a decompression bomb.
 MAX_PIXELS = 178_956_970
+# What Pillow raises on files that are damaged, or that lie.
+PILLOW_FAULTS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    LookupError,
+    struct.error,
+    Image.DecompressionBombError,
+)
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
+# What the standard knows. The sizes of buffers follow from the header, so no other kind may go on.
+_BIT_DEPTHS = {
+    GREY: (1, 2, 4, 8, 16),
+    RGB: (8, 16),
+    PALETTE: (1, 2, 4, 8),
+    GREY_ALPHA: (8, 16),
+    RGBA: (8, 16),
+}
 _crc32 = zlib.crc32 if deflate is None else deflate.crc32
 
 
@@ -87,9 +105,12 @@ def open_png(path: Path, what: str) -> PngFile:
     fault, parts = _chunks(data)
     if fault:
         raise InputError(f"{path}: {what} cannot be read: {fault}")
-    width, height, bit_depth, color_type, _, _, interlaced = struct.unpack_from(">IIBBBBB", data, 16)
+    header = struct.unpack_from(">IIBBBBB", data, 16)
+    width, height, bit_depth, color_type, compression, filtering, interlaced = header
     if not 0 < width * height <= MAX_PIXELS:
         raise InputError(f"{path}: {what} of {width}x{height} pixels is too large or empty")
+    if bit_depth not in _BIT_DEPTHS.get(color_type, ()) or (compression, filtering) != (0, 0):
+        raise InputError(f"{path}: {what} cannot be read: its header is of no known kind of PNG")
     compressed = parts[0] if len(parts) == 1 else b"".join(parts)
     return PngFile(path, what, data, width, height, bit_depth, color_type, interlaced != 0, compressed)
 
@@ -105,14 +126,24 @@ def _chunks(data: bytes) -> tuple[str | None, list[bytes]]:
         if end + 4 > len(data):
             return "truncated", []
         kind = data[position + 4 : position + 8]
-        if position == len(_SIGNATURE) and (kind, length) != (b"IHDR", 13):
-            return "no PNG header", []
+        if (position == len(_SIGNATURE)) != (kind == b"IHDR") or (kind == b"IHDR" and length != 13):
+            return "no PNG header, or a second one", []
         if _crc32(view[position + 4 : end]) != struct.unpack_from(">I", data, end)[0]:
             return f"damaged (checksum of a chunk {kind.decode('ascii', 'replace')})", []
         if kind == b"IDAT":
             parts.append(data[position + 8 : end])
         position = end + 4
     return None, parts
+
+
+def require_colours(png: PngFile) -> None:
+    """Refuse what cannot hold segment ids.
+
+    Raises:
+        InputError: not an 8-bit RGB image, with or without alpha.
+    """
+    if png.color_type not in (RGB, RGBA) or png.bit_depth != 8:
+        raise InputError(f"{png.path}: {png.what} is not 8-bit RGB; segment ids need three channels")
 
 
 def decode_rgb(png: PngFile) -> NDArray[np.uint8]:
@@ -123,8 +154,7 @@ def decode_rgb(png: PngFile) -> NDArray[np.uint8]:
     Raises:
         InputError: not an 8-bit RGB image, or damaged.
     """
-    if png.color_type not in (RGB, RGBA) or png.bit_depth != 8:
-        raise InputError(f"{png.path}: {png.what} is not 8-bit RGB; segment ids need three channels")
+    require_colours(png)
     return _decode(png, None if png.color_type == RGB else "RGB")
 
 
@@ -184,7 +214,7 @@ def _decode(png: PngFile, mode: str | None) -> NDArray[Any]:
     try:
         with Image.open(io.BytesIO(png.data)) as image:
             return np.asarray(image if mode in (None, "P") else image.convert(mode))
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except PILLOW_FAULTS as error:
         raise InputError(f"{png.path}: {png.what} cannot be decoded: {error}") from error
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kmax.data.png import RGB, PngFile, decode_rgb, filtered_lines
+from kmax.data.png import RGB, PngFile, decode_rgb, filtered_lines, require_colours
 
 VOID = 0
 EMPTY = -1  # no key
@@ -71,6 +71,8 @@ def count_png_pairs(truth: PngFile, predicted: PngFile) -> Pairs:
     """
     if truth.size != predicted.size:
         raise ValueError(f"maps of {truth.size} and {predicted.size} pixels")
+    for png in (truth, predicted):
+        require_colours(png)
     if truth.color_type == predicted.color_type == RGB:
         a, b = filtered_lines(truth), filtered_lines(predicted)
         if a is not None and b is not None:

@@ -16,9 +16,8 @@ from scipy import ndimage
 from kmax.config import Category
 from kmax.data.faults import Fault, Faults, Kind
 from kmax.data.panoptic import IdMap, ImageId, Segment
+from kmax.data.png import PILLOW_FAULTS
 from kmax.errors import InputError
-
-PILLOW_FAULTS = (OSError, SyntaxError, ValueError, EOFError, PillowImage.DecompressionBombError)
 
 
 @dataclass(frozen=True, slots=True)

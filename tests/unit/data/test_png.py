@@ -209,6 +209,51 @@ def test_files_with_sound_checksums_that_lie(tmp_path: Path, width: int, height:
         png.decode_rgb(png.open_png(tmp_path / "a.png", "map"))
 
 
+def lying_png(path: Path, header: bytes, size: int, more: bytes = b"") -> Path:
+    """A file with sound checksums: a header, `more` chunks, and lines of `size` bytes in all."""
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * size)) + more + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+    return path
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [(12, 0, 0, 0), (9, 0, 0, 0), (4, 2, 0, 0), (16, 3, 0, 0), (8, 7, 0, 0), (8, 2, 1, 0), (8, 2, 0, 1)],
+)
+def test_kinds_that_the_standard_lacks_are_refused(tmp_path: Path, kind: tuple[int, ...]) -> None:
+    """A line of 12-bit grey is shorter than the pixels that would be read from it."""
+    header = struct.pack(">IIBBBBB", 8, 4, *kind, 0)
+    with pytest.raises(InputError, match="no known kind of PNG"):
+        png.open_png(lying_png(tmp_path / "a.png", header, 4 * (1 + 8 * kind[0] // 8)), "map")
+
+
+def test_a_second_header_is_refused(tmp_path: Path) -> None:
+    header = struct.pack(">IIBBBBB", 8, 4, 8, 0, 0, 0, 0)
+    file = lying_png(tmp_path / "a.png", header, 36, chunk(b"IHDR", header))
+    with pytest.raises(InputError, match="a second one"):
+        png.open_png(file, "map")
+
+
+def test_broken_chunks_beside_the_pixels_are_told(tmp_path: Path) -> None:
+    """Pillow reads them too: here, a colour profile that ends within its name."""
+    header = struct.pack(">IIBBBBB", 8, 4, 8, 4, 0, 0, 0)
+    file = lying_png(tmp_path / "a.png", header, 4 * 17, chunk(b"iCCP", b"name\0"))
+    with pytest.raises(InputError, match="cannot be decoded"):
+        png.decode_mask(png.open_png(file, "map"))
+
+
+@pytest.mark.parametrize("depths", [(16, 16), (8, 16), (16, 8)])
+def test_pairs_of_deep_colours_are_refused(tmp_path: Path, depths: tuple[int, int]) -> None:
+    """Their pixels have six bytes, for which the lines of the other map have no room."""
+    files = []
+    for name, depth in zip("ab", depths, strict=True):
+        header = struct.pack(">IIBBBBB", 8, 4, depth, 2, 0, 0, 0)
+        path = lying_png(tmp_path / f"{name}.png", header, 4 * (1 + 3 * depth))
+        files.append(png.open_png(path, "map"))
+    with pytest.raises(InputError, match="not 8-bit RGB"):
+        count_png_pairs(*files)
+
+
 def test_interlaced_files(tmp_path: Path) -> None:
     """No encoder at hand writes one; a single pixel is the same interlaced."""
     header = struct.pack(">IIBBBBB", 1, 1, 8, 2, 0, 0, 1)
