@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,21 +13,46 @@ from kmax.errors import InputError, unknown_name
 
 M = TypeVar("M", bound=BaseModel)
 MAX_YAML_BYTES = 4 * 2**20
+MAX_DEPTH = 100  # of lists and mappings in each other
+# PyYAML passes on what Python says of a key that is a list, or of a date or number that is none.
+NO_VALUE = (ValueError, TypeError, KeyError, AttributeError)
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """Safe YAML without duplicate keys, read ten times faster where PyYAML has its C library."""
+
+    _depth = 0
+
+    def descend_resolver(self, current_node: yaml.Node | None, current_index: Any) -> None:
+        """Called as a node begins. The C library does not notice that its stack ends: it crashes."""
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            mark = current_node.start_mark if current_node else None
+            raise yaml.composer.ComposerError(None, None, f"nested more than {MAX_DEPTH} deep", mark)
+        super().descend_resolver(current_node, current_index)
+
+    def ascend_resolver(self) -> None:
+        """Called as a node ends."""
+        self._depth -= 1
+        super().ascend_resolver()
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     loader.flatten_mapping(node)
     result: dict[Any, Any] = {}
     for key_node, value_node in node.value:
-        key = loader.construct_object(key_node, deep=True)
-        if key in result:
-            raise yaml.constructor.ConstructorError(None, None, f"duplicate key '{key}'", key_node.start_mark)
-        result[key] = loader.construct_object(value_node, deep=True)
+        try:
+            key = loader.construct_object(key_node, deep=True)
+            if key in result:
+                raise _fault_at(key_node, f"duplicate key '{key}'")
+            result[key] = loader.construct_object(value_node, deep=True)
+        except NO_VALUE as error:
+            raise _fault_at(key_node, str(error)) from error
     return result
+
+
+def _fault_at(node: yaml.Node, what: str) -> yaml.YAMLError:
+    return yaml.constructor.ConstructorError(None, None, what, node.start_mark)
 
 
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
@@ -46,7 +72,7 @@ def read_yaml(path: Path) -> Any:
         raise InputError(f"{path}: parameter file not found") from None
     except (OSError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, *NO_VALUE) as error:
         raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
 
 
@@ -101,7 +127,17 @@ def _fault(model: type[BaseModel], item: Any, where: Path) -> str:
             return f"{where}: {key}: a number is wanted, not the string '{item['input']}' ({advice})"
         case _:
             message = item["msg"].removeprefix("Value error, ")
-            return f"{where}: {key}: {message[0].lower()}{message[1:]} (got {item['input']!r:.80})"
+            return f"{where}: {key}: {message[0].lower()}{message[1:]} (got {_shown(item['input'])})"
+
+
+def _shown(value: Any) -> str:
+    """The beginning of a value, made without the rest: aliases blow up small files to any size."""
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = short.maxlong = 80
+    try:
+        return short.repr(value)[:80]
+    except ValueError:  # Python writes no integers of thousands of digits
+        return f"a value of type {type(value).__name__}"
 
 
 def _allowed_keys(model: type[BaseModel], location: list[str]) -> list[str]:

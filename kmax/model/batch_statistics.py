@@ -125,10 +125,11 @@ def _native_backward(
 
     Both maps have channels last in memory: torch's kernel is ten times slower where they differ in layout.
     """
-    found: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.native_batch_norm_backward(
-        grad, _like(centred, grad), weight, None, None, -offset, scale, True, 0.0, [True, True, True]
+    exact = weight.to(scale.dtype)  # the kernel wants the statistics' type
+    grad_x, grad_weight, grad_bias = torch.ops.aten.native_batch_norm_backward(
+        grad, _like(centred, grad), exact, None, None, -offset, scale, True, 0.0, [True, True, True]
     )
-    return found
+    return grad_x, grad_weight.to(weight.dtype), grad_bias.to(weight.dtype)
 
 
 def world_size() -> int:

@@ -5,6 +5,7 @@ Format: 8 bytes length, JSON header, then the tensors' bytes. The same tensors g
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import math
@@ -27,6 +28,7 @@ CODES |= {torch.bool: "BOOL"}
 ALIGNMENT = 8
 WRITERS = 2  # threads that make and write tensors
 FLUSHED = 2**28  # bytes that are brought to the disk at a time
+CANNOT_RESERVE = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)  # what file systems say of it
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,7 @@ def write_tensors(
     ordered = sorted(heads, key=lambda head: (-head.dtype.itemsize, head.name))
     header = _header(path, ordered, metadata)
     with atomic_path(path) as temporary, open(temporary, "wb", buffering=0) as stream:
-        # Tensors are written in any order; a file that grows by leaps would be in pieces on the disk.
-        os.posix_fallocate(stream.fileno(), 0, len(header) + sum(head.size for head in ordered))
+        _reserve(stream.fileno(), len(header) + sum(head.size for head in ordered))
         _write(stream.fileno(), memoryview(header), 0)
         _write_content(stream.fileno(), len(header), ordered, content)
         if finish is not None:
@@ -77,6 +78,15 @@ def write_tensors(
             if len(last) != len(header):
                 raise ValueError("the metadata have changed their length")
             _write(stream.fileno(), memoryview(last), 0)
+
+
+def _reserve(file: int, size: int) -> None:
+    """Take the file's place on the disk, where the file system can: growing by leaps leaves it in pieces."""
+    try:
+        os.posix_fallocate(file, 0, size)
+    except OSError as error:
+        if error.errno not in CANNOT_RESERVE:
+            raise
 
 
 def _write_content(file: int, start: int, heads: list[Head], content: Callable[[str], Tensor]) -> None:

@@ -131,6 +131,21 @@ def test_a_gelu_after_the_norm_is_the_gelu_of_its_result():
     torch.testing.assert_close(fused["bias gradient"], norm.bias.grad)
 
 
+@pytest.mark.parametrize("gelu", [False, True])
+@pytest.mark.parametrize("of_weights", [torch.float32, torch.bfloat16])
+def test_gradients_of_bfloat16_are_near(of_weights, gelu):
+    x, grad = (t.bfloat16().float().contiguous(memory_format=torch.channels_last) for t in inputs())
+    expected = step(False, x, grad, gelu)
+    norm, near = BatchNorm(5), x.bfloat16().requires_grad_()
+    with torch.no_grad():
+        norm.weight.copy_(torch.linspace(0.5, 2.0, 5))
+    norm.to(of_weights)(near, gelu).backward(grad.bfloat16())
+    assert (near.grad.dtype, norm.weight.grad.dtype) == (torch.bfloat16, of_weights)
+    torch.testing.assert_close(near.grad.float(), expected["input gradient"], rtol=0.05, atol=0.05)
+    for name, found in (("weight gradient", norm.weight.grad), ("bias gradient", norm.bias.grad)):
+        torch.testing.assert_close(found.float(), expected[name], rtol=0.05, atol=0.3)
+
+
 def test_evaluation_uses_and_keeps_the_moving_statistics():
     norm = BatchNorm(5).eval()
     before = norm.running_mean.clone()

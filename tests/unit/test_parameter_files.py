@@ -1,0 +1,61 @@
+"""Parameter files of any content end in values or in one line."""
+
+from pathlib import Path
+
+import pytest
+
+from kmax.config import Run
+from kmax.errors import InputError
+from kmax.parameter_files import MAX_DEPTH, load, read_yaml
+
+HOSTILE = {
+    "lists in one line": ("[" * 2**20, "nested more than 100 deep"),
+    "blocks in one line": ("- " * 2**18, "nested more than 100 deep"),
+    "keys of keys": ("? " * 2**18, "nested more than 100 deep"),
+    "a list as key": ("a: 1\n[b]: 2", "unhashable type: 'list' in \"<unicode string>\", line 2"),
+    "no date": ("a:\n - b: 2020-99-99", 'month must be in 1..12 in "<unicode string>", line 2'),
+    "no number": ("a: !!int b", "invalid literal"),
+    "no truth": ("a: !!bool b", "'b'"),
+    "no list": ("!!map [1]", "not valid YAML"),
+    "too many digits": ("a: " + "1" * 5000, "limit"),
+}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "run.yaml"
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_what_is_no_yaml_of_values_ends_in_one_line(kind, path):
+    content, expected = HOSTILE[kind]
+    path.write_text(content)
+    with pytest.raises(InputError, match="not valid YAML") as caught:
+        read_yaml(path)
+    [line] = caught.value.lines()
+    assert line.startswith(f"{path}: ")
+    assert expected in line
+
+
+def test_depth_is_that_of_lists_in_each_other_not_their_number(path):
+    deepest = MAX_DEPTH - 1
+    path.write_text("[" * deepest + "]" * deepest + "\n")
+    assert isinstance(read_yaml(path), list)
+    path.write_text("- [a]\n" * 3 * MAX_DEPTH)
+    assert read_yaml(path) == [["a"]] * 3 * MAX_DEPTH
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "{a: &a [x, x], b: &b [*a, *a, *a, *a, *a, *a], c: &c [*b, *b, *b, *b, *b, *b], d: [*c, *c, *c]}",
+        "0x" + "f" * 10**5,
+        "[" + "a, " * 10**5 + "]",
+    ],
+    ids=["aliases", "number", "list"],
+)
+def test_faults_show_the_beginning_of_a_value(value, path):
+    path.write_text(f"run: {value}")
+    with pytest.raises(InputError) as caught:
+        load(Run, path)
+    assert max(map(len, caught.value.lines())) < len(str(path)) + 300
