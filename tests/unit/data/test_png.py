@@ -67,7 +67,7 @@ class TestPixels:
         lines = np.zeros((4, 1 + 3 * 5), np.uint8)
         lines[2, 0] = 5
         write_lines(tmp_path / "a.png", lines)
-        with pytest.raises(InputError, match=r"a\.png: PNG cannot be decoded"):
+        with pytest.raises(InputError, match=r"a\.png: map cannot be decoded"):
             png.decode_ids(png.open_png(tmp_path / "a.png", "map"))
 
     def test_grey_of_8_and_16_bits(self, tmp_path: Path) -> None:
