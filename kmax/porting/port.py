@@ -243,14 +243,25 @@ def _metadata(checkpoint: Checkpoint) -> dict[str, str]:
 
 
 def _advice(account: Account, model: KMaX, dataset: str) -> list[str]:
-    """Where shapes tell that the weights are of other classes than the dataset's: how many."""
-    wanted = model.arguments["num_classes"] + 1
+    """Where shapes tell that the weights are of other classes or clusters than the model: of how many."""
+    classes, clusters = model.arguments["num_classes"], model.arguments["num_clusters"]
+    advice = []
+    if (found := _size_instead(account, ".class_head.", classes + 1)) is not None:
+        advice.append(f"the weights predict {found - 1} classes, but dataset '{dataset}' has {classes}")
+    if (found := _size_instead(account, ".cluster_centers", clusters)) is not None:
+        advice.append(
+            f"the weights have {found} clusters, but the model {clusters}; the originals have 128, "
+            "and on Cityscapes 256 and 5 decoder stages"
+        )
+    return advice
+
+
+def _size_instead(account: Account, part: str, wanted: int) -> int | None:
+    """The size that the checkpoint has where that part of the model has `wanted`, if the two differ."""
     for line in account.lines.values():
-        if line.fate == "wrong shape" and any(".class_head." in target for target in line.targets):
-            pairs = list(zip(line.shape or [], line.wanted or [], strict=False))
-            found = {has for has, wants in pairs if wants == wanted and has != wants}
-            if len(found) == 1 and len(line.shape or []) == len(line.wanted or []):
-                return [
-                    f"the weights predict {found.pop() - 1} classes, but dataset '{dataset}' has {wanted - 1}"
-                ]
-    return []
+        has, wants = line.shape or [], line.wanted or []
+        if line.fate == "wrong shape" and len(has) == len(wants) and any(part in to for to in line.targets):
+            found = {size for size, other in zip(has, wants, strict=True) if other == wanted != size}
+            if len(found) == 1:
+                return found.pop()
+    return None

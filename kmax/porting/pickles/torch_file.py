@@ -228,7 +228,5 @@ def _strided(tensor: StoredTensor, content: bytes) -> NDArray[Any]:
 
 def _words(error: BaseException) -> str:
     """The error's own words, on one line; of a missing key or place its kind."""
-    text = (
-        " ".join(str(error).split())[:120] if isinstance(error, ValueError | OSError | RuntimeError) else ""
-    )
-    return text or type(error).__name__
+    speaks = isinstance(error, (ValueError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error))
+    return (" ".join(str(error).split())[:120] if speaks else "") or type(error).__name__

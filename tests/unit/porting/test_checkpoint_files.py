@@ -171,6 +171,15 @@ def test_a_file_that_was_cut_off_says_so(tmp_path: Path, kept: int) -> None:
         open_checkpoint(path, "torch")
 
 
+def test_a_tensor_whose_bytes_were_changed_is_named_with_the_reason(tmp_path: Path) -> None:
+    torch.save({"weight": torch.full((64,), 1.5)}, tmp_path / "w.pth")
+    content = bytearray((tmp_path / "w.pth").read_bytes())
+    content[content.index(torch.full((64,), 1.5).numpy().tobytes()) + 7] ^= 1
+    (tmp_path / "w.pth").write_bytes(content)
+    with pytest.raises(InputError, match="tensor 'weight': damaged: Bad CRC-32"):
+        open_checkpoint(tmp_path / "w.pth", "torch")["weight"]
+
+
 def test_a_compressed_archive_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
     path = tmp_path / "bomb.pth"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:

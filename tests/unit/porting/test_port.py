@@ -90,6 +90,25 @@ def test_tensors_that_do_not_fit_are_all_named_and_nothing_is_written(project, m
     assert not list(project.glob("m.*"))
 
 
+@pytest.mark.parametrize(
+    ("other", "advice"),
+    [
+        ({"num_clusters": 16}, "the weights have 4 clusters, but the model 16"),
+        ({"dataset": "coco"}, "the weights predict 8 classes, but dataset 'coco' has 133"),
+    ],
+    ids=["clusters", "classes"],
+)
+def test_what_the_weights_were_made_for_is_told_before_their_tensors(
+    other, advice, project, model, tmp_path
+) -> None:
+    with pytest.raises(InputError) as caught:
+        port_file("torch", state(model, tmp_path), Path("m.safetensors"), "kmax_tiny", **(PORT_FILE | other))
+    counts, line, tensor, *_ = caught.value.lines()
+    assert "does not fit the model" in counts
+    assert line.startswith(advice)
+    assert "wants" in tensor
+
+
 def test_port_run_writes_model_and_report(project, register, model, tmp_path) -> None:
     register("tiny", state(model, tmp_path), "torch")
     run = ported_run(project)
