@@ -39,7 +39,7 @@ def convolve(x: Tensor, kernel: Tensor, bias: Tensor | None, like: nn.Conv2d) ->
         if _keeps_size(kernel, like) and _share_of_pixels(x, like) < 0.5:
             return _by_tap(x, kernel, bias, like)
         learns = torch.is_grad_enabled() and kernel.requires_grad and not torch.is_autocast_enabled("cpu")
-        if learns and (_many_channels(kernel, like) or _wide_depthwise(kernel, like)):
+        if learns and (_many_channels(kernel, like) or _wide_depthwise(x, kernel, like)):
             result: Tensor = _Convolution.apply(x, kernel, bias, like)
             return result
     return F.conv2d(x, kernel, bias, like.stride, like.padding, like.dilation, like.groups)
@@ -95,11 +95,11 @@ def _many_channels(kernel: Tensor, like: nn.Conv2d) -> bool:
     return plain and kernel.shape[2:] == (1, 1) and min(kernel.shape[:2]) >= MANY_CHANNELS
 
 
-def _wide_depthwise(kernel: Tensor, like: nn.Conv2d) -> bool:
-    """Whether there is one kernel per channel, too wide for the library's fast gradient."""
-    plain = like.stride == (1, 1) and like.dilation == (1, 1)
+def _wide_depthwise(x: Tensor, kernel: Tensor, like: nn.Conv2d) -> bool:
+    """Whether there is one kernel per channel, too wide for the library's fast gradient but not for the map."""
+    plain = like.stride == (1, 1) and like.dilation == (1, 1) and not isinstance(like.padding, str)
     depthwise = like.groups == kernel.shape[0] > 1 and kernel.shape[1] == 1
-    return plain and depthwise and kernel.shape[3] > FAST_COLUMNS
+    return plain and depthwise and FAST_COLUMNS < kernel.shape[3] <= x.shape[3]
 
 
 class _Convolution(torch.autograd.Function):

@@ -85,6 +85,8 @@ def test_strided_grouped_and_padded_convolutions_stay_torchs():
     agree(nn.Conv2d(260, 260, 1, groups=2), (7, 9))
     agree(nn.Conv2d(16, 16, 5, stride=2, groups=16), (9, 12))
     agree(nn.Conv2d(16, 16, 5, dilation=2, groups=16), (12, 12))
+    agree(nn.Conv2d(16, 16, 5, padding="same", groups=16), (9, 12))
+    agree(nn.Conv2d(16, 16, 9, padding=4, groups=16), (9, 1))
 
 
 def test_only_wanted_gradients_are_made_and_autocast_is_heeded():
