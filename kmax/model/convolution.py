@@ -96,7 +96,7 @@ def _many_channels(kernel: Tensor, like: nn.Conv2d) -> bool:
 
 
 def _wide_depthwise(x: Tensor, kernel: Tensor, like: nn.Conv2d) -> bool:
-    """Whether there is one kernel per channel, too wide for the library's fast gradient but not for the map."""
+    """Whether there is one kernel per channel, too wide for the library, and not for the map."""
     plain = like.stride == (1, 1) and like.dilation == (1, 1) and not isinstance(like.padding, str)
     depthwise = like.groups == kernel.shape[0] > 1 and kernel.shape[1] == 1
     return plain and depthwise and FAST_COLUMNS < kernel.shape[3] <= x.shape[3]
