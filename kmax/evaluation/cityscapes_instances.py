@@ -72,8 +72,8 @@ def count_frame(frame: Frame, predicted_dir: Path, oddities: Oddities) -> FrameO
     digests, root = [(frame.predicted.name, text_digest)], os.path.abspath(predicted_dir) + os.sep
     for path, (label, confidence) in lines.items():
         try:
-            png = open_png(path, f"image {frame.name}: mask")
-            pixels = _pixels_below(png, truth_png, below, frame.name)
+            png = open_png(path, f"image {frame.name}: label {label}: mask")
+            pixels = _pixels_below(png, truth_png, below)
         except InputError as error:
             faults.extend(error.faults)
             continue
@@ -102,11 +102,11 @@ def count_frame(frame: Frame, predicted_dir: Path, oddities: Oddities) -> FrameO
     )
 
 
-def _pixels_below(png: PngFile, truth_png: PngFile, below: PixelsBelow, name: str) -> NDArray[np.int64]:
+def _pixels_below(png: PngFile, truth_png: PngFile, below: PixelsBelow) -> NDArray[np.int64]:
     """Pixels of the mask per ground truth id."""
     if png.size != truth_png.size:
         raise InputError(
-            f"{png.path}: image {name}: mask of {png.size} pixels, but the ground truth has {truth_png.size}"
+            f"{png.path}: {png.what} of {png.size} pixels, but the ground truth has {truth_png.size}"
         )
     return below.count(png)
 

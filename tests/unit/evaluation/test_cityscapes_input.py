@@ -79,7 +79,7 @@ def test_masks_may_be_links_of_any_kind_of_picture(folder: Path) -> None:
         ("masks/0.png 26 nan\n", "confidence nan is not a finite number"),
         ("masks/0.png 77 0.5\n", "unknown label 77"),
         ("masks/0.png car 0.5\n", "unknown label car"),
-        ("masks/9.png 26 0.5\n", "9.png: image city_000000_000019: mask not found"),
+        ("masks/9.png 26 0.5\n", "9.png: image city_000000_000019: label 26: mask not found"),
         ("../val/x.png 26 0.5\n", "outside of the folder of predictions"),
         ("/etc/passwd 26 0.5\n", "outside of the folder of predictions"),
     ],
@@ -143,7 +143,7 @@ def test_a_longer_frame_number_is_another_frame(folder: Path) -> None:
 def test_wrong_sizes(folder: Path) -> None:
     small = np.zeros((5, 6), np.uint8)
     Image.fromarray(small).save(folder / "instances/masks/0.png")
-    with pytest.raises(InputError, match=r"0\.png: image city_000000_000019: mask of 6x5 pixels"):
+    with pytest.raises(InputError, match=r"0\.png: image city_000000_000019: label 26: mask of 6x5 pixels"):
         ap(folder)
     Image.fromarray(small).save(folder / "labels" / f"{FRAME}_pred.png")
     with pytest.raises(InputError, match="6x5 pixels, but the ground truth has 30x20"):
