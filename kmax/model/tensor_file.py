@@ -27,7 +27,7 @@ CODES |= {torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8
 CODES |= {torch.bool: "BOOL"}
 ALIGNMENT = 8
 WRITERS = 2  # threads that make and write tensors
-FLUSHED = 2**28  # bytes that are brought to the disk at a time
+FLUSHED = 2**26  # bytes that are brought to the disk at a time
 CANNOT_RESERVE = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)  # what file systems say of it
 
 
@@ -112,13 +112,16 @@ def _write_content(file: int, start: int, heads: list[Head], content: Callable[[
         return head.size
 
     places = itertools.accumulate((head.size for head in heads), initial=start)
-    with ThreadPoolExecutor(WRITERS) as pool:
-        unflushed = 0
-        for size in pool.map(write, heads, places):
-            unflushed += size
-            if unflushed >= FLUSHED:
-                os.fdatasync(file)
-                unflushed = 0
+    threads, unflushed = torch.get_num_threads(), 0
+    try:  # each writer computes on one thread: more would get in each other's way
+        with ThreadPoolExecutor(WRITERS, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            for size in pool.map(write, heads, places):
+                unflushed += size
+                if unflushed >= FLUSHED:
+                    os.fdatasync(file)
+                    unflushed = 0
+    finally:
+        torch.set_num_threads(threads)  # what one thread sets holds for all that begin later
 
 
 def _write(file: int, content: memoryview, place: int) -> None:
