@@ -26,7 +26,8 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from data_parts import best, decoding, fastest, resamplers
+from data_parts import decoding, fastest, resamplers
+from timing import best
 
 from kmax import files
 from kmax.config import Data
@@ -194,7 +195,8 @@ def reading(prepared: Prepared, data: Data, told: dict[str, Any], repeats: int) 
         for _ in loader.val_batches(prepared, data, batch_size=1):
             pass
 
-    next(batches)  # tables and weights that are kept
+    next(batches)  # tables, weights and machine code that are kept
+    next(loader.val_batches(prepared, data, batch_size=1))
     times = best({"train": train, "val": val}, repeats)
     samples = count["train"] // batch * batch
     seconds = {"train": times["train"] / samples, "val": times["val"] / count["val"]}

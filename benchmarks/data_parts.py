@@ -1,10 +1,9 @@
-"""The decoders and resamplers that `data.py` compares, and how it takes time."""
+"""The decoders and resamplers that `data.py` compares."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib
-import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from timing import best
 
 from kmax.data import source
 from kmax.data.augmentation.resampling import interpolate, resize_with_pillow, whole
@@ -23,17 +23,6 @@ from kmax.data.png import decode_ids, decode_rgb, open_png
 
 Bytes = NDArray[np.uint8]
 Decoder = Callable[[Path], NDArray[Any]]
-
-
-def best(functions: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """CPU seconds of each, measured in turns; the least of the repetitions."""
-    times = dict.fromkeys(functions, float("inf"))
-    for _ in range(repeats):
-        for name, function in functions.items():
-            start = time.process_time()
-            function()
-            times[name] = min(times[name], time.process_time() - start)
-    return times
 
 
 # ---------------------------------------------------------------------------------------------- decoders

@@ -26,6 +26,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from timing import best
 
 from kmax.data.panoptic import write_map
 from kmax.data.png import RGB, decode_ids, decode_labels, decode_rgb, open_png
@@ -38,17 +39,6 @@ from kmax.evaluation.pairs import count_pairs
 REPEATS = 7
 CATEGORIES = [{"id": i, "name": str(i), "isthing": int(i < 81)} for i in range(1, 134)]
 Times = dict[str, float]
-
-
-def best(functions: dict[str, Callable[[], object]], repeats: int = REPEATS) -> Times:
-    """CPU seconds of each, measured in turns; the smallest of the repetitions."""
-    times = dict.fromkeys(functions, float("inf"))
-    for _ in range(repeats):
-        for name, function in functions.items():
-            start = time.process_time()
-            function()
-            times[name] = min(times[name], time.process_time() - start)
-    return times
 
 
 def wavy_map(rng: np.random.Generator, height: int, width: int, segments: int) -> np.ndarray:
@@ -214,7 +204,7 @@ def panoptic_speed(folder: Path, images: int, shape: tuple[int, int], segments: 
     if theirs is not None:
         functions["panopticapi, from files to counts"] = theirs
     title = f"Panoptic quality, per pair of {shape[1]}x{shape[0]} with {segments} segments"
-    report(title, best(functions), "kmax, from files to scores", images)
+    report(title, best(functions, REPEATS), "kmax, from files to scores", images)
 
 
 def cityscapes_speed(folder: Path, frames: int) -> None:
