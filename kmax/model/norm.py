@@ -87,6 +87,7 @@ class BatchNorm(nn.Module):
 
         In evaluation the norm is a scale and a shift, and the convolution makes them: its kernel is scaled
         anew at each call, which costs less than a pass over the result unless that is smaller.
+        The convolution itself is not called, only its parameters are read; so its hooks see nothing.
         """
         if self.training or not self._folds_into(convolution, x):
             result: Tensor = self(convolve(x, convolution.weight, convolution.bias, convolution), gelu)
