@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 NO_SEGMENT = -1
 VOID_CLASS = -1
@@ -26,6 +27,8 @@ class Batch:
         images: float32 [B, 3, H, W] in [-1, 1]; padding is 0.
         segments: int64 [B, h, w], index of the pixel's segment in `classes[b]`, -1 where there is none.
             Losses subsample them: as fine as the network's output, or finer by a whole factor, up to H W.
+            Segments that overlap, which panoptic labels never do, have layers, [B, L, h, w]: see
+            `layer_masks`.
         semantic: int64 [B, h, w], contiguous class 0..K-1, -1 for void.
         classes: per image int64 [M_b], the contiguous class of each segment; each has at least one pixel of
             the input, but may have none in `segments`.
@@ -46,6 +49,11 @@ class Batch:
     original_sizes: list[tuple[int, int]]
     thing_areas: list[Tensor] | None = None
 
+    @property
+    def layers(self) -> Tensor:
+        """The segments as [B, L, h, w]; L is 1 where none overlap."""
+        return self.segments if self.segments.dim() == 4 else self.segments[:, None]
+
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
         areas = self.thing_areas
@@ -59,3 +67,25 @@ class Batch:
             original_sizes=self.original_sizes,
             thing_areas=None if areas is None else [area.to(device, non_blocking=True) for area in areas],
         )
+
+
+def layer_masks(masks: list[Tensor]) -> Tensor:
+    """Masks that may overlap, as the segments of a `Batch`.
+
+    Args:
+        masks: per image bool [M_b, h, w], those of its segments.
+
+    Returns:
+        int64 [B, L, h, w], a pixel's segments in ascending order, then -1; L is the most that a pixel has,
+        and at least 1.
+    """
+    layers = []
+    for of_image in masks:
+        order = of_image.long().cumsum(0)
+        depth = max(1, int(of_image.sum(0).max()))
+        index = torch.arange(len(of_image), device=of_image.device)[:, None, None].expand(of_image.shape)
+        # The n-th segment of a pixel goes to layer n; where a segment is not, it goes to a layer left out.
+        filled = index.new_full((depth + 1, *of_image.shape[1:]), NO_SEGMENT)
+        filled.scatter_(0, torch.where(of_image, order - 1, depth), index)
+        layers.append(filled[:depth])
+    return pad_sequence(layers, batch_first=True, padding_value=NO_SEGMENT)

@@ -111,8 +111,7 @@ class Criterion:
         masks = read_masks(mask_logits, targets, matching, shared)
         indices = self._draw(targets, self.losses.sample_k, self.losses.sample_temperature)
         features = features_at(output.pixel_features.float(), indices, size, self.flavour)
-        segment = targets.segment if indices is None else targets.segment.gather(1, indices)
-        discrimination = instance_discrimination_loss(features, segment, targets.areas.shape[1])
+        discrimination = instance_discrimination_loss(features, targets.shares_at(indices))
         return {
             "class": class_loss(output.class_logits.float(), matching) * self.losses.class_weight,
             "dice": dice_loss(masks, targets, matching) * self.losses.dice_weight,
@@ -139,7 +138,7 @@ class Criterion:
 
     def _draw(self, targets: Targets, k: int, temperature: float) -> Tensor | None:
         """Indices [B, k] of sampled pixels; None when there are no more than k, so that all are taken."""
-        if k >= targets.segment.shape[1]:
+        if k >= targets.labelled.shape[1]:
             return None
         return self.sampler(sample_logits(targets, temperature), k)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from kmax.losses.masks import MaskPrediction
@@ -21,11 +20,8 @@ def dice_loss(prediction: MaskPrediction, targets: Targets, matching: Matching) 
     Returns:
         [B], the sum over segments, over N as the class term is, and with the share of its matched clusters.
     """
-    labelled = (targets.segment >= 0).float()
-    # On the pixels of a segment, the probability of its own cluster; elsewhere the mask is 0.
-    intersection = (targets.masks @ torch.exp(-prediction.own)[:, :, None]).squeeze(2)  # [B, M]
-    mass = (prediction.log_probabilities.exp() @ labelled[:, :, None]).squeeze(2)  # [B, N]
+    mass = (prediction.log_probabilities.exp() @ targets.labelled.float()[:, :, None]).squeeze(2)  # [B, N]
     mass = mass.gather(1, matching.cluster.clamp(min=0))  # [B, M]
-    loss = 1 - (2 * intersection + 1) / (mass + targets.areas + 1)
+    loss = 1 - (2 * prediction.intersection + 1) / (mass + targets.areas + 1)
     weight = matching.class_probability * (targets.areas > 0)
     return (loss * weight).sum(1) * (MATCHED_SHARE / prediction.clusters)

@@ -5,6 +5,9 @@ through a softmax, and the target spreads evenly over the pixels of the same seg
 
     log sum_j exp(s_kj) - f_k . (mean of f_j over the pixels of k's segment) / t
 
+A pixel of several segments shares itself among them: it is w_mk of segment m, and its mean weighs f_j by
+sum_m w_mk w_mj.
+
 so only the first half needs the K x K similarities, and the target matrix is never made.
 """
 
@@ -16,32 +19,30 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from kmax.losses.targets import one_hot
-
 TEMPERATURE = 0.3
 # Similarities made at a time: on a CPU what fits the cache, on a GPU what fills the device.
 CPU_SIMILARITIES, GPU_SIMILARITIES = 2**21, 2**25
 
 
-def instance_discrimination_loss(features: Tensor, segment: Tensor, segments: int) -> Tensor:
+def instance_discrimination_loss(features: Tensor, shares: Tensor) -> Tensor:
     """Cross-entropy of the similarities between sampled pixels, per image.
 
     Args:
         features: [B, D, k], L2-normalised.
-        segment: int64 [B, k], segment of each sampled pixel; -1: has no target, but is still a negative.
-        segments: M, how many there can be.
+        shares: [B, M, k], of each sampled pixel in each segment; they sum to 1, or to 0 for a pixel that has
+            no target, but is still a negative.
 
     Returns:
         [B], the mean over sampled pixels with a segment.
     """
-    has_segment = (segment >= 0).to(features.dtype)
+    shares = shares.to(features.dtype)
+    areas = (shares.sum(2)[:, None] @ shares).squeeze(1)  # [B, k], mean area of the pixel's segments
+    has_segment = (areas > 0).to(features.dtype)
     weight = has_segment / has_segment.sum(1, keepdim=True).clamp(min=1)
     features = features * TEMPERATURE**-0.5
-    members = one_hot(segment, segments).to(features.dtype)  # [B, M, k]
-    sums = members @ features.transpose(1, 2)  # [B, M, D]
-    # sum over k of f_k . mean of its segment = sum over segments of |sum of f|^2 / count
-    per_segment = sums.square().sum(2) / members.sum(2).clamp(min=1)
-    positive = per_segment.sum(1) / has_segment.sum(1).clamp(min=1)
+    sums = shares @ features.transpose(1, 2)  # [B, M, D]
+    means = (shares * (weight / areas.where(areas > 0, 1))[:, None]) @ features.transpose(1, 2)
+    positive = (means * sums).sum((1, 2))
     partition: Tensor = _WeightedLogPartition.apply(features, weight)
     return partition - positive
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -19,12 +20,15 @@ class MaskPrediction:
     Attributes:
         log_probabilities: [B, N, P], log-softmax over clusters; N+1 of them when segments are left over (see
             `read_masks`).
-        own: [B, P], negative log-likelihood of the cluster of the pixel's segment; 0 without segment.
+        own: [B, P], negative log-likelihood of the cluster of the pixel's segment, the mean of them where
+            segments overlap; 0 without segment.
+        intersection: [B, M], of each segment with the soft mask of its cluster.
         clusters: N.
     """
 
     log_probabilities: Tensor
     own: Tensor
+    intersection: Tensor
     clusters: int
 
 
@@ -51,6 +55,14 @@ def read_masks(
         shared = log_probabilities(F.pad(mask_logits, (0, 0, 0, 0, 0, 1), value=VOID_LOGIT))
     elif shared is None:
         shared = log_probabilities(mask_logits)
-    own_cluster = matching.cluster.gather(1, targets.segment.clamp(min=0)).where(targets.segment >= 0, -1)
-    own = F.nll_loss(shared, own_cluster, ignore_index=-1, reduction="none")
-    return MaskPrediction(shared, own, clusters=mask_logits.shape[1])
+    if targets.segment is None:
+        clusters = matching.cluster.clamp(min=0)[:, :, None].expand(-1, -1, shared.shape[2])
+        of_segments = shared.gather(1, clusters)  # [B, M, P]
+        own = -(targets.shares * of_segments).sum(1)
+        intersection = (targets.shares * of_segments.exp()).sum(2)
+    else:
+        own_cluster = matching.cluster.gather(1, targets.segment.clamp(min=0)).where(targets.labelled, -1)
+        own = F.nll_loss(shared, own_cluster, ignore_index=-1, reduction="none")
+        # A pixel has one segment: with the probability of its cluster at hand, no map per segment is needed.
+        intersection = (targets.shares @ torch.exp(-own)[:, :, None]).squeeze(2)
+    return MaskPrediction(shared, own, intersection, clusters=mask_logits.shape[1])

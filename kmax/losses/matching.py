@@ -107,7 +107,7 @@ def mask_similarity(mask_probabilities: Tensor, targets: Targets) -> Tensor:
     """Dice [B, M, N] of each segment with each cluster's soft mask, void pixels left out."""
     intersection = targets.masks @ mask_probabilities.transpose(1, 2)
     predicted = mask_probabilities @ (~targets.void).float()[:, :, None]  # [B, N, 1]
-    return intersection / ((targets.areas[:, :, None] + predicted.transpose(1, 2)) / 2 + 1e-5)
+    return intersection / ((targets.masks.sum(2, keepdim=True) + predicted.transpose(1, 2)) / 2 + 1e-5)
 
 
 def assign(dice: Tensor, probability: Tensor, present: Tensor, image_ids: Sequence[int | str]) -> Tensor:

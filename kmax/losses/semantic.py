@@ -51,14 +51,14 @@ def small_instance_weights(batch: Batch, isthing: Tensor, small: SmallInstances)
     Returns:
         float32 [B, h, w].
     """
-    weights = torch.ones_like(batch.segments, dtype=torch.float32)
+    weights = torch.ones_like(batch.semantic, dtype=torch.float32)
     for image, classes in enumerate(batch.classes):
-        segments = batch.segments[image]
+        segments = batch.layers[image]
         if batch.thing_areas is None:
             areas = torch.bincount(segments.flatten() + 1, minlength=len(classes) + 1)[1:]
         else:
             areas = batch.thing_areas[image]
         is_small = isthing.to(classes.device)[classes] & (areas < small.area)
-        table = torch.where(torch.cat([is_small.new_zeros(1), is_small]), small.weight, 1.0)
-        weights[image] = table[segments + 1]
+        on_small = torch.cat([is_small.new_zeros(1), is_small])[segments + 1].any(0)
+        weights[image] = torch.where(on_small, small.weight, 1.0)
     return weights

@@ -24,18 +24,33 @@ class Targets:
     """Ground truth of a batch at one resolution.
 
     Attributes:
-        segment: int64 [B, P], index of the pixel's segment, -1 where there is none.
+        segment: int64 [B, P], index of the pixel's segment, -1 where there is none; None where segments
+            overlap.
+        labelled: bool [B, P], the pixels of segments.
         semantic: int64 [B, P], class, -1 for void (and, by `semantic_on_segments`, outside of segments).
         void: bool [B, P], by `void_without_segment`.
         masks: float32 [B, M, P], 1 on the pixels of the segment.
-        areas: float32 [B, M], pixels of each segment; 0 for padding and for segments lost in subsampling.
+        shares: float32 [B, M, P], the masks with every pixel shared evenly among its segments; the same
+            tensor where none overlap.
+        areas: float32 [B, M], sums of the shares; 0 for padding and for segments lost in subsampling.
     """
 
-    segment: Tensor
+    segment: Tensor | None
+    labelled: Tensor
     semantic: Tensor
     void: Tensor
     masks: Tensor
+    shares: Tensor
     areas: Tensor
+
+    def shares_at(self, indices: Tensor | None) -> Tensor:
+        """The shares [B, M, k] at the pixels `indices` [B, k]; None: at all."""
+        if indices is None:
+            return self.shares
+        count = self.shares.shape[1]
+        if self.segment is not None:  # spares reading the masks
+            return one_hot(self.segment.gather(1, indices), count)
+        return self.shares.gather(2, indices[:, None].expand(-1, count, -1))
 
 
 class GroundTruth:
@@ -49,10 +64,11 @@ class GroundTruth:
     def __init__(self, batch: Batch, flavour: Flavour) -> None:
         self.choices = CHOICES[flavour]
         self.classes = _padded_classes(batch.classes)  # [B, M], -1 padding
-        self._segments = batch.segments
+        self._segments = batch.layers
         self._semantic = batch.semantic
         if self.choices.semantic_on_segments:
-            self._semantic = batch.semantic.where(batch.segments != NO_SEGMENT, VOID_CLASS)
+            labelled = (self._segments != NO_SEGMENT).any(1)
+            self._semantic = batch.semantic.where(labelled, VOID_CLASS)
         self._prepared: dict[tuple[int, int], Targets] = {}
 
     def at(self, size: tuple[int, int]) -> Targets:
@@ -77,23 +93,29 @@ class GroundTruth:
         self._prepared.clear()
 
     def _prepare(self, size: tuple[int, int]) -> Targets:
-        segment = subsample(self._segments, size).flatten(1)
+        layers = subsample(self._segments, size).flatten(2)  # [B, L, P]
         semantic = subsample(self._semantic, size).flatten(1)
-        void = segment == NO_SEGMENT if self.choices.void_without_segment else semantic == VOID_CLASS
-        masks = one_hot(segment, self.classes.shape[1])
-        return Targets(segment, semantic, void, masks, areas=masks.sum(2))
+        labelled = (layers != NO_SEGMENT).any(1)
+        void = ~labelled if self.choices.void_without_segment else semantic == VOID_CLASS
+        masks = one_hot(layers[:, 0], self.classes.shape[1])
+        if layers.shape[1] == 1:
+            return Targets(layers[:, 0], labelled, semantic, void, masks, masks, areas=masks.sum(2))
+        for layer in layers.unbind(1)[1:]:
+            masks = masks.maximum(one_hot(layer, masks.shape[1]))
+        shares = masks / masks.sum(1, keepdim=True).clamp(min=1)
+        return Targets(None, labelled, semantic, void, masks, shares, areas=shares.sum(2))
 
 
 def subsample(labels: Tensor, size: tuple[int, int]) -> Tensor:
-    """Every s-th row and column of `labels` [B, H, W], with s = (H - 1) / (h - 1): [B, h, w]."""
+    """Every s-th row and column of `labels` [..., H, W], with s = (H - 1) / (h - 1): [..., h, w]."""
     steps = [
         max(1, (full - 1) // (small - 1)) if small > 1 else full
-        for full, small in zip(labels.shape[1:], size, strict=True)
+        for full, small in zip(labels.shape[-2:], size, strict=True)
     ]
-    result = labels[:, :: steps[0], :: steps[1]]
-    if result.shape[1:] != torch.Size(size):
+    result = labels[..., :: steps[0], :: steps[1]]
+    if result.shape[-2:] != torch.Size(size):
         raise ValueError(
-            f"a prediction of {size} pixels is no subsampling of labels of {tuple(labels.shape[1:])}"
+            f"a prediction of {size} pixels is no subsampling of labels of {tuple(labels.shape[-2:])}"
         )
     return result
 

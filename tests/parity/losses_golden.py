@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kmax import config
-from kmax.data.batch import Batch
+from kmax.data.batch import Batch, layer_masks
 from kmax.losses import Sampler, gumbel_top_k
 from kmax.model.output import Auxiliary, Output
 
@@ -24,12 +24,13 @@ TORCH_CASES = [
     "A_coco_mixed_and_stuff_only_allpixels",
     "B_coco_fixed_gumbel_k128",
     "C_single_mask_with_void_and_full_image_mask",
+    "D_overlapping_masks",
     "E_cityscapes_semantic_os32_k0",
     "F_not_shared_matching",
     "G_more_targets_than_queries",
     "H_zero_targets_in_one_image",
 ]
-TORCH_CARRIED = ["E_cityscapes_semantic_os32_k0", "G_more_targets_than_queries"]
+TORCH_CARRIED = ["D_overlapping_masks", "E_cityscapes_semantic_os32_k0", "G_more_targets_than_queries"]
 
 TF_TERMS = {
     "pq_style_loss_class_term": "class",
@@ -152,16 +153,17 @@ def torch_case(folder: Path, name: str) -> Case:
         logits, masks, features = (leaf(prefix, key, f"{path}/{key}") for key in keys)
         return logits, masks, F.normalize(features, dim=1, eps=1e-12)
 
-    segments, semantic, classes = [], [], []
+    masks, classes, semantic = [], [], []
     for image in range(record["batch"]):
-        masks = arrays[f"target{image}/masks"]
-        assert masks.sum(0).max(initial=0) <= 1
-        segments.append(
-            np.where(masks.any(0), masks.argmax(0), -1) if len(masks) else np.full(masks.shape[1:], -1)
-        )
-        semantic.append(arrays[f"target{image}/semantic"])
+        masks.append(torch.from_numpy(arrays[f"target{image}/masks"]))
         classes.append(torch.from_numpy(arrays[f"target{image}/labels"]))
-    k = record["aux_semantic_sample_k"]
+        nowhere = np.full(masks[image].shape[1:], -1)  # the case of overlapping masks has no semantic term
+        semantic.append(arrays.get(f"target{image}/semantic", nowhere))
+    segments = layer_masks(masks).numpy()
+    if segments.shape[1] == 1:
+        segments = segments[:, 0]
+    has_semantic = "aux_semantic_pred" in arrays
+    k = record["aux_semantic_sample_k"] if has_semantic else 0
     return Case(
         losses=config.Losses(
             class_weight=1.0,
@@ -178,10 +180,10 @@ def torch_case(folder: Path, name: str) -> Case:
         num_classes=record["num_classes"],
         output=Output(
             *prediction("", "final"),
-            semantic_logits=leaf("", "aux_semantic_pred", "aux_semantic_pred"),
+            semantic_logits=leaf("", "aux_semantic_pred", "aux_semantic_pred") if has_semantic else None,
             auxiliary=[auxiliary(*prediction(f"aux{i}/", f"aux{i}")) for i in range(record["num_aux"])],
         ),
-        batch=batch(np.stack(segments), np.stack(semantic), classes),
+        batch=batch(segments, np.stack(semantic), classes),
         sampler=recorded_noise(arrays) if record["random_calls_fixed"] else gumbel_top_k,
         expected={torch_term(key): value for key, value in record["losses_unweighted"].items()},
         record=record,
@@ -224,7 +226,7 @@ def auxiliary(class_logits: Tensor, mask_logits: Tensor, pixel_features: Tensor)
 
 
 def batch(segments: np.ndarray, semantic: np.ndarray, classes: list[Tensor]) -> Batch:
-    count, height, width = segments.shape
+    count, height, width = semantic.shape
     return Batch(
         images=torch.zeros(count, 3, height, width),
         segments=torch.from_numpy(segments.astype(np.int64)),

@@ -1,10 +1,5 @@
-"""Every loss term, its gradient and the matching against values recorded from bytedance/kmax-deeplab.
+"""Every loss term, its gradient and the matching against values recorded from bytedance/kmax-deeplab."""
 
-Of the recorded case of overlapping masks (D) only the matching is compared. Panoptic labels never overlap:
-a `Batch` gives a pixel one segment, and the other terms ask for that one.
-"""
-
-import json
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +9,8 @@ from losses_golden import CARRIED, TORCH_CARRIED, TORCH_CASES, TORCH_TERMS, Case
 
 from kmax.losses import Criterion
 from kmax.losses.masks import log_probabilities
-from kmax.losses.matching import assign, mask_similarity, match
-from kmax.losses.targets import GroundTruth, Targets
+from kmax.losses.matching import mask_similarity, match
+from kmax.losses.targets import GroundTruth
 from kmax.model.output import Output
 
 
@@ -98,30 +93,3 @@ def test_class_weights_equal_the_recorded_ones(case: Case) -> None:
     torch.testing.assert_close(matching.class_weight / share, weight, rtol=1e-5, atol=1e-8)
     void = torch.from_numpy(case.arrays["processed/pixel_gt_void_mask"]).flatten(1)
     assert torch.equal(truth.at(size).void, void)
-
-
-def test_overlapping_masks_are_matched_as_recorded(golden: Path) -> None:
-    name = "D_overlapping_masks"
-    cases = json.loads((golden / "torch_reference" / "loss.json").read_text())["cases"]
-    recorded = next(case for case in cases if case["name"] == name)["matching"][0]
-    with np.load(golden / "torch_reference" / "loss.npz") as npz:
-        arrays = {key.removeprefix(f"{name}/"): npz[key] for key in npz.files if key.startswith(name)}
-    mask_logits, class_logits = (
-        torch.from_numpy(arrays[f"final/{key}"].astype(np.float32)) for key in ("pred_masks", "pred_logits")
-    )
-    overlapping = 0
-    for image in range(2):
-        masks = torch.from_numpy(arrays[f"target{image}/masks"]).float().flatten(1)[None]
-        overlapping += int((masks.sum(1) > 1).sum())
-        nowhere = torch.full_like(masks[:, 0], -1, dtype=torch.int64)
-        targets = Targets(nowhere, nowhere, masks.sum(1) < 1, masks, masks.sum(2))
-        similarity = mask_similarity(log_probabilities(mask_logits[image : image + 1]).exp(), targets)
-        theirs = arrays[f"matcher{image}/mask_similarity"].T
-        np.testing.assert_allclose(similarity[0].numpy(), theirs, rtol=1e-5, atol=1e-7)
-        labels = torch.from_numpy(arrays[f"target{image}/labels"])
-        probability = class_logits[image].softmax(1)[:, labels].T[None]
-        cluster = assign(similarity, probability, targets.areas > 0, [image])[0]
-        assert dict(enumerate(cluster.tolist())) == dict(
-            zip(recorded["gt"][image], recorded["pred"][image], strict=True)
-        )
-    assert overlapping > 100

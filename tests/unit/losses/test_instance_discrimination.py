@@ -8,10 +8,10 @@ from kmax.losses import instance_discrimination
 from kmax.losses.instance_discrimination import TEMPERATURE, instance_discrimination_loss
 
 
-def by_definition(features: torch.Tensor, segment: torch.Tensor) -> torch.Tensor:
+def by_definition(features: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
     similarity = torch.einsum("bdk,bdj->bkj", features, features) / TEMPERATURE
-    same = ((segment[:, :, None] == segment[:, None]) & (segment[:, None] >= 0)).to(features)
-    target = same / same.sum(2, keepdim=True).clamp(min=1)
+    same = torch.einsum("bmk,bmj->bkj", shares, shares)
+    target = same / same.sum(2, keepdim=True).clamp(min=1e-9)
     cross_entropy = -(target * similarity.log_softmax(2)).sum(2)
     return cross_entropy.sum(1) / (cross_entropy != 0).sum(1).clamp(min=1)
 
@@ -22,11 +22,13 @@ def test_value_and_gradient_equal_the_definition(at_once: int, monkeypatch: pyte
     torch.manual_seed(0)
     features = F.normalize(torch.randn(3, 8, 50, dtype=torch.float64), dim=1).requires_grad_()
     segment = torch.randint(-1, 4, (3, 50))
-    segment[2] = -1
+    shares = F.one_hot(segment + 1, 6)[:, :, 1:].transpose(1, 2).double()  # the fifth segment has no pixel
+    shares[1, :, :20] = torch.tensor([0.5, 0.0, 0.5, 0.0, 0.0])[:, None]  # pixels of two segments
+    shares[2] = 0
     weights = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
 
-    value = instance_discrimination_loss(features, segment, segments=5)
-    expected = by_definition(features, segment)
+    value = instance_discrimination_loss(features, shares)
+    expected = by_definition(features, shares)
     torch.testing.assert_close(value, expected)
     (gradient,) = torch.autograd.grad((value * weights).sum(), features)
     (expected_gradient,) = torch.autograd.grad((expected * weights).sum(), features)
@@ -35,5 +37,5 @@ def test_value_and_gradient_equal_the_definition(at_once: int, monkeypatch: pyte
 
 def test_nothing_is_kept_for_the_backward_pass_when_none_is_wanted() -> None:
     with torch.no_grad():
-        value = instance_discrimination_loss(torch.zeros(1, 2, 4), torch.zeros(1, 4, dtype=torch.int64), 1)
+        value = instance_discrimination_loss(torch.zeros(1, 2, 4), torch.ones(1, 1, 4))
     assert value.item() == pytest.approx(torch.log(torch.tensor(4.0)).item())
