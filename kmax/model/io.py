@@ -144,9 +144,10 @@ class _NoValues(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if getattr(func, "__name__", "") in IN_PLACE and args:
-            return args[0]
-        return func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        if getattr(func, "__name__", "") in IN_PLACE:
+            return args[0] if args else kwargs["tensor"]  # torch.nn.init hands its functions on by keyword
+        return func(*args, **kwargs)
 
 
 def load_model(path: Path) -> tuple[KMaX, ModelMetadata]:

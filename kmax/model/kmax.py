@@ -112,7 +112,9 @@ class KMaX(nn.Module):
                 module.biased_moving_variance = flavour.biased_moving_variance
         self.check_image_size(image_size, "create_model")
         # Depthwise convolutions on CPU and tensor cores on GPU are several times faster with channels last.
-        self.to(memory_format=torch.channels_last)
+        for parameter in self.parameters():
+            if parameter.dim() == 4:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor, semantic: bool = False) -> Output:
         """Predict masks and classes.

@@ -11,11 +11,12 @@ import json
 import math
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,6 +28,7 @@ CODES |= {torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8
 CODES |= {torch.bool: "BOOL"}
 ALIGNMENT = 8
 WRITERS = 2  # threads that make and write tensors
+BATCH = 2**20  # bytes that are written at once, at least
 FLUSHED = 2**26  # bytes that are brought to the disk at a time
 CANNOT_RESERVE = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)  # what file systems say of it
 
@@ -70,7 +72,7 @@ def write_tensors(
     ordered = sorted(heads, key=lambda head: (-head.dtype.itemsize, head.name))
     header = _header(path, ordered, metadata)
     with atomic_path(path) as temporary, open(temporary, "wb", buffering=0) as stream:
-        _reserve(stream.fileno(), len(header) + sum(head.size for head in ordered))
+        _reserve(stream.fileno(), len(header) + _size(ordered))
         _write(stream.fileno(), memoryview(header), 0)
         _write_content(stream.fileno(), len(header), ordered, content)
         if finish is not None:
@@ -90,38 +92,59 @@ def _reserve(file: int, size: int) -> None:
 
 
 def _write_content(file: int, start: int, heads: list[Head], content: Callable[[str], Tensor]) -> None:
-    """Make the tensors in several threads and write each at its place, from `start` on.
+    """Make the tensors in several threads and write them at their places, from `start` on.
 
     Each thread has memory that it uses again: memory that was never touched costs more to get than to fill.
     What is written goes to the disk meanwhile.
     """
-    largest = max((head.size for head in heads), default=0)
-    rooms = threading.local()
+    batches = list(_batches(heads))
+    largest = max(map(_size, batches), default=0)
+    rooms, one_writes = threading.local(), threading.Lock()
 
-    def write(head: Head, place: int) -> int:
+    def write(batch: list[Head], place: int) -> int:
         if not hasattr(rooms, "own"):
-            rooms.own = torch.empty(largest, dtype=torch.uint8)
-        tensor = content(head.name)
-        if tensor.dtype != head.dtype or tuple(tensor.shape) != head.shape:
-            raise ValueError(f"{head.name}: {tensor.dtype} {list(tensor.shape)} is not as announced")
-        room = rooms.own[: head.size]
-        # Torch transposes matrices in blocks, and nothing else: sides of 1 are taken off for it.
-        tensor = tensor.squeeze()
-        room.view(head.dtype).view(tensor.shape).copy_(tensor)
-        _write(file, room.numpy().data, place)
-        return head.size
+            rooms.own = torch.from_numpy(np.empty(largest, dtype=np.uint8))  # NumPy asks for large pages
+        filled = 0
+        for head in batch:
+            tensor = content(head.name)
+            if tensor.dtype != head.dtype or tuple(tensor.shape) != head.shape:
+                raise ValueError(f"{head.name}: {tensor.dtype} {list(tensor.shape)} is not as announced")
+            room = rooms.own[filled : filled + head.size]
+            # Torch transposes matrices in blocks, and nothing else: sides of 1 are taken off for it.
+            tensor = tensor.squeeze()
+            room.view(head.dtype).view(tensor.shape).copy_(tensor)
+            filled += head.size
+        with one_writes:  # the system lets one write to a file, and others wait without giving up their core
+            _write(file, rooms.own[:filled].numpy().data, place)
+        return filled
 
-    places = itertools.accumulate((head.size for head in heads), initial=start)
+    places = itertools.accumulate(map(_size, batches), initial=start)
     threads, unflushed = torch.get_num_threads(), 0
     try:  # each writer computes on one thread: more would get in each other's way
         with ThreadPoolExecutor(WRITERS, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            for size in pool.map(write, heads, places):
+            for size in pool.map(write, batches, places):
                 unflushed += size
                 if unflushed >= FLUSHED:
                     os.fdatasync(file)
                     unflushed = 0
     finally:
         torch.set_num_threads(threads)  # what one thread sets holds for all that begin later
+
+
+def _batches(heads: list[Head]) -> Iterator[list[Head]]:
+    """Tensors that are written at once: so many in a row that they have `BATCH` bytes."""
+    batch: list[Head] = []
+    for head in heads:
+        batch.append(head)
+        if _size(batch) >= BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _size(heads: list[Head]) -> int:
+    return sum(head.size for head in heads)
 
 
 def _write(file: int, content: memoryview, place: int) -> None:

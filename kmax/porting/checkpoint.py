@@ -195,17 +195,5 @@ def read_metadata(path: Path) -> dict[str, str]:
         raise InputError(f"{path}: not a readable safetensors file: {_one_line(error)}") from error
 
 
-def is_finite(array: NDArray[Any]) -> bool:
-    """Whether all numbers are finite; the sum of their squares tells, unless it overflows."""
-    if not np.issubdtype(array.dtype, np.floating):
-        return True
-    if array.flags.c_contiguous and array.dtype == np.float32:
-        row = array.reshape(-1)
-        with np.errstate(over="ignore", invalid="ignore"):
-            if np.isfinite(np.dot(row, row)):
-                return True
-    return bool(np.isfinite(array).all())
-
-
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:160]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import warnings
 from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ from kmax.model.io import KEY
 from kmax.model.kmax import KMaX
 from kmax.model.tensor_file import Head, write_tensors
 from kmax.porting.account import Account
-from kmax.porting.checkpoint import Checkpoint, Room, is_finite
+from kmax.porting.checkpoint import Checkpoint, Room
 from kmax.porting.entries import Entry
 
 ALIGNMENT = 64  # bytes, of values in a thread's memory
@@ -47,16 +48,29 @@ class _Scratch(threading.local):
 def read_source(checkpoint: Checkpoint, name: str, account: Account, room: Room) -> Tensor:
     """One tensor as float32; its line gets the checksum of its values, and is told if they are not finite."""
     array, line = checkpoint.read(name, room), account.lines[name]
-    if not is_finite(array):
-        line.fate = "not finite"
     if line.crc32c is None:
         line.crc32c = f"{checkpoint.checksum(name, array):08x}"
-    return convert_tensor(np.asarray(array, dtype=np.float32))
+    with np.errstate(over="ignore"):  # a larger type's numbers may be too large for this one: told below
+        tensor = convert_tensor(np.asarray(array, dtype=np.float32))
+    if not is_finite(tensor):
+        line.fate = "not finite"
+    return tensor
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Whether all numbers are finite; the sum of their squares tells, unless it overflows."""
+    if tensor.is_contiguous():
+        row = tensor.view(-1)
+        if math.isfinite(torch.dot(row, row)):
+            return True
+    return bool(tensor.isfinite().all())
 
 
 def convert_tensor(array: NDArray[Any]) -> Tensor:
     """The array as a tensor, on the same memory if its byte order is this machine's; nobody writes to it."""
     array = np.asarray(array, dtype=array.dtype.newbyteorder("="))
+    if array.flags.writeable:
+        return torch.from_numpy(array)
     with _WARNING_FILTERS, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         return torch.from_numpy(array)

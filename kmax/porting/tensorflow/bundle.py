@@ -7,17 +7,19 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
 from kmax.errors import InputError
-from kmax.porting.tensorflow.checksum import masked_crc
+from kmax.porting.tensorflow.checksum import masked, masked_crc
 from kmax.porting.tensorflow.entry import BFLOAT16, NUMPY, STRING, Entry, parse_entry, parse_header
 from kmax.porting.tensorflow.table import read_table
 from kmax.porting.tensorflow.wire import DamagedError, varint
 
 MAX_INDEX_BYTES = 256 * 2**20
 MAX_STRINGS = 2**20
+BLOCK = 2**19  # bytes
 
 
 class Bundle(Mapping[str, NDArray[Any]]):
@@ -77,10 +79,11 @@ class Bundle(Mapping[str, NDArray[Any]]):
             InputError: its bytes are not those that were written.
         """
         entry = self.entries[name]
-        content = self._read(name, entry, room(entry.size))
+        content = room(entry.size)
+        crc = self._read(name, entry, content)
         if entry.dtype == STRING:
             return self._strings(name, entry, content.tobytes())
-        if masked_crc(content) != entry.crc:
+        if masked(crc) != entry.crc:
             raise self._fault(name, entry, "its bytes do not have their checksum: the file is damaged")
         array = content.view("<" + NUMPY[entry.dtype]).reshape(entry.shape)
         if entry.dtype == BFLOAT16:
@@ -124,19 +127,21 @@ class Bundle(Mapping[str, NDArray[Any]]):
             )
         return entry
 
-    def _read(self, name: str, entry: Entry, content: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        view, done = memoryview(content.data), 0
+    def _read(self, name: str, entry: Entry, content: NDArray[np.uint8]) -> int:
+        """Fill `content`; returns its CRC-32C, taken of blocks while they are in the processor's cache."""
+        view, done, crc = memoryview(content.data), 0, 0
         try:
             with open(self.shard(entry.shard), "rb", buffering=0) as stream:
                 stream.seek(entry.offset)
-                while done < entry.size:  # one call reads at most 2 GiB
-                    count = stream.readinto(view[done:])
+                while done < entry.size:
+                    count = stream.readinto(view[done : done + BLOCK])
                     if not count:
                         raise self._fault(name, entry, "the file ended while it was read")
+                    crc = google_crc32c.extend(crc, content[done : done + count])
                     done += count
         except OSError as error:
             raise self._fault(name, entry, f"cannot be read: {error.strerror}") from error
-        return content
+        return crc
 
     def _strings(self, name: str, entry: Entry, content: bytes) -> NDArray[Any]:
         """Lengths, their checksum, the strings; the entry's checksum takes lengths as integers of 4 bytes."""

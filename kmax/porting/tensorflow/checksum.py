@@ -11,7 +11,11 @@ MASK_DELTA = 0xA282EAD8
 
 def masked_crc(content: Any) -> int:
     """CRC-32C of `content`, rotated right by 15 bits plus a constant (LevelDB's `crc32c::Mask`)."""
-    crc: int = google_crc32c.value(content)
+    return masked(google_crc32c.value(content))
+
+
+def masked(crc: int) -> int:
+    """A CRC-32C as it is stored."""
     return ((crc >> 15 | crc << 17) + MASK_DELTA) & 0xFFFFFFFF
 
 
