@@ -4,9 +4,11 @@ ConvNeXt-T is the strict case. Batch statistics over two small images make ResNe
 grows a thousandfold on its way, a pixel between two clusters may go to the other one, and single mask logits
 then move by more than 1, as they do between a run of the original in float32 and one in float64.
 
-Adam's first update has the sign of the gradient, which rounding decides wherever it vanishes, so the second
-step of ConvNeXt-T is strict in float64 alone. In float32 its terms miss the recorded ones by 1e-3 to 1e-2, as
-the kernels happen to round, and most where a pixel between two clusters has gone to the other one.
+Adam's first update has the sign of the gradient, which rounding decides wherever it vanishes: of a million
+weights of the decoder, some twenty go the other way. Two pixels of the second step lie so near to another
+cluster (margins of 0.0018 and 0.0026) that one such weight can send them there, and terms then move by 3e-3.
+So the second step of ConvNeXt-T is strict for an update in float64, after which it is run in both precisions,
+and for one in float32 to what two such pixels can do.
 """
 
 import json
@@ -271,20 +273,24 @@ def test_losses_of_the_second_step(training: Training) -> None:
     assert step.total == pytest.approx(recorded["total"], rel=training.bounds.second_total)
 
 
-def test_losses_of_the_second_step_in_float64(golden: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_losses_of_the_second_step_after_an_update_in_float64(golden: Path) -> None:
     """By the bound of the reference's README, which its own runs in float32 and float64 keep."""
     record, arrays = read(golden, "coco_convnext_tiny")
     images = batch_of(arrays)
     model, criterion = ready_to_train("coco_convnext_tiny", images)
     train = recipe(record["base_lr"])
     optimizer = make_optimizer(model.double(), train, "torch")
-    monkeypatch.setattr(Tensor, "float", Tensor.double)  # what lifts bfloat16 to float32 would cut float64
-    monkeypatch.setattr(KMaX, "_check_images", lambda *_: None)
-    exact = Batch(**{**vars(images), "images": images.images.double()})
-    train_step(model, criterion, exact)
-    set_learning_rates(optimizer, 0, train, "torch")
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    step, recorded = train_step(model, criterion, exact), record["steps"][1]
-    assert step.losses == pytest.approx(recorded_losses(recorded), rel=1e-3)
-    assert step.total == pytest.approx(recorded["total"], rel=1e-5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Tensor, "float", Tensor.double)  # what lifts bfloat16 to float32 would cut float64
+        patch.setattr(KMaX, "_check_images", lambda *_: None)
+        exact = Batch(**{**vars(images), "images": images.images.double()})
+        train_step(model, criterion, exact)
+        set_learning_rates(optimizer, 0, train, "torch")
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        in_float64 = train_step(model, criterion, exact)
+    model.float()
+    recorded = record["steps"][1]
+    for step in (in_float64, train_step(model, criterion, images)):
+        assert step.losses == pytest.approx(recorded_losses(recorded), rel=1e-3)
+        assert step.total == pytest.approx(recorded["total"], rel=1e-5)

@@ -252,6 +252,7 @@ def peak() -> int:
 
 
 def main(count: int, seed: int, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
     rng, counts, slowest = random.Random(seed), Counter(), 0.0
     made = inputs(rng, folder)
     for _ in range(200):
