@@ -13,6 +13,7 @@ so only the first half needs the K x K similarities, and the target matrix is ne
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from torch.autograd.function import once_differentiable
 
 TEMPERATURE = 0.3
 # Similarities made at a time: on a CPU what fits the cache, on a GPU what fills the device.
-CPU_SIMILARITIES, GPU_SIMILARITIES = 2**21, 2**25
+CPU_SIMILARITIES, GPU_SIMILARITIES = 2**20, 2**25
 
 
 def instance_discrimination_loss(features: Tensor, shares: Tensor) -> Tensor:
@@ -52,7 +53,7 @@ class _WeightedLogPartition(torch.autograd.Function):
 
     The gradient is made along with the value, a few images at a time, so that no K x K matrix outlives the
     call: with E = exp(F^T F) and r = w / rowsum(E) it is F (E diag(r) + diag(r) E), or F times the entries
-    E_kj (r_k + r_j). Both matrices are symmetric: of each band of rows only what is not left of the diagonal
+    E_kj (r_k + r_j). Both matrices are symmetric: of each band of columns only what is not above the diagonal
     is made. Features are short (norm at most 1 / sqrt(t)): exp needs no shift.
     """
 
@@ -60,15 +61,20 @@ class _WeightedLogPartition(torch.autograd.Function):
     def forward(ctx: Any, features: Tensor, weight: Tensor) -> Tensor:
         images, _, pixels = features.shape
         limit = CPU_SIMILARITIES if features.device.type == "cpu" else GPU_SIMILARITIES
-        at_once, rows = max(1, limit // pixels**2), max(1, limit // pixels)
+        at_once, columns = max(1, limit // pixels**2), max(1, limit // pixels)
+        bands = [(start, min(start + columns, pixels)) for start in range(0, pixels, columns)]
+        by_pixel = features.transpose(
+            1, 2
+        ).contiguous()  # products are fastest with a pixel's numbers together
+        memory = _memory(by_pixel, bands, min(at_once, images), ctx.needs_input_grad[0])
         values, gradients = [], []
         for first in range(0, images, at_once):
-            f, w = features[first : first + at_once], weight[first : first + at_once]
-            value, gradient = _log_partition(f, w, rows, ctx.needs_input_grad[0])
+            f, w = by_pixel[first : first + at_once], weight[first : first + at_once]
+            value, gradient = _log_partition(f, w, bands, memory, ctx.needs_input_grad[0])
             values.append(value)
             gradients.append(gradient)
         if ctx.needs_input_grad[0]:
-            ctx.save_for_backward(torch.cat(gradients))
+            ctx.save_for_backward(torch.cat(gradients).transpose(1, 2))
         return torch.cat(values)
 
     @staticmethod
@@ -78,20 +84,34 @@ class _WeightedLogPartition(torch.autograd.Function):
         return gradient * grad[:, None, None], None
 
 
-def _log_partition(f: Tensor, w: Tensor, rows: int, with_gradient: bool) -> tuple[Tensor, Tensor]:
-    """The value [B] and its gradient [B, D, k] (zeros if not wanted), so many rows of E at a time."""
-    pixels = f.shape[2]
-    bands = [(start, min(start + rows, pixels)) for start in range(0, pixels, rows)]
+Bands = list[tuple[int, int]]  # first column and the one after the last
+
+
+def _memory(f: Tensor, bands: Bands, images: int, all_bands: bool) -> list[Tensor]:
+    """For each band of so many images, [images * rows * columns]; the same for all where none is kept."""
+    sizes = [images * (f.shape[1] - start) * (end - start) for start, end in bands]
+    if all_bands:
+        return [f.new_empty(size) for size in sizes]
+    return [f.new_empty(sizes[0])] * len(bands)
+
+
+def _log_partition(
+    f: Tensor, w: Tensor, bands: Bands, memory: list[Tensor], with_gradient: bool
+) -> tuple[Tensor, Tensor]:
+    """The value [B] and its gradient [B, k, D] (zeros if not wanted), so many columns of E at a time."""
+    images, pixels, _ = f.shape
     kept, total, gradient = [], torch.zeros_like(w), torch.zeros_like(f)
-    for start, end in bands:
-        e = torch.bmm(f[:, :, start:end].transpose(1, 2), f[:, :, start:]).exp_()
-        total[:, start:end] += e.sum(2)
-        total[:, end:] += e[:, :, end - start :].sum(1)
-        if with_gradient:
-            kept.append(e)
-    r = w / total
-    for (start, end), e in zip(bands, kept, strict=False):
-        e.mul_(r[:, start:end, None] + r[:, None, start:])
-        gradient[:, :, start:] += torch.bmm(f[:, :, start:end], e)
-        gradient[:, :, start:end] += torch.bmm(f[:, :, end:], e[:, :, end - start :].transpose(1, 2))
+    for (start, end), room in zip(bands, memory, strict=True):
+        shape = (images, pixels - start, end - start)
+        e = room[: math.prod(shape)].view(shape)
+        torch.bmm(f[:, start:], f[:, start:end].transpose(1, 2), out=e).exp_()
+        total[:, start:] += e.sum(2)
+        total[:, start:end] += e[:, end - start :].sum(1)
+        kept.append(e)
+    if with_gradient:
+        r = w / total
+        for (start, end), e in zip(bands, kept, strict=True):
+            e.mul_(r[:, start:, None] + r[:, None, start:end])
+            gradient[:, start:].baddbmm_(e, f[:, start:end])
+            gradient[:, start:end].baddbmm_(e[:, end - start :].transpose(1, 2), f[:, end:])
     return (w * total.log()).sum(1), gradient

@@ -114,7 +114,8 @@ class KMaX(nn.Module):
         # Depthwise convolutions on CPU and tensor cores on GPU are several times faster with channels last.
         for parameter in self.parameters():
             if parameter.dim() == 4:
-                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+                # `contiguous` would leave 1x1 kernels as they are: the library then takes slower ways back.
+                parameter.data = parameter.data.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor, semantic: bool = False) -> Output:
         """Predict masks and classes.
