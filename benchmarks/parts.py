@@ -145,7 +145,8 @@ def figures_of(
 
     one(Counter(now))  # warms up
     times = [one(Counter(now)) for _ in range(repeats)]
-    formulas = {torch.ops.aten.convolution_backward: _backward_flops}
+    aten = torch.ops.aten
+    formulas = {aten.convolution_backward: _backward_flops, aten.baddbmm_: _product_flops}
     with FlopCounterMode(display=False, custom_mapping=formulas) as counted:
         flops = one(Counter(counted.get_total_flops))
     peaks = one(Peak(device))
@@ -153,6 +154,11 @@ def figures_of(
         name: {"seconds": min(run[name] for run in times), "flops": flops[name], "peak": peaks[name]}
         for name in times[0]
     }
+
+
+def _product_flops(added_to: torch.Size, a: torch.Size, b: torch.Size, **rest: Any) -> int:
+    """Of a batch of products added in place, which torch does not count."""
+    return 2 * math.prod(a) * b[2]
 
 
 def _backward_flops(
