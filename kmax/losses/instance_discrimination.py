@@ -5,10 +5,8 @@ through a softmax, and the target spreads evenly over the pixels of the same seg
 
     log sum_j exp(s_kj) - f_k . (mean of f_j over the pixels of k's segment) / t
 
-A pixel of several segments shares itself among them: it is w_mk of segment m, and its mean weighs f_j by
-sum_m w_mk w_mj.
-
-so only the first half needs the K x K similarities, and the target matrix is never made.
+so only the first half needs the K x K similarities, and the target matrix is never made. A pixel of several
+segments shares itself among them: w_mk of it is in segment m, and its mean weighs f_j by sum_m w_mk w_mj.
 """
 
 from __future__ import annotations
@@ -63,9 +61,8 @@ class _WeightedLogPartition(torch.autograd.Function):
         limit = CPU_SIMILARITIES if features.device.type == "cpu" else GPU_SIMILARITIES
         at_once, columns = max(1, limit // pixels**2), max(1, limit // pixels)
         bands = [(start, min(start + columns, pixels)) for start in range(0, pixels, columns)]
-        by_pixel = features.transpose(
-            1, 2
-        ).contiguous()  # products are fastest with a pixel's numbers together
+        # [B, k, D]: products are fastest where the numbers of a pixel lie together.
+        by_pixel = features.transpose(1, 2).contiguous()
         memory = _memory(by_pixel, bands, min(at_once, images), ctx.needs_input_grad[0])
         values, gradients = [], []
         for first in range(0, images, at_once):
