@@ -78,7 +78,13 @@ def layer_masks(masks: list[Tensor]) -> Tensor:
     Returns:
         int64 [B, L, h, w], a pixel's segments in ascending order, then -1; L is the most that a pixel has,
         and at least 1.
+
+    Raises:
+        ValueError: masks of another type or shape, or of no image.
     """
+    if not masks or any(of_image.dtype != torch.bool or of_image.dim() != 3 for of_image in masks):
+        found = ", ".join(f"{of_image.dtype} {list(of_image.shape)}" for of_image in masks)
+        raise ValueError(f"masks: bool [M, h, w] is wanted for each image, not {found or 'none'}")
     layers = []
     for of_image in masks:
         order = of_image.long().cumsum(0)

@@ -40,9 +40,10 @@ def instance_discrimination_loss(features: Tensor, shares: Tensor) -> Tensor:
     weight = has_segment / has_segment.sum(1, keepdim=True).clamp(min=1)
     features = features * TEMPERATURE**-0.5
     sums = shares @ features.transpose(1, 2)  # [B, M, D]
-    means = (shares * (weight / areas.where(areas > 0, 1))[:, None]) @ features.transpose(1, 2)
+    # Of shared segments less than a pixel may have been drawn: such a mean counts as far as there is of it.
+    means = (shares * (weight / areas.clamp(min=1))[:, None]) @ features.transpose(1, 2)
     positive = (means * sums).sum((1, 2))
-    partition: Tensor = _WeightedLogPartition.apply(features, weight)
+    partition: Tensor = _WeightedLogPartition.apply(features, weight * areas.clamp(max=1))
     return partition - positive
 
 

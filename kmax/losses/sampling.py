@@ -33,9 +33,9 @@ def gumbel_top_k(logits: Tensor, k: int) -> Tensor:
 def sample_logits(targets: Targets, temperature: float) -> Tensor:
     """Logits [B, P] of drawing each pixel: log(pixels / area of its segment) * temperature; void is barred.
 
-    A pixel of several segments has the mean of their areas. One with a class but no segment (a crowd region,
-    TensorFlow flavour) counts as a segment of area 1.
+    A pixel of several segments has the mean of their areas, at least 1. One with a class but no segment (a
+    crowd region, TensorFlow flavour) counts as a segment of area 1.
     """
     pixels = targets.labelled.shape[1]
-    area = (targets.areas[:, None] @ targets.shares).squeeze(1).where(targets.labelled, 1.0)
+    area = (targets.areas[:, None] @ targets.shares).squeeze(1).clamp(min=1)
     return torch.log(pixels / area) * temperature + targets.void * VOID_LOGIT

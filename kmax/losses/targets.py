@@ -59,12 +59,21 @@ class GroundTruth:
     Args:
         batch: with labels at the finest resolution asked for, or finer by a whole factor.
         flavour: whose choices hold.
+
+    Raises:
+        ValueError: segments that overlap are more than have a class.
     """
 
     def __init__(self, batch: Batch, flavour: Flavour) -> None:
         self.choices = CHOICES[flavour]
         self.classes = _padded_classes(batch.classes)  # [B, M], -1 padding
         self._segments = batch.layers
+        for image, (layers, of_image) in enumerate(zip(self._segments, batch.classes, strict=True)):
+            if len(layers) > 1 and int(layers.max()) >= len(of_image):
+                raise ValueError(
+                    f"image {batch.image_ids[image]}: there is a segment {int(layers.max())}, but only "
+                    f"{len(of_image)} segments have a class"
+                )
         self._semantic = batch.semantic
         if self.choices.semantic_on_segments:
             labelled = (self._segments != NO_SEGMENT).any(1)

@@ -134,11 +134,13 @@ def _write_content(file: int, start: int, heads: list[Head], content: Callable[[
 def _batches(heads: list[Head]) -> Iterator[list[Head]]:
     """Tensors that are written at once: so many in a row that they have `BATCH` bytes."""
     batch: list[Head] = []
+    size = 0
     for head in heads:
         batch.append(head)
-        if _size(batch) >= BATCH:
+        size += head.size
+        if size >= BATCH:
             yield batch
-            batch = []
+            batch, size = [], 0
     if batch:
         yield batch
 

@@ -10,6 +10,7 @@ from losses_golden import CARRIED, TORCH_CARRIED, TORCH_CASES, TORCH_TERMS, Case
 from kmax.losses import Criterion
 from kmax.losses.masks import log_probabilities
 from kmax.losses.matching import mask_similarity, match
+from kmax.losses.sampling import sample_logits
 from kmax.losses.targets import GroundTruth
 from kmax.model.output import Output
 
@@ -91,5 +92,8 @@ def test_class_weights_equal_the_recorded_ones(case: Case) -> None:
     share = torch.where(labels == case.num_classes, 0.25, 0.75)
     weight = torch.from_numpy(case.arrays["processed/pq_loss_class_weight"])
     torch.testing.assert_close(matching.class_weight / share, weight, rtol=1e-5, atol=1e-8)
+    targets = truth.at(size)
     void = torch.from_numpy(case.arrays["processed/pixel_gt_void_mask"]).flatten(1)
-    assert torch.equal(truth.at(size).void, void)
+    assert torch.equal(targets.void, void)
+    odds = torch.from_numpy(case.arrays["processed/inverse_gt_mask_area"]).flatten(1)
+    torch.testing.assert_close(sample_logits(targets, 1.0)[~void].exp(), odds[~void], rtol=1e-5, atol=0)

@@ -43,6 +43,37 @@ def test_pixels_are_shared_evenly(make_batch) -> None:
     assert not targets.void.any()
 
 
+@pytest.mark.parametrize(
+    "masks",
+    [
+        [],
+        [torch.full((1, 2, 2), 255, dtype=torch.uint8)],
+        [torch.ones(1, 2, 2, dtype=torch.bool), torch.ones(2, 2, dtype=torch.bool)],
+    ],
+)
+def test_masks_of_other_types_and_shapes_are_refused(masks) -> None:
+    with pytest.raises(ValueError, match=r"masks: bool \[M, h, w\] is wanted for each image, not"):
+        layer_masks(masks)
+
+
+def test_layers_of_more_segments_than_have_a_class_are_refused(make_batch) -> None:
+    masks = torch.ones(3, 65, 129, dtype=torch.bool)
+    batch = replace(make_batch([0, 1]), segments=layer_masks([masks]))
+    with pytest.raises(ValueError, match="image image0: there is a segment 2, but only 2 segments have"):
+        GroundTruth(batch, "torch")
+
+
+@pytest.mark.parametrize("overlap", [True, False])
+def test_sampled_pixels_have_the_shares_of_their_places(overlap, make_batch) -> None:
+    masks = torch.zeros(2, 65, 129, dtype=torch.bool)
+    masks[0, :, :65], masks[1, :, 33 if overlap else 65 :] = True, True
+    targets = GroundTruth(replace(make_batch([0, 1]), segments=layer_masks([masks])), "torch").at((17, 33))
+    indices = torch.randint(17 * 33, (1, 50))
+    expected = targets.shares[0, :, indices[0]]
+    assert torch.equal(targets.shares_at(indices)[0], expected)
+    assert overlap == bool((expected == 0.5).any())
+
+
 @pytest.mark.parametrize("flavour", ["tf", "torch"])
 @pytest.mark.parametrize("clusters", [6, 2])  # two clusters are fewer than the segments
 def test_layers_without_overlap_change_no_term(flavour, clusters, losses, make_batch, make_output) -> None:

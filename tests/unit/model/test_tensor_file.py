@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from kmax.errors import InputError
+from kmax.model import tensor_file
 from kmax.model.tensor_file import Head, write_tensors
 
 TENSORS = {
@@ -36,7 +37,11 @@ def write(path: Path, heads: list[Head] = HEADS) -> bytes:
     return path.read_bytes()
 
 
-def test_any_strides_and_types_are_read_back_and_order_does_not_matter(path: Path) -> None:
+@pytest.mark.parametrize("batch", [1, 40, 2**20])  # bytes: each tensor alone, some together, all at once
+def test_any_strides_and_types_are_read_back_and_order_does_not_matter(
+    batch: int, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tensor_file, "BATCH", batch)
     content = write(path)
     for name, tensor in load_file(path).items():
         assert torch.equal(tensor, TENSORS[name]), name
@@ -69,27 +74,31 @@ def test_a_full_disk_is_one_line_and_leaves_what_was_there(
     ("given", "expected"),
     [
         (None, "damaged"),
-        (torch.zeros(2), r"t7: torch.float32 \[2\] is not as announced"),
-        (torch.zeros(3).double(), r"t7: torch.float64 \[3\] is not as announced"),
+        (torch.zeros(2), r"t00007: torch.float32 \[2\] is not as announced"),
+        (torch.zeros(3).double(), r"t00007: torch.float64 \[3\] is not as announced"),
     ],
     ids=["fault", "shape", "type"],
 )
-def test_one_tensor_that_fails_stops_all(given: Tensor | None, expected: str, path: Path) -> None:
+def test_one_tensor_that_fails_stops_all(
+    given: Tensor | None, expected: str, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tensor_file, "BATCH", 1)
     asked = []
 
     def content(name: str) -> Tensor:
         asked.append(name)
-        if name != "t7":
+        if name != "t00007":
             return torch.zeros(3)
         if given is None:
             raise InputError("damaged")
         return given
 
-    heads = [Head(f"t{number}", torch.float32, (3,)) for number in range(20000)]
+    heads = [Head(f"t{number:05d}", torch.float32, (3,)) for number in range(20000)]
     with pytest.raises((InputError, ValueError), match=expected):
-        write_tensors(path, sorted(heads, key=lambda head: head.name), {}, content)
+        write_tensors(path, heads, {}, content)
     assert os.listdir(path.parent) == []
-    assert "t7" in asked
+    assert "t00007" in asked
+    assert len(asked) < len(heads)
 
 
 def refuse(number: int) -> Any:

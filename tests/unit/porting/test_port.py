@@ -79,13 +79,14 @@ def test_tensors_that_do_not_fit_are_all_named_and_nothing_is_written(project, m
         tensors[names[1]] = torch.zeros(2, 3, 5, 7, 9)
         tensors[names[2]] = torch.full_like(tensors[names[2]], float("nan"))
         tensors[names[3]] = torch.zeros(tensors[names[3]].shape, dtype=torch.int64)
+        tensors[names[4]] = torch.full(tensors[names[4]].shape, 1e300, dtype=torch.float64)
 
     with pytest.raises(InputError) as caught:
         port_file("torch", state(model, tmp_path, change), Path("m.safetensors"), "kmax_tiny", **PORT_FILE)
     counts, *faults = caught.value.faults
-    assert "1 missing, 1 not finite, 1 unexpected, 1 wrong shape, 1 wrong type" in counts
-    assert len(faults) == 5
-    for name in ("head.extra", *names[:4]):
+    assert "1 missing, 2 not finite, 1 unexpected, 1 wrong shape, 1 wrong type" in counts
+    assert len(faults) == 6
+    for name in ("head.extra", *names[:5]):
         assert any(fault.startswith(f"{name}: ") for fault in faults)
     assert not list(project.glob("m.*"))
 

@@ -47,6 +47,11 @@ def test_tensors_are_read_from_any_number_of_shards_and_blocks(tmp_path, shards,
     assert_read(bundle(tmp_path / "ckpt-1", TENSORS, shards, **options), TENSORS)
 
 
+def test_checksums_go_over_all_blocks_of_a_tensor(tmp_path, monkeypatch):
+    monkeypatch.setattr("kmax.porting.tensorflow.bundle.BLOCK", 7)
+    assert_read(bundle(tmp_path / "ckpt-1", TENSORS), TENSORS)
+
+
 def test_the_recorded_checkpoint_is_read_byte_for_byte(golden):
     folder = golden / "tf_reference/small_checkpoint"
     recorded = json.loads((folder / "expected.json").read_text())
