@@ -54,7 +54,7 @@ class Line:
             case "wrong type":
                 return f"{self.name}: of type {self.dtype}, which does not fit the model's"
             case "not finite":
-                return f"{self.name}: contains values that are NaN, infinite or too large for float32"
+                return f"{self.name}: contains NaN, infinite values, or numbers too large for float32"
             case _:
                 return f"{self.name}: {self.fate}"
 
