@@ -31,24 +31,25 @@ from timing import best
 
 from kmax import files
 from kmax.config import Data
-from kmax.data import loader, source, transforms
-from kmax.data.augmentation import jitter
+from kmax.data import image_source
+from kmax.data.augmentation import jitter, training_view
 from kmax.data.datasets import Prepared, open_prepared
-from kmax.data.download import download
-from kmax.data.prepare import prepare
+from kmax.data.download.download_dataset import download
+from kmax.data.loading import loader
+from kmax.data.prepare.prepare_dataset import prepare
 from kmax.inference.benchmark import machine
-from kmax.runs import load_run
+from kmax.runs.run_files import load_run
 
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = {
-    "read and decode images": [(source, "read_image_words"), (loader, "read_image_words")],
-    "read and decode labels": [(source, "read_map")],
-    "ids to segments": [(source, "owners_of")],
+    "read and decode images": [(image_source, "read_image_words"), (loader, "read_image_words")],
+    "read and decode labels": [(image_source, "read_map")],
+    "ids to segments": [(image_source, "owners_of")],
     "resize images": [(jitter, "resample_image")],
     "resize labels": [(jitter, "resample_owner")],
     "colours": [(jitter, "_recolored")],
     "pad, crop, flip": [(jitter, "place")],
-    "copy-paste": [(transforms, "copy_paste")],
+    "copy-paste": [(training_view, "copy_paste")],
     "targets": [(loader, "targets_of")],
     "normalise and collate": [(loader, "_batch")],
     "resize, normalise and collate": [(loader, "_inference_batch")],
@@ -216,7 +217,7 @@ def reading(prepared: Prepared, data: Data, told: dict[str, Any], repeats: int) 
 
 def images_in(prepared: Prepared, split: str) -> int:
     """Images of a split."""
-    return len(source.Source(prepared, split, None, split, 0))
+    return len(image_source.Source(prepared, split, None, split, 0))
 
 
 def worker_memory(prepared: Prepared, data: Data, epochs: int) -> list[int]:

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from timing import best
 
-from kmax.data import source
+from kmax.data import image_source
 from kmax.data.augmentation.resampling import interpolate, resize_with_pillow, whole
 from kmax.data.datasets import Prepared
+from kmax.data.formats.png import decode_ids, decode_rgb, open_png
 from kmax.data.geometry import fit_size, resize_image, scaled_size
-from kmax.data.png import decode_ids, decode_rgb, open_png
 
 Bytes = NDArray[np.uint8]
 Decoder = Callable[[Path], NDArray[Any]]
@@ -55,8 +55,8 @@ def decoders() -> tuple[dict[str, Decoder], dict[str, Decoder]]:
     with contextlib.suppress(ImportError):
         pyspng = importlib.import_module("pyspng")
         png["pyspng"] = lambda path: pyspng.load(path.read_bytes())
-    png["kmax.data.png"] = lambda path: decode_rgb(open_png(path, "map"))
-    png["kmax.data.png, to ids"] = lambda path: decode_ids(open_png(path, "map"))
+    png["kmax.data.formats.png"] = lambda path: decode_rgb(open_png(path, "map"))
+    png["kmax.data.formats.png, to ids"] = lambda path: decode_ids(open_png(path, "map"))
     return jpeg, png
 
 
@@ -66,7 +66,7 @@ def decoding(prepared: Prepared, repeats: int) -> dict[str, Any]:
     jpeg, png = decoders()
     for name in ("train", "val"):
         split = prepared.split(name)
-        images = source.Source(prepared, name, None, name, 0).images
+        images = image_source.Source(prepared, name, None, name, 0).images
         jpegs = [split.images_dir / image.file_name for image in images]
         pngs = [split.panoptic_dir / Path(image.file_name).with_suffix(".png").name for image in images]
         calls: dict[str, Callable[[], object]] = {}
@@ -88,7 +88,7 @@ def fastest(times: dict[str, float], kind: str) -> float:
 
 def resamplers(prepared: Prepared, repeats: int) -> dict[str, dict[str, float]]:
     """CPU seconds of enlarging an image to fit 641x641 and by 1.3, and how far from deeplab2's result."""
-    rgb = source.Source(prepared, "train", None, "train", 0)[0].rgb
+    rgb = image_source.Source(prepared, "train", None, "train", 0)[0].rgb
     fitted = fit_size(rgb.shape[:2], (641, 641))
     size = scaled_size(fitted, 1.3)
 

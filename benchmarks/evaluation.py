@@ -28,13 +28,15 @@ import numpy as np
 from PIL import Image
 from timing import best
 
-from kmax.data.panoptic import write_map
-from kmax.data.png import RGB, decode_ids, decode_labels, decode_rgb, open_png
-from kmax.evaluation import bootstrap, cityscapes_ap, explained_files, pq
-from kmax.evaluation.cityscapes_files import find_frames
-from kmax.evaluation.files import CategoryFacts, Oddities, PanopticArguments
-from kmax.evaluation.matchable import check_pair
-from kmax.evaluation.pairs import count_pairs
+from kmax.data.formats.coco_panoptic import write_map
+from kmax.data.formats.png import RGB, decode_ids, decode_labels, decode_rgb, open_png
+from kmax.evaluation import bootstrap
+from kmax.evaluation.cityscapes import cityscapes_ap
+from kmax.evaluation.cityscapes.cityscapes_files import find_frames
+from kmax.evaluation.panoptic import explained_files, pq
+from kmax.evaluation.panoptic.image_segments import check_pair
+from kmax.evaluation.panoptic.pairs import count_pairs
+from kmax.evaluation.panoptic.panoptic_files import CategoryFacts, Oddities, PanopticArguments
 
 REPEATS = 7
 CATEGORIES = [{"id": i, "name": str(i), "isthing": int(i < 81)} for i in range(1, 134)]
@@ -121,7 +123,7 @@ def decoders() -> dict[str, Callable[[Path], object]]:
         png = open_png(path, "map")
         return decode_ids(png) if png.color_type == RGB else decode_labels(png)
 
-    return found | {"kmax.data.png": ours}
+    return found | {"kmax.data.formats.png": ours}
 
 
 def decode_each(decode: Callable[[Path], object], paths: list[Path]) -> None:
@@ -251,8 +253,8 @@ def many_images(folder: Path, counts: list[int], workers: int) -> None:
 _MEASURE = """
 import resource, sys
 from pathlib import Path
-from kmax.evaluation.files import PanopticArguments
-from kmax.evaluation.pq import evaluate_files
+from kmax.evaluation.panoptic.panoptic_files import PanopticArguments
+from kmax.evaluation.panoptic.pq import evaluate_files
 workers = int(sys.argv[5])
 evaluate_files(PanopticArguments(*map(Path, sys.argv[1:5]), workers=workers))
 own, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))

@@ -28,9 +28,9 @@ from kmax import files
 from kmax.config import Losses, Predict
 from kmax.data.batch import Batch
 from kmax.data.datasets import load_dataset
-from kmax.data.loader import network_input
-from kmax.data.shapes import draw_scene
-from kmax.inference import segment
+from kmax.data.loading.loader import network_input
+from kmax.data.shapes.scenes import draw_scene
+from kmax.inference import segment_batch
 from kmax.inference.benchmark import machine, measure, peak_memory, picture, wait
 from kmax.losses import Criterion, criterion
 from kmax.model.create import create_model
@@ -180,7 +180,11 @@ def inference(model: KMaX, network: Any, options: argparse.Namespace, device: to
             output = network(images)
         with meter.of("post-processing"):
             sizes = [content] * options.batch, [size] * options.batch
-            list(segment.post_process(model, output, images, *sizes, isthing, PREDICT, range(options.batch)))
+            list(
+                segment_batch.post_process(
+                    model, output, images, *sizes, isthing, PREDICT, range(options.batch)
+                )
+            )
 
     return call, {}
 

@@ -26,7 +26,7 @@ PARTS = [
     "params",
     "workflow",
 ]
-PARTS += ["slurm", "profiles", "kmax/evaluation/version.py"]
+PARTS += ["slurm", "profiles", "kmax/config/evaluator_version.py"]
 SMOKE = "workflow/pipelines/smoke/dvc.yaml"
 FINETUNED, PORTED, WEIGHTS = "shapes-smoke-finetuned", "shapes-smoke-ported", "smoke_start"
 

@@ -26,7 +26,7 @@ def download(dataset: Dataset) -> None:
     \b
     Example: KMAX_DATA_ROOT=/datasets kmax data download coco_mini
     """
-    from kmax.data.download import download
+    from kmax.data.download.download_dataset import download
 
     typer.echo(download(dataset))
 
@@ -40,7 +40,7 @@ def prepare(dataset: Dataset) -> None:
     \b
     Example: kmax data prepare shapes
     """
-    from kmax.data.prepare import prepare
+    from kmax.data.prepare.prepare_dataset import prepare
 
     typer.echo(prepare(dataset))
 
@@ -55,7 +55,7 @@ def check(dataset: Dataset) -> None:
     \b
     Example: kmax data check coco_mini
     """
-    from kmax.data.check import check
+    from kmax.data.prepare.check_dataset import check
 
     faults = check(dataset)
     if not faults.count():
@@ -101,7 +101,7 @@ def init(
     \b
     Example: kmax data init cells --images cells/images --panoptic-json cells/panoptic.json
     """
-    from kmax.data.own import init
+    from kmax.data.own.own_dataset import init
 
     dataset_file, run_file = init(
         name,
@@ -138,6 +138,6 @@ def show(
     \b
     Example: kmax data show coco_mini --augmented --out sheet.png
     """
-    from kmax.inference.contact_sheet import contact_sheet
+    from kmax.visualization.contact_sheet import contact_sheet
 
     typer.echo(contact_sheet(dataset, out, run=run, split=split, count=count, augmented=augmented, seed=seed))

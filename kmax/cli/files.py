@@ -54,7 +54,7 @@ def predict_images(
     \b
     Example: kmax predict-images photo.jpg --weights results/shapes-tiny/model.safetensors --out masks
     """
-    from kmax.inference.images import predict_images
+    from kmax.inference.predict_images import predict_images
 
     typer.echo(predict_images(images, weights, out))
 

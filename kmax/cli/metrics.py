@@ -91,7 +91,7 @@ def pq(
         --pred-json $P/panoptic.json --pred-dir $P/panoptic --out pq.json
     """
     from kmax import stages
-    from kmax.evaluation.files import PanopticArguments
+    from kmax.evaluation.panoptic.panoptic_files import PanopticArguments
 
     text = stages.pq_files(
         PanopticArguments(gt_json, gt_dir, pred_json, pred_dir, workers, strict, split),

@@ -6,8 +6,8 @@ numbers: write `1.0e-5`. `kmax.parameter_files` reads them.
 """
 
 from kmax.config.base import Flavour, Fraction, Name, Parameters, PositiveInt, Sha256, Size
-from kmax.config.data import Augmentation, CopyPaste, Data, Preprocessing
 from kmax.config.dataset import Category, Dataset
+from kmax.config.input_data import Augmentation, CopyPaste, Data, Preprocessing
 from kmax.config.layouts import (
     Ade20k,
     Cityscapes,

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from kmax.config.base import Flavour, Fraction, Name, Parameters, PositiveInt
-from kmax.config.data import Data
+from kmax.config.input_data import Data
 from kmax.config.train import Train
 
 

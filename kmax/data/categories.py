@@ -6,9 +6,9 @@ import colorsys
 
 from kmax import paths
 from kmax.config import Category, Dataset
-from kmax.data.coco_json import Header
 from kmax.data.faults import Faults, Kind
-from kmax.data.panoptic import JsonCategory
+from kmax.data.formats.coco_json import Header
+from kmax.data.formats.coco_panoptic import JsonCategory
 
 
 def contiguous_categories(listed: list[JsonCategory]) -> list[Category]:

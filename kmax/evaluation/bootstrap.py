@@ -20,9 +20,9 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from kmax.evaluation.files import CategoryFacts
-from kmax.evaluation.miou import AVERAGES, MiouResult, PixelCounts
-from kmax.evaluation.pq import GROUPS, Counts, PQResult, members
+from kmax.evaluation.panoptic.panoptic_files import CategoryFacts
+from kmax.evaluation.panoptic.pq import GROUPS, Counts, PQResult, members
+from kmax.evaluation.semantic.miou import AVERAGES, MiouResult, PixelCounts
 
 LEVEL = 0.95
 SCORES = ("pq", "sq", "rq")

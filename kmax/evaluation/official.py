@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 
 from kmax.errors import InputError
-from kmax.evaluation.cityscapes_ap import CityscapesAP
-from kmax.evaluation.cityscapes_files import find_frames
-from kmax.evaluation.cityscapes_labels import INSTANCE_CLASSES
-from kmax.evaluation.cityscapes_miou import CityscapesMiou
-from kmax.evaluation.files import PanopticArguments
-from kmax.evaluation.pq import GROUPS, PQResult
+from kmax.evaluation.cityscapes.cityscapes_ap import CityscapesAP
+from kmax.evaluation.cityscapes.cityscapes_files import find_frames
+from kmax.evaluation.cityscapes.cityscapes_labels import INSTANCE_CLASSES
+from kmax.evaluation.cityscapes.cityscapes_miou import CityscapesMiou
+from kmax.evaluation.panoptic.panoptic_files import PanopticArguments
+from kmax.evaluation.panoptic.pq import GROUPS, PQResult
 
 TOLERANCE = 1e-9
 _INSTALL = {

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from kmax.data.parallel import available_cpus, map_items
 from kmax.errors import InputError
+from kmax.parallel import available_cpus, map_items
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
 from kmax import config, files, paths
-from kmax.data.loader import network_input
-from kmax.inference.segment import segment_images
+from kmax.data.loading.loader import network_input
+from kmax.inference.segment_batch import segment_images
 from kmax.model.io import load_model
 from kmax.model.kmax import KMaX
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from kmax.config import Predict
 from kmax.data.geometry import resize_labels
 from kmax.inference.enlarge import Size2, to_input
-from kmax.inference.postprocess import confident
-from kmax.inference.segments import PanopticMap, drop_small, merge_stuff, number_segments, pixel_scores
+from kmax.inference.maskwise import confident
+from kmax.inference.panoptic_map import PanopticMap, drop_small, merge_stuff, number_segments, pixel_scores
 
 
 def pixelwise(

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from kmax.config import Category
-from kmax.data.panoptic import ImageId
+from kmax.data.formats.coco_panoptic import ImageId
 from kmax.errors import InputError
-from kmax.inference.instances import Instance
+from kmax.inference.scored_instances import Instance
 
 MASK = 255  # of the pixels of an instance, in Cityscapes' masks
 _FRAME = re.compile(r"[^_]+_[^_]+_\d+.*")

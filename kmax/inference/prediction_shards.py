@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kmax.data.panoptic import Image
+from kmax.data.formats.coco_panoptic import Image
 from kmax.errors import InputError
 from kmax.files import atomic_folder, read_json, sha256, write_json
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kmax.config import Flavour
-from kmax.losses.choices import CHOICES
+from kmax.losses.loss_flavour import CHOICES
 
 
 def align_corners(flavour: Flavour, size: tuple[int, int]) -> bool:

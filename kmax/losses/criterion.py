@@ -20,7 +20,7 @@ from kmax.losses.mask_id import mask_id_loss
 from kmax.losses.masks import log_probabilities, read_masks
 from kmax.losses.matching import Matching, match
 from kmax.losses.sampling import Sampler, gumbel_top_k, sample_logits
-from kmax.losses.semantic import semantic_loss, small_instance_weights
+from kmax.losses.semantic_loss import semantic_loss, small_instance_weights
 from kmax.losses.targets import GroundTruth, Targets, subsample
 from kmax.model.output import Auxiliary, Output
 

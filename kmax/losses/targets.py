@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from kmax.config import Flavour
 from kmax.data.batch import NO_SEGMENT, VOID_CLASS, Batch
-from kmax.losses.choices import CHOICES
+from kmax.losses.loss_flavour import CHOICES
 
 
 @dataclass(frozen=True)

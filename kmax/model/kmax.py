@@ -17,7 +17,7 @@ from kmax.model.norm import BatchNorm
 from kmax.model.output import Output
 from kmax.model.pixel_decoder import PixelDecoder
 from kmax.model.pixel_encoder import pixel_encoder
-from kmax.model.predictor import Predictor
+from kmax.model.prediction_heads import Predictor
 from kmax.model.semantic_head import DirectSemanticHead, PyramidSemanticHead
 from kmax.model.sizes import ModelSize, PixelDecoderSize, ResNetSize
 from kmax.model.transformer_decoder import TransformerDecoder

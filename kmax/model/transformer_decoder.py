@@ -16,7 +16,7 @@ from kmax.model.cross_attention import cross_attention
 from kmax.model.layers import ConvBN, LinearBN, init_truncated, norm_tokens
 from kmax.model.norm import BatchNorm
 from kmax.model.output import Auxiliary
-from kmax.model.predictor import Predictor
+from kmax.model.prediction_heads import Predictor
 from kmax.model.sizes import TransformerSize
 
 

@@ -2,6 +2,6 @@
 
 from kmax.porting.mapping import convert_tf, convert_torch_reference
 from kmax.porting.port import port_file, port_run
-from kmax.porting.weights import fetch_weights
+from kmax.porting.weight_files import fetch_weights
 
 __all__ = ["convert_tf", "convert_torch_reference", "fetch_weights", "port_file", "port_run"]

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from kmax.errors import InputError
-from kmax.porting.checkpoint import Checkpoint
 from kmax.porting.entries import Entry
 from kmax.porting.naming import SLOT
+from kmax.porting.source_checkpoint import Checkpoint
 
 Fate = Literal["mapped", "skipped", "missing", "unexpected", "wrong shape", "wrong type", "not finite"]
 FLOATS = {"float16", "bfloat16", "float32", "float64"}

@@ -18,8 +18,8 @@ from kmax.model.io import KEY
 from kmax.model.kmax import KMaX
 from kmax.model.tensor_file import Head, write_tensors
 from kmax.porting.account import Account
-from kmax.porting.checkpoint import Checkpoint, Room
 from kmax.porting.entries import Entry
+from kmax.porting.source_checkpoint import Checkpoint, Room
 
 ALIGNMENT = 64  # bytes, of values in a thread's memory
 _WARNING_FILTERS = threading.Lock()  # they are the process's, and tensors are made in several threads

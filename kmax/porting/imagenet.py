@@ -11,9 +11,9 @@ import torch
 from kmax.errors import InputError
 from kmax.model.io import ENCODER, shapes_only
 from kmax.porting.account import Account, account_for
-from kmax.porting.checkpoint import Checkpoint
 from kmax.porting.entries import Entry
 from kmax.porting.skipped import skipped_tf
+from kmax.porting.source_checkpoint import Checkpoint
 from kmax.porting.tensorflow_names import SUFFIX, tensorflow_entries
 from kmax.porting.torch_names import torch_reference_entries
 

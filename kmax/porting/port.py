@@ -18,14 +18,14 @@ from kmax.model.io import read_metadata as read_model_metadata
 from kmax.model.kmax import KMaX
 from kmax.parameter_files import parse
 from kmax.porting.account import Account, account_for
-from kmax.porting.checkpoint import Checkpoint, Kind, open_checkpoint, read_metadata
 from kmax.porting.convert import check_values, write_model
 from kmax.porting.digest import UNKNOWN, hashing
 from kmax.porting.naming import Naming, recognise, skip_reasons, wanted_entries
-from kmax.porting.weights import LEFT_OUT, left_out, weights_entry
-from kmax.runs import load_run
-from kmax.tracking.identity import commit, identify
-from kmax.weight_digests import expected_sha256
+from kmax.porting.source_checkpoint import Checkpoint, Kind, open_checkpoint, read_metadata
+from kmax.porting.weight_files import LEFT_OUT, left_out, weights_entry
+from kmax.runs.identity import commit, identify
+from kmax.runs.run_files import load_run
+from kmax.runs.weight_digests import expected_sha256
 
 Check = Callable[[Path], None]
 

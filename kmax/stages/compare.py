@@ -15,8 +15,8 @@ def compare(first: str, second: str, *, out: Path | None, samples: int, seed: in
     Raises:
         InputError: a run is not evaluated, or they were not judged by the same images and evaluator.
     """
-    from kmax.evaluation import compare as comparing
-    from kmax.evaluation.evaluated import read_evaluated
+    from kmax.evaluation.run import compare_runs as comparing
+    from kmax.evaluation.run.evaluated_run import read_evaluated
     from kmax.files import write_json
 
     found = comparing.compare(read_evaluated(first), read_evaluated(second), samples=samples, seed=seed)

@@ -10,8 +10,8 @@ from kmax.errors import InputError
 from kmax.stages.text import percent, table
 
 if TYPE_CHECKING:
-    from kmax.evaluation.explanation import Explanation
-    from kmax.evaluation.files import PanopticArguments
+    from kmax.evaluation.panoptic.explanation import Explanation
+    from kmax.evaluation.panoptic.panoptic_files import PanopticArguments
 
 _AP_ORDER = (
     *("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large"),
@@ -37,7 +37,7 @@ def pq_files(
     Args:
         explain: folder for where quality is lost, by the rules of panopticapi.
     """
-    from kmax.evaluation import deeplab2, explained_files, pq
+    from kmax.evaluation.panoptic import deeplab2, explained_files, pq
 
     if check and evaluator != "panopticapi":
         raise InputError("--check-with official: only panopticapi can be compared with")
@@ -63,7 +63,7 @@ def pq_files(
 
 def _explained(explanation: Explanation, folder: Path) -> str:
     """Write where quality is lost into `folder`; the parts as a table."""
-    from kmax.evaluation.explanation import ALL_SIZES, PARTS, write_explanation
+    from kmax.evaluation.panoptic.explanation import ALL_SIZES, PARTS, write_explanation
 
     write_explanation(folder, explanation)
     groups = explanation.group_parts()
@@ -85,7 +85,7 @@ def ap_files(
     split: str | None = None,
 ) -> str:
     """Average precision of detections in COCO's format."""
-    from kmax.evaluation import coco_ap
+    from kmax.evaluation.coco import coco_ap
 
     result = coco_ap.evaluate_files(gt_json, pred_json, iou_type, max_detections, strict, split)
     figures = result.to_json()
@@ -104,8 +104,8 @@ def cityscapes_ap_files(
     check: bool = False,
 ) -> str:
     """Average precision of instances by the rules of Cityscapes."""
-    from kmax.evaluation import cityscapes_ap
-    from kmax.evaluation.cityscapes_labels import INSTANCE_CLASSES
+    from kmax.evaluation.cityscapes import cityscapes_ap
+    from kmax.evaluation.cityscapes.cityscapes_labels import INSTANCE_CLASSES
 
     result = cityscapes_ap.evaluate_files(gt_dir, pred_dir, workers, strict, split)
     notes = []
@@ -136,8 +136,9 @@ def miou_files(
     check: bool = False,
 ) -> str:
     """Mean IoU of panoptic maps, or of label PNGs of Cityscapes or ADE20K."""
-    from kmax.evaluation import cityscapes_miou, label_maps, miou
-    from kmax.evaluation.files import PanopticArguments
+    from kmax.evaluation.cityscapes import cityscapes_miou
+    from kmax.evaluation.panoptic.panoptic_files import PanopticArguments
+    from kmax.evaluation.semantic import label_maps, miou
 
     options: dict[str, Any] = {"workers": workers, "strict": strict, "split": split}
     if check and labels != "cityscapes":

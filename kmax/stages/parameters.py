@@ -13,10 +13,10 @@ import yaml
 from kmax import files, paths
 from kmax.config import Dataset, Parameters, Run, WeightsFile
 from kmax.errors import InputError
-from kmax.families import contradictions
-from kmax.families import read as read_families
 from kmax.parameter_files import load
-from kmax.runs import load_run, run_names
+from kmax.runs.families import contradictions
+from kmax.runs.families import read as read_families
+from kmax.runs.run_files import load_run, run_names
 
 SCHEMAS: dict[str, type[Parameters]] = {"run": Run, "dataset": Dataset, "weights": WeightsFile}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kmax.errors import InputError
-from kmax.runs import load_run
+from kmax.runs.run_files import load_run
 
 Tell = Callable[[str], None]
 

@@ -26,7 +26,7 @@ def report(
     """
     _require_report_extra()
     from kmax.errors import InputError
-    from kmax.families import select
+    from kmax.runs.families import select
 
     runs = select(names)
     from kmax import paths, reporting

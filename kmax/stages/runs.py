@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from kmax.errors import InputError
-from kmax.runs import load_run
+from kmax.runs.run_files import load_run
 
 SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -40,9 +40,9 @@ def predict(name: str, split: str | None = None) -> Path:
     On another split than the run's own it is no stage: nothing depends on it, and it is not tracked.
     """
     run = load_run(name)
-    from kmax.inference.predictor import predict_run
-    from kmax.tracking.identity import identify
-    from kmax.tracking.provenance import require_model, stage_digest
+    from kmax.inference.prediction_stage import predict_run
+    from kmax.runs.identity import identify
+    from kmax.runs.provenance import require_model, stage_digest
     from kmax.tracking.tracker import track
 
     identity = identify(run)
@@ -57,9 +57,9 @@ def predict(name: str, split: str | None = None) -> Path:
 def evaluate(name: str) -> Path:
     """Evaluate stage; which model the predictions are of goes into metrics.json."""
     run = load_run(name)
-    from kmax.evaluation.run import evaluate_run
-    from kmax.tracking.identity import identify
-    from kmax.tracking.provenance import require_predictions, stage_digest
+    from kmax.evaluation.run.evaluation_stage import evaluate_run
+    from kmax.runs.identity import identify
+    from kmax.runs.provenance import require_predictions, stage_digest
     from kmax.tracking.tracker import track
 
     identity = identify(run)
@@ -73,7 +73,7 @@ def benchmark(name: str) -> Path:
     """Benchmark stage; it needs the model alone, which tells who it is."""
     run = load_run(name)
     from kmax.inference.benchmark import benchmark_run
-    from kmax.tracking.provenance import model_identity, model_provenance
+    from kmax.runs.provenance import model_identity, model_provenance
     from kmax.tracking.tracker import track
 
     with track(run, "benchmark", identity=model_identity(run)):

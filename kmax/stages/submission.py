@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from kmax.runs import load_run
+from kmax.runs.run_files import load_run
 
 
 def submission(
@@ -19,9 +19,9 @@ def submission(
 ) -> str:
     """Write the archive for the server `coco` or `cityscapes`; returns what the terminal shows."""
     from kmax.data.datasets import open_prepared
-    from kmax.evaluation.submission import submit_cityscapes, submit_coco
-    from kmax.tracking.identity import identify
-    from kmax.tracking.provenance import require_predictions
+    from kmax.evaluation.submission.submission_archives import submit_cityscapes, submit_coco
+    from kmax.runs.identity import identify
+    from kmax.runs.provenance import require_predictions
 
     run = load_run(name)
     if split is not None:

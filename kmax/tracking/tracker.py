@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 from kmax import config, files
 from kmax.errors import InputError, OutOfTimeError
+from kmax.runs.identity import Identity, identify, stage_parameters
 from kmax.tracking import events
-from kmax.tracking.identity import Identity, identify, stage_parameters
 
 Stage = Literal["train", "port", "predict", "evaluate", "benchmark"]
 MIRROR_CLOSE_SECONDS = 60.0

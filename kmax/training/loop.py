@@ -20,23 +20,23 @@ from torch import Tensor
 import kmax
 from kmax import config, paths
 from kmax.data.datasets import Prepared, open_prepared
-from kmax.data.listing import val_images
-from kmax.data.loader import train_batches
-from kmax.data.parallel import count_from_environment, loader_workers
+from kmax.data.image_list import val_images
+from kmax.data.loading.loader import train_batches
 from kmax.errors import InputError, OutOfTimeError
 from kmax.losses import Criterion, NonFiniteLossError
 from kmax.model.kmax import KMaX
-from kmax.tracking.identity import Identity, identify
+from kmax.parallel import count_from_environment, loader_workers
+from kmax.runs.identity import Identity, identify
 from kmax.tracking.tracker import track
 from kmax.training.budget import Budget, Stop, read_budget
 from kmax.training.determinism import deterministic_algorithms, seed_generators
 from kmax.training.optimizer import optimizer_flavour, set_learning_rates
 from kmax.training.plan import plan_ranks
-from kmax.training.progress import TrainingProgress, say
 from kmax.training.publish import publish
 from kmax.training.ranks import Ranks, run_ranks
 from kmax.training.schedule import learning_rate
 from kmax.training.state import find_checkpoint, initial_state, only_copy
+from kmax.training.training_progress import TrainingProgress, say
 
 
 def train_run(run: config.Run, *, fresh: bool = False, time_budget: float | None = None) -> Path:

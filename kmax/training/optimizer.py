@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from kmax.config import Flavour, Train
 from kmax.model.kmax import KMaX
-from kmax.training.choices import CHOICES
+from kmax.training.optimizer_flavour import CHOICES
 from kmax.training.schedule import learning_rate
 
 

@@ -11,7 +11,7 @@ from kmax import config, files, paths
 from kmax.errors import InputError
 from kmax.model.io import load_model, save_model
 from kmax.model.kmax import KMaX
-from kmax.tracking.identity import Identity
+from kmax.runs.identity import Identity
 from kmax.training.checkpoint import remove_leftovers
 from kmax.training.history import History
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from kmax.config import Flavour, Train
-from kmax.training.choices import CHOICES
+from kmax.training.optimizer_flavour import CHOICES
 
 
 def learning_rate(step: int, train: Train, flavour: Flavour, multiplier: float = 1.0) -> float:

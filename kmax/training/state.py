@@ -18,7 +18,7 @@ from kmax.model.kmax import KMaX
 from kmax.training import checkpoint
 from kmax.training.history import History
 from kmax.training.optimizer import make_optimizer, optimizer_flavour
-from kmax.training.progress import say
+from kmax.training.training_progress import say
 
 
 @dataclass

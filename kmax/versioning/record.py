@@ -8,9 +8,9 @@ from typing import Any
 
 from kmax import paths
 from kmax.errors import InputError
-from kmax.families import RunsFile, read, select
-from kmax.runs import load_run
-from kmax.tracking.provenance import stale_results
+from kmax.runs.families import RunsFile, read, select
+from kmax.runs.provenance import stale_results
+from kmax.runs.run_files import load_run
 from kmax.versioning.engines import dvc_repository, outputs, pipeline, snakemake
 
 UP_TO_DATE = "Nothing to be done"

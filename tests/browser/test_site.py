@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from kmax import paths
-from kmax.evaluation.explanation import explain, write_explanation
-from kmax.evaluation.files import CategoryFacts
-from kmax.evaluation.outcomes import Outcome, Outcomes
+from kmax.evaluation.panoptic.explanation import explain, write_explanation
+from kmax.evaluation.panoptic.panoptic_files import CategoryFacts
+from kmax.evaluation.panoptic.segment_outcomes import Outcome, Outcomes
 from kmax.reporting import report
 
 ROOT = Path(__file__).resolve().parents[2]

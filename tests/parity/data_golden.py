@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kmax.data.panoptic import Image
-from kmax.data.source import Decoded, Labels
+from kmax.data.formats.coco_panoptic import Image
+from kmax.data.image_source import Decoded, Labels
 
 CARRIED = Path(__file__).resolve().parents[1] / "golden" / "tf_data"
 

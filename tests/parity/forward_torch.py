@@ -14,9 +14,9 @@ from torch.nn import functional as F
 
 from kmax.config import Predict
 from kmax.inference.enlarge import to_image
-from kmax.inference.instances import instances
-from kmax.inference.postprocess import maskwise
-from kmax.inference.semantic import semantic, semantic_scores
+from kmax.inference.maskwise import maskwise
+from kmax.inference.scored_instances import instances
+from kmax.inference.semantic_map import semantic, semantic_scores
 from kmax.model.kmax import KMaX
 from kmax.model.output import Output
 from kmax.porting.class_order import THINGS

@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from kmax.evaluation.files import PanopticArguments
-from kmax.evaluation.pq import PQResult, evaluate_files
+from kmax.evaluation.panoptic.panoptic_files import PanopticArguments
+from kmax.evaluation.panoptic.pq import PQResult, evaluate_files
 
 METRICS = ("pq", "sq", "rq")
 

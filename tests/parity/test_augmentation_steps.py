@@ -11,10 +11,10 @@ from kmax.data.augmentation import colour_operations
 from kmax.data.augmentation.colour_policy import FULL, SCALED, chosen, enhancement_factor, solarize_threshold
 from kmax.data.augmentation.fitting import write_fitted
 from kmax.data.augmentation.resampling import interpolate, pick_labels, whole
+from kmax.data.augmentation.training_view import plain_view
+from kmax.data.formats.coco_panoptic import Image
 from kmax.data.geometry import draw_scale, fit_size, scaled_size
-from kmax.data.panoptic import Image
-from kmax.data.source import Decoded, Labels
-from kmax.data.transforms import plain_view
+from kmax.data.image_source import Decoded, Labels
 
 Arrays = dict[str, NDArray]
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kmax.evaluation import deeplab2
-from kmax.evaluation.pq import Counts
+from kmax.evaluation.panoptic import deeplab2
+from kmax.evaluation.panoptic.pq import Counts
 
 TOLERANCE = 2e-7
 NAMES = (

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kmax.data.panoptic import write_map
-from kmax.evaluation import cityscapes_miou, label_maps
-from kmax.evaluation.cityscapes_labels import LABELS
-from kmax.evaluation.files import PanopticArguments
-from kmax.evaluation.miou import MiouResult, evaluate_files
+from kmax.data.formats.coco_panoptic import write_map
+from kmax.evaluation.cityscapes import cityscapes_miou
+from kmax.evaluation.cityscapes.cityscapes_labels import LABELS
+from kmax.evaluation.panoptic.panoptic_files import PanopticArguments
+from kmax.evaluation.semantic import label_maps
+from kmax.evaluation.semantic.miou import MiouResult, evaluate_files
 
 
 def evaluate_semantic(

@@ -10,11 +10,11 @@ import torch
 
 from kmax.config import Predict
 from kmax.inference.enlarge import to_image
-from kmax.inference.instances import instances, instances_of
+from kmax.inference.maskwise import maskwise
+from kmax.inference.panoptic_map import PanopticMap
 from kmax.inference.pixelwise import pixelwise
-from kmax.inference.postprocess import maskwise
-from kmax.inference.segments import PanopticMap
-from kmax.inference.semantic import semantic, semantic_scores
+from kmax.inference.scored_instances import instances, instances_of
+from kmax.inference.semantic_map import semantic, semantic_scores
 
 TF_CASES = ["coco", "cityscapes", "ade20k", "coco_empty"]
 TORCH_CASES = [

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from panoptic_cases import evaluate_case, largest_deviation
 
-from kmax.data.panoptic import write_map
+from kmax.data.formats.coco_panoptic import write_map
 from kmax.errors import InputError
-from kmax.evaluation.files import PanopticArguments
-from kmax.evaluation.pq import evaluate_files
+from kmax.evaluation.panoptic.panoptic_files import PanopticArguments
+from kmax.evaluation.panoptic.pq import evaluate_files
 
 HERE = Path(__file__).resolve().parents[1] / "golden" / "metrics"
 CARRIED = sorted(path.name for path in (HERE / "pq").iterdir() if path.is_dir())

@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kmax import families, paths
+from kmax import paths
 from kmax.errors import InputError
 from kmax.parameter_files import read_yaml
-from kmax.runs import load_run
+from kmax.runs import families
+from kmax.runs.run_files import load_run
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -15,11 +15,12 @@ from graphs import (
 )
 from projects import FINETUNED, PORTED, SMOKE, WEIGHTS, copy_project, edit
 
-from kmax import families, paths
+from kmax import paths
 from kmax.config import WeightsFile
-from kmax.evaluation.version import VERSION
+from kmax.config.evaluator_version import VERSION
 from kmax.parameter_files import load
-from kmax.runs import load_run
+from kmax.runs import families
+from kmax.runs.run_files import load_run
 
 
 def pipeline(family: str) -> str:
@@ -72,7 +73,7 @@ def test_both_engines_have_the_same_graph_with_weights_and_ported_runs(project_w
         ("results/${key}/predictions", "results/${key}/predicted"),
         ("- data/prepared/${item.dataset}", "- data/raw/${item.dataset}/manifest.json"),
         ("            - predict\n", ""),
-        ("        - kmax/evaluation/version.py:\n            - VERSION\n", ""),
+        ("        - kmax/config/evaluator_version.py:\n            - VERSION\n", ""),
         ("      - params/tables.yaml\n", ""),
         ("      - reports/metrics/shapes-smoke\n", ""),
     ],

@@ -9,10 +9,10 @@ from snakemake_interface_executor_plugins.settings import ExecMode
 from kmax import parameter_files, paths
 from kmax.config import WeightsFile
 from kmax.errors import InputError
-from kmax.evaluation.version import VERSION as EVALUATOR_VERSION
-from kmax.families import RunsFile, check
+from kmax.config.evaluator_version import VERSION as EVALUATOR_VERSION
+from kmax.runs.families import RunsFile, check
 from kmax.files import exclusive_lock
-from kmax.runs import load_run
+from kmax.runs.run_files import load_run
 
 
 def checked(function, *arguments):

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from kmax.data.pictures import as_array, as_picture
+from kmax.data.formats.pillow_arrays import as_array, as_picture
 
 Bytes = NDArray[np.uint8]
 Table = NDArray[np.uint8]  # [256]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from kmax.data.augmentation.fitting import Preprocessing
 from kmax.data.augmentation.view import NOT_PASTED, View, pixel_counts, words
-from kmax.data.source import Labels
+from kmax.data.image_source import Labels
 
 
 def copy_paste(rng: Generator, canvas: View, pasted: View, preprocessing: Preprocessing = None) -> View:

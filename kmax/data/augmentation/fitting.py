@@ -18,7 +18,7 @@ from kmax.data.augmentation.resampling import (
 )
 from kmax.data.augmentation.view import normalize, words
 from kmax.data.geometry import FloatImage, Size, fit_size, resize_image, resize_labels
-from kmax.data.source import VOID_OWNER, Decoded
+from kmax.data.image_source import VOID_OWNER, Decoded
 
 Preprocessing = Literal["tf", "torch"] | None
 

@@ -23,7 +23,7 @@ from kmax.data.augmentation.recoloring import Recoloring, draw_jitter
 from kmax.data.augmentation.resampling import Window, whole
 from kmax.data.augmentation.view import MEAN, PADDING_OWNER, View, words
 from kmax.data.geometry import Size, draw_scale, scaled_size
-from kmax.data.source import Decoded, Labels
+from kmax.data.image_source import Decoded, Labels
 
 
 @dataclass(frozen=True)

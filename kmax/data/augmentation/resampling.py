@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
+from kmax.data.formats.pillow_arrays import as_array, as_picture
 from kmax.data.geometry import FloatImage, Size, nearest, positions
-from kmax.data.pictures import as_array, as_picture
 
 Window = tuple[slice, slice]
 Taps = tuple[NDArray[np.intp], NDArray[np.intp], FloatImage]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kmax.data.geometry import FloatImage, Size
-from kmax.data.source import Labels
+from kmax.data.image_source import Labels
 
 MEAN = np.float32(127.5)
 PADDING_OWNER, NOT_PASTED = -1, -2

@@ -18,8 +18,8 @@ import numpy as np
 
 from kmax.config import Ade20k, Category, Dataset
 from kmax.data.faults import Fault, Faults, Kind
+from kmax.data.formats.coco_panoptic import Segment
 from kmax.data.layouts.labelled import Entry, Labels, Split, agrees, files_in, measure, read_png, segment
-from kmax.data.panoptic import Segment
 
 MAPPING = "categoryMapping.txt"
 

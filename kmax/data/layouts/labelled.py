@@ -15,8 +15,8 @@ from scipy import ndimage
 
 from kmax.config import Category
 from kmax.data.faults import Fault, Faults, Kind
-from kmax.data.panoptic import IdMap, ImageId, Segment
-from kmax.data.png import PILLOW_FAULTS
+from kmax.data.formats.coco_panoptic import IdMap, ImageId, Segment
+from kmax.data.formats.png import PILLOW_FAULTS
 from kmax.errors import InputError
 
 

@@ -9,10 +9,10 @@ from kmax.config import Ade20k, Cityscapes, CocoInstances, CocoPanoptic, Dataset
 from kmax.data.faults import Faults
 from kmax.data.layouts.ade20k import Ade20kLayout
 from kmax.data.layouts.cityscapes import CityscapesLayout
-from kmax.data.layouts.instances import CocoInstancesLayout
+from kmax.data.layouts.coco_instances import CocoInstancesLayout
+from kmax.data.layouts.coco_panoptic_layout import CocoPanopticLayout
 from kmax.data.layouts.labelled import Layout
-from kmax.data.layouts.masks import SemanticMasksLayout
-from kmax.data.layouts.panoptic import CocoPanopticLayout
+from kmax.data.layouts.semantic_masks import SemanticMasksLayout
 from kmax.errors import InputError
 
 

@@ -23,9 +23,9 @@ FORKS.set_forkserver_preload(
     [
         "commandline",
         "kmax.training.loop",
-        "kmax.inference.images",
+        "kmax.inference.predict_images",
         "kmax.inference.benchmark",
-        "kmax.evaluation.run",
+        "kmax.evaluation.run.evaluation_stage",
     ]
 )
 

@@ -12,7 +12,7 @@ from faulty_server import Server, serving
 from PIL import Image
 from small_datasets import ROOT, Own
 
-from kmax.data.panoptic import write_map
+from kmax.data.formats.coco_panoptic import write_map
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from kmax.data import archives, tar_listing
-from kmax.data.archives import Contents, unpack
 from kmax.errors import InputError
+from kmax.fetch import archives, tar_listing
+from kmax.fetch.archives import Contents, unpack
 
 MEMBERS = {"a/b/one.txt": b"one", "two.txt": b"two" * 1000}
 

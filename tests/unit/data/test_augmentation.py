@@ -24,11 +24,11 @@ from kmax.data.augmentation.resampling import (
     resize_with_pillow,
     whole,
 )
-from kmax.data.augmentation.targets import targets_of
+from kmax.data.augmentation.training_targets import targets_of
+from kmax.data.augmentation.training_view import augmented_view, train_view
 from kmax.data.augmentation.view import MEAN, View, write_input
-from kmax.data.panoptic import Image
-from kmax.data.source import Decoded, Labels
-from kmax.data.transforms import augmented_view, train_view
+from kmax.data.formats.coco_panoptic import Image
+from kmax.data.image_source import Decoded, Labels
 
 TARGET = (33, 41)
 originals = st.sampled_from(["tf", "torch"])

@@ -8,11 +8,11 @@ from PIL import Image
 from small_datasets import Own, few_shapes
 
 from kmax.cli.main import call
-from kmax.data.check import check
-from kmax.data.download import download
+from kmax.data.download.download_dataset import download
 from kmax.data.faults import MAX_LINES
-from kmax.data.panoptic import read_map, write_map
-from kmax.data.prepare import prepare
+from kmax.data.formats.coco_panoptic import read_map, write_map
+from kmax.data.prepare.check_dataset import check
+from kmax.data.prepare.prepare_dataset import prepare
 from kmax.errors import InputError
 
 

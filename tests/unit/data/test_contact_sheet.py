@@ -5,10 +5,10 @@ import pytest
 from PIL import Image
 from small_datasets import Own
 
-from kmax.data.download import download
-from kmax.data.prepare import prepare
+from kmax.data.download.download_dataset import download
+from kmax.data.prepare.prepare_dataset import prepare
 from kmax.errors import InputError
-from kmax.inference.contact_sheet import CELL, GAP, contact_sheet
+from kmax.visualization.contact_sheet import CELL, GAP, contact_sheet
 
 
 def sheet(out: Path, **changes) -> np.ndarray:

@@ -14,8 +14,8 @@ import yaml
 from faulty_server import Server
 from small_datasets import Own
 
-from kmax.data.download import download
-from kmax.data.prepare import prepare
+from kmax.data.download.download_dataset import download
+from kmax.data.prepare.prepare_dataset import prepare
 from kmax.errors import InputError
 from kmax.files import sha256
 

@@ -19,13 +19,13 @@ from faulty_server import Server
 from true_layouts import Packed, ade20k, coco, describe, files_below
 
 from kmax.data.datasets import load_dataset, raw_root
-from kmax.data.download import download
+from kmax.data.download.download_dataset import download
 
 ROUNDS = int(os.environ.get("KMAX_KILLS", "3"))
 SEED = int(os.environ.get("KMAX_KILLS_SEED", "0"))
 CHILD = """
 import os, signal, sys
-from kmax.data.download import download
+from kmax.data.download.download_dataset import download
 name, moment = sys.argv[1], int(sys.argv[2])
 seen = 0
 def hook(event, arguments):

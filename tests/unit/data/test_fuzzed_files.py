@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from kmax.config import Dataset, Run
-from kmax.data.check import check_files
-from kmax.data.panoptic import read_map
-from kmax.data.panoptic_json import read_panoptic_json
+from kmax.data.formats.coco_panoptic import read_map
+from kmax.data.formats.coco_panoptic_json import read_panoptic_json
+from kmax.data.prepare.check_dataset import check_files
 from kmax.errors import InputError
 from kmax.parameter_files import load
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kmax.data import jpeg
-from kmax.data.panoptic import read_image, read_image_words
+from kmax.data.formats import jpeg
+from kmax.data.formats.coco_panoptic import read_image, read_image_words
 from kmax.errors import InputError
 
 RNG = np.random.default_rng(0)

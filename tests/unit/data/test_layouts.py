@@ -11,13 +11,13 @@ import yaml
 from PIL import Image
 
 from kmax.cli.main import call
-from kmax.data.check import check
 from kmax.data.datasets import load_dataset, open_prepared
-from kmax.data.download import download
-from kmax.data.panoptic import read_map
-from kmax.data.panoptic_json import read_panoptic_json
-from kmax.data.prepare import prepare
-from kmax.data.source import Source
+from kmax.data.download.download_dataset import download
+from kmax.data.formats.coco_panoptic import read_map
+from kmax.data.formats.coco_panoptic_json import read_panoptic_json
+from kmax.data.image_source import Source
+from kmax.data.prepare.check_dataset import check
+from kmax.data.prepare.prepare_dataset import prepare
 
 
 def place(name: str, root: Path) -> None:

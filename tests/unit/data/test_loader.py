@@ -14,10 +14,10 @@ from small_datasets import data_of, few_shapes
 from kmax.config import Augmentation, CopyPaste, Data
 from kmax.data.batch import Batch
 from kmax.data.datasets import Prepared, open_prepared
-from kmax.data.download import download
-from kmax.data.loader import network_input, train_batches, val_batches
-from kmax.data.panoptic import read_image
-from kmax.data.prepare import prepare
+from kmax.data.download.download_dataset import download
+from kmax.data.formats.coco_panoptic import read_image
+from kmax.data.loading.loader import network_input, train_batches, val_batches
+from kmax.data.prepare.prepare_dataset import prepare
 from kmax.errors import InputError
 
 ALONE = {

@@ -11,12 +11,12 @@ from PIL import Image
 from small_datasets import Own
 
 from kmax.cli.main import call
-from kmax.data.check import check
 from kmax.data.datasets import load_dataset, open_prepared
-from kmax.data.download import download
-from kmax.data.panoptic import read_map
-from kmax.data.prepare import prepare
-from kmax.runs import load_run
+from kmax.data.download.download_dataset import download
+from kmax.data.formats.coco_panoptic import read_map
+from kmax.data.prepare.check_dataset import check
+from kmax.data.prepare.prepare_dataset import prepare
+from kmax.runs.run_files import load_run
 
 
 def prepared(name: str) -> Path:

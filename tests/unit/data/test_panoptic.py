@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from kmax.data.panoptic import read_image, read_map, select_images, write_map
-from kmax.data.panoptic_json import read_panoptic_json
+from kmax.data.formats.coco_panoptic import read_image, read_map, select_images, write_map
+from kmax.data.formats.coco_panoptic_json import read_panoptic_json
 from kmax.errors import InputError
 
 
@@ -103,7 +103,7 @@ def test_what_is_not_a_panoptic_json_is_refused(tmp_path: Path, content: str) ->
 
 
 def test_an_unknown_image_gets_the_nearest_name(tmp_path: Path) -> None:
-    from kmax.data.panoptic import Image as ImageEntry
+    from kmax.data.formats.coco_panoptic import Image as ImageEntry
 
     images = [ImageEntry(i, f"00{i}.jpg", 4, 4) for i in range(3)]
     assert [image.id for image in select_images(images, ["002.jpg", "001.jpg"], "here")] == [1, 2]

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kmax.data import png
+from kmax.data.formats import png
 from kmax.errors import InputError
-from kmax.evaluation.pairs import count_pairs, count_png_pairs
-from kmax.evaluation.pixels_below import PixelsBelow
+from kmax.evaluation.cityscapes.pixels_below import PixelsBelow
+from kmax.evaluation.panoptic.pairs import count_pairs, count_png_pairs
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (37, 53, 3)).astype(np.uint8)

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from small_datasets import Own, few_shapes
 
-from kmax.data.check import check
 from kmax.data.datasets import load_dataset, open_prepared
-from kmax.data.download import download
-from kmax.data.panoptic import read_map, write_map
-from kmax.data.panoptic_json import read_panoptic_json
-from kmax.data.prepare import prepare
-from kmax.data.source import Source
+from kmax.data.download.download_dataset import download
+from kmax.data.formats.coco_panoptic import read_map, write_map
+from kmax.data.formats.coco_panoptic_json import read_panoptic_json
+from kmax.data.image_source import Source
+from kmax.data.prepare.check_dataset import check
+from kmax.data.prepare.prepare_dataset import prepare
 from kmax.errors import InputError
 from kmax.files import exclusive_lock, sha256
 
@@ -132,7 +132,7 @@ def test_an_interrupted_preparation_leaves_nothing_half_made_and_is_continued(
     # A shell's background jobs ignore Ctrl-C, and so would their children.
     command = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-        "from kmax.data.prepare import prepare; prepare('few', workers=2)"
+        "from kmax.data.prepare.prepare_dataset import prepare; prepare('few', workers=2)"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", command], stderr=subprocess.DEVNULL, start_new_session=True

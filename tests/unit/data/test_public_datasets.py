@@ -8,9 +8,9 @@ import pytest
 from faulty_server import Server
 from true_layouts import Packed, ade20k, cityscapes, coco, describe, files_below
 
-from kmax.data import download as download_module
 from kmax.data.datasets import load_dataset, raw_root
-from kmax.data.download import download
+from kmax.data.download import download_dataset as download_module
+from kmax.data.download.download_dataset import download
 from kmax.errors import InputError
 
 
@@ -56,8 +56,8 @@ def test_the_second_time_nothing_is_fetched_read_or_unpacked(
     first = download(packed.dataset).read_bytes()
     asked = len(server.requests)
     monkeypatch.setattr(download_module, "raw_files", None)
-    monkeypatch.setattr("kmax.data.digests.map_items", None)
-    monkeypatch.setattr("kmax.data.obtain.unpack", None)
+    monkeypatch.setattr("kmax.data.download.known_digests.map_items", None)
+    monkeypatch.setattr("kmax.data.download.obtain.unpack", None)
     assert download(packed.dataset).read_bytes() == first
     assert len(server.requests) == asked
 
@@ -141,8 +141,8 @@ def test_media_that_cannot_be_written_are_read(
     packed = coco()
     describe(packed, server)
     put(packed.content, data_root / "coco")
-    monkeypatch.setattr("kmax.data.obtain.exclusive_lock", None)
-    monkeypatch.setattr("kmax.data.obtain.write_json", None)
+    monkeypatch.setattr("kmax.data.download.obtain.exclusive_lock", None)
+    monkeypatch.setattr("kmax.data.download.obtain.write_json", None)
     download("coco")
 
 

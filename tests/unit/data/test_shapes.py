@@ -11,9 +11,9 @@ from kmax import paths
 from kmax.config import Category
 from kmax.config import Dataset as DatasetFile
 from kmax.data.datasets import open_prepared
-from kmax.data.download import download
-from kmax.data.prepare import prepare
-from kmax.data.shapes import MIN_VISIBLE_PIXELS, draw_scene
+from kmax.data.download.download_dataset import download
+from kmax.data.prepare.prepare_dataset import prepare
+from kmax.data.shapes.scenes import MIN_VISIBLE_PIXELS, draw_scene
 from kmax.errors import InputError
 from kmax.files import sha256
 from kmax.parameter_files import load

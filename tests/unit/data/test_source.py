@@ -7,10 +7,10 @@ import pytest
 from small_datasets import Own, few_shapes
 
 from kmax.data.datasets import open_prepared
-from kmax.data.download import download
-from kmax.data.panoptic import read_image, read_map, write_map
-from kmax.data.prepare import prepare
-from kmax.data.source import Source
+from kmax.data.download.download_dataset import download
+from kmax.data.formats.coco_panoptic import read_image, read_map, write_map
+from kmax.data.image_source import Source
+from kmax.data.prepare.prepare_dataset import prepare
 from kmax.errors import InputError
 
 

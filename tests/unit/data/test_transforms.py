@@ -6,11 +6,11 @@ from small_datasets import data_of
 from kmax.config import Augmentation
 from kmax.data.augmentation.copy_paste import copy_paste
 from kmax.data.augmentation.recoloring import draw_jitter
-from kmax.data.augmentation.targets import targets_of
+from kmax.data.augmentation.training_targets import targets_of
+from kmax.data.augmentation.training_view import augmented_view, plain_view
 from kmax.data.augmentation.view import MEAN, View
-from kmax.data.panoptic import Image
-from kmax.data.source import Decoded, Labels
-from kmax.data.transforms import augmented_view, plain_view
+from kmax.data.formats.coco_panoptic import Image
+from kmax.data.image_source import Decoded, Labels
 
 SIZE = (33, 41)
 sizes = st.tuples(st.integers(3, 60), st.integers(3, 60))

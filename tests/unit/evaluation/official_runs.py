@@ -15,12 +15,12 @@ from pycocotools import mask as coco_mask
 from kmax import paths
 from kmax.config import Run
 from kmax.data.datasets import Prepared, PreparedSplit, load_dataset
-from kmax.data.panoptic import write_map
-from kmax.evaluation import run as run_module
-from kmax.evaluation import submission, submission_check
-from kmax.inference.instances import Instance
+from kmax.data.formats.coco_panoptic import write_map
+from kmax.evaluation.run import evaluation_stage as run_module
+from kmax.evaluation.submission import submission_archives, submission_check
 from kmax.inference.prediction_files import coco_results, write_cityscapes_instances, write_labels
-from kmax.runs import load_run
+from kmax.inference.scored_instances import Instance
+from kmax.runs.run_files import load_run
 
 ROOT = Path(__file__).resolve().parents[3]
 SIZE = (48, 96)
@@ -99,7 +99,7 @@ def official_run(dataset: str, folder: Path, monkeypatch: pytest.MonkeyPatch, **
         _write_coco(root / "annotations/instances_val2017.json", images, results, value["categories"])
     split = PreparedSplit("val", root / "val2017", folder / "truth.json", folder / "truth", len(images))
     prepared = Prepared(dataset, described.categories, "d" * 64, {"val": split})
-    for module in (run_module, submission, submission_check):
+    for module in (run_module, submission_archives, submission_check):
         monkeypatch.setattr(module, "open_prepared", lambda name: prepared)
     return load_run("small")
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from kmax.data.panoptic import write_map
-from kmax.evaluation.files import PanopticArguments
+from kmax.data.formats.coco_panoptic import write_map
+from kmax.evaluation.panoptic.panoptic_files import PanopticArguments
 
 CATEGORIES = [
     {"id": 1, "name": "cat", "isthing": 1, "supercategory": "thing"},

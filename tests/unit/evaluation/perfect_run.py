@@ -12,13 +12,13 @@ import yaml
 from kmax import paths
 from kmax.config import Category, Run
 from kmax.data.datasets import PreparedSplit, open_prepared
-from kmax.data.download import download
-from kmax.data.panoptic import read_map
-from kmax.data.panoptic_json import read_panoptic_json
-from kmax.data.prepare import prepare
-from kmax.inference.instances import Instance
+from kmax.data.download.download_dataset import download
+from kmax.data.formats.coco_panoptic import read_map
+from kmax.data.formats.coco_panoptic_json import read_panoptic_json
+from kmax.data.prepare.prepare_dataset import prepare
 from kmax.inference.prediction_files import coco_results, write_labels
-from kmax.runs import load_run
+from kmax.inference.scored_instances import Instance
+from kmax.runs.run_files import load_run
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -1,9 +1,9 @@
 import numpy as np
 
 from kmax.evaluation.bootstrap import interval, intervals, miou_scores, pq_scores, resample_weights, resampled
-from kmax.evaluation.files import CategoryFacts
-from kmax.evaluation.miou import MiouResult, PixelCounts
-from kmax.evaluation.pq import Counts, PQResult
+from kmax.evaluation.panoptic.panoptic_files import CategoryFacts
+from kmax.evaluation.panoptic.pq import Counts, PQResult
+from kmax.evaluation.semantic.miou import MiouResult, PixelCounts
 
 CATEGORIES = [CategoryFacts(1, "a", True), CategoryFacts(2, "b", True), CategoryFacts(3, "c", False)]
 

@@ -1,6 +1,6 @@
 import numpy as np
 
-from kmax.evaluation.ceiling import through_grid
+from kmax.evaluation.panoptic.ceiling import through_grid
 
 
 def test_large_regions_survive_the_grid() -> None:

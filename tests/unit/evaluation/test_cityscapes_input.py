@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from kmax.errors import InputError
-from kmax.evaluation import cityscapes_ap, cityscapes_miou
+from kmax.evaluation.cityscapes import cityscapes_ap, cityscapes_miou
 
 FRAME = "city_000000_000019"
 SHAPE = (20, 30)

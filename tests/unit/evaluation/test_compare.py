@@ -11,12 +11,12 @@ import pytest
 from kmax import paths
 from kmax.cli.main import call
 from kmax.errors import InputError
-from kmax.evaluation.compare import compare
-from kmax.evaluation.evaluated import Evaluated, read_evaluated
-from kmax.evaluation.files import CategoryFacts
-from kmax.evaluation.miou import MiouResult, PixelCounts
-from kmax.evaluation.pq import Counts, PQResult
-from kmax.evaluation.run_files import write_per_class, write_per_image
+from kmax.evaluation.panoptic.panoptic_files import CategoryFacts
+from kmax.evaluation.panoptic.pq import Counts, PQResult
+from kmax.evaluation.run.compare_runs import compare
+from kmax.evaluation.run.evaluated_run import Evaluated, read_evaluated
+from kmax.evaluation.run.score_files import write_per_class, write_per_image
+from kmax.evaluation.semantic.miou import MiouResult, PixelCounts
 
 CATEGORIES = [CategoryFacts(number, f"c{number}", number < 6) for number in range(8)]
 DIGEST = "a" * 64

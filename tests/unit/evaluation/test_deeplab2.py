@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from panoptic_folder import files, halves, write_side
 
-from kmax.evaluation import deeplab2, pq
+from kmax.evaluation.panoptic import deeplab2, pq
 
 
 def both(folder: Path) -> tuple[dict, dict]:

@@ -11,14 +11,14 @@ from perfect_run import perfect_run
 
 from kmax import paths
 from kmax.data.datasets import open_prepared
-from kmax.data.panoptic import read_map, write_map
-from kmax.evaluation.explanation import PARTS, explain, write_explanation
-from kmax.evaluation.files import CategoryFacts, ImagePair, Oddities, open_files
-from kmax.evaluation.matchable import Matchable, check_pair, read_pair
-from kmax.evaluation.outcomes import Outcome, outcomes
-from kmax.evaluation.pairs import count_pairs
-from kmax.evaluation.pq import count, match_segments
-from kmax.evaluation.run import evaluate_run
+from kmax.data.formats.coco_panoptic import read_map, write_map
+from kmax.evaluation.panoptic.explanation import PARTS, explain, write_explanation
+from kmax.evaluation.panoptic.image_segments import Matchable, check_pair, read_pair
+from kmax.evaluation.panoptic.pairs import count_pairs
+from kmax.evaluation.panoptic.panoptic_files import CategoryFacts, ImagePair, Oddities, open_files
+from kmax.evaluation.panoptic.pq import count, match_segments
+from kmax.evaluation.panoptic.segment_outcomes import Outcome, outcomes
+from kmax.evaluation.run.evaluation_stage import evaluate_run
 
 CATS, DOGS, SKY = (CategoryFacts(n, name, name != "sky") for n, name in enumerate(("cat", "dog", "sky"), 1))
 CATEGORIES = [CATS, DOGS, SKY]

@@ -13,7 +13,9 @@ from panoptic_folder import files, halves, write_side
 from pycocotools import mask as masks
 
 from kmax.errors import InputError
-from kmax.evaluation import coco_ap, deeplab2, miou, pq
+from kmax.evaluation.coco import coco_ap
+from kmax.evaluation.panoptic import deeplab2, pq
+from kmax.evaluation.semantic import miou
 
 STRANGE = [
     *(None, True, -1, 0, 2.5, 2**70, 10**400, float("nan"), float("inf")),

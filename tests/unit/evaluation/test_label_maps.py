@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from kmax.errors import InputError
-from kmax.evaluation.label_maps import evaluate_ade20k
-from kmax.evaluation.miou import MiouResult
+from kmax.evaluation.semantic.label_maps import evaluate_ade20k
+from kmax.evaluation.semantic.miou import MiouResult
 
 
 @pytest.fixture

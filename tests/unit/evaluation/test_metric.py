@@ -12,9 +12,10 @@ import torch
 from panoptic_folder import CATEGORIES, files, write_side
 
 from kmax.errors import InputError
-from kmax.evaluation import explained_files, miou, pq
-from kmax.evaluation.files import CategoryFacts
-from kmax.evaluation.metric import PanopticQuality
+from kmax.evaluation.panoptic import explained_files, pq
+from kmax.evaluation.panoptic.panoptic_files import CategoryFacts
+from kmax.evaluation.panoptic.streaming import PanopticQuality
+from kmax.evaluation.semantic import miou
 
 FACTS = [CategoryFacts(c["id"], c["name"], bool(c["isthing"])) for c in CATEGORIES]
 

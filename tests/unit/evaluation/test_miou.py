@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 from panoptic_folder import files, halves, write_side
 
-from kmax.evaluation.miou import evaluate_files
+from kmax.evaluation.semantic.miou import evaluate_files
 
 
 def test_void_truth_is_left_out_and_void_prediction_is_a_miss(tmp_path: Path) -> None:

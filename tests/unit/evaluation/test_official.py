@@ -10,9 +10,9 @@ import pytest
 from panoptic_folder import files, halves, write_side
 
 from kmax.errors import InputError
-from kmax.evaluation import pq
-from kmax.evaluation.files import PanopticArguments
 from kmax.evaluation.official import check_pq
+from kmax.evaluation.panoptic import pq
+from kmax.evaluation.panoptic.panoptic_files import PanopticArguments
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from kmax.compiled import compiled
-from kmax.evaluation.pairs import Pairs, count_pairs
+from kmax.evaluation.panoptic.pairs import Pairs, count_pairs
 
 IDS = st.sampled_from([0, 1, 2, 255, 256, 2**24 - 1])
 SHAPES = st.tuples(st.integers(0, 7), st.integers(1, 9))

@@ -9,7 +9,7 @@ from panoptic_folder import files, halves, write_side
 from PIL import Image
 
 from kmax.errors import InputError
-from kmax.evaluation.pq import evaluate_files
+from kmax.evaluation.panoptic.pq import evaluate_files
 
 SOUND = {number: (halves(1, 2), {1: 1, 2: 9}) for number in range(1, 13)}
 

@@ -12,7 +12,7 @@ from perfect_run import perfect_run
 from kmax import paths
 from kmax.config import Run
 from kmax.errors import InputError
-from kmax.evaluation.run import evaluate_run
+from kmax.evaluation.run.evaluation_stage import evaluate_run
 
 
 @pytest.fixture

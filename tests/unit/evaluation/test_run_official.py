@@ -13,7 +13,7 @@ from pycocotools.cocoeval import COCOeval
 
 from kmax import paths
 from kmax.errors import InputError
-from kmax.evaluation.run import evaluate_run
+from kmax.evaluation.run.evaluation_stage import evaluate_run
 
 FOLDER = paths.predictions("small")
 

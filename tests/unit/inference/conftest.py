@@ -10,11 +10,11 @@ import yaml
 from kmax import paths
 from kmax.config import Category, Run
 from kmax.data.datasets import open_prepared
-from kmax.data.download import download
-from kmax.data.prepare import prepare
+from kmax.data.download.download_dataset import download
+from kmax.data.prepare.prepare_dataset import prepare
 from kmax.model.create import create_model
 from kmax.model.io import save_model
-from kmax.runs import load_run
+from kmax.runs.run_files import load_run
 
 ROOT = Path(__file__).resolve().parents[3]
 

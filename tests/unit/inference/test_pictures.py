@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 
 from kmax.config import Category
-from kmax.inference.pictures import cluster_map, overlay, picture_size, save_picture
+from kmax.visualization.overlays import cluster_map, overlay, picture_size, save_picture
 
 CATEGORIES = [
     Category(id=4, name="cat", isthing=True, color=[200, 30, 30]),

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from kmax.config import Predict
 from kmax.inference.enlarge import to_image
+from kmax.inference.maskwise import maskwise
 from kmax.inference.overlaps import AllClaims, PairedClaims
-from kmax.inference.postprocess import maskwise
 
 PREDICT = Predict(
     mode="maskwise",

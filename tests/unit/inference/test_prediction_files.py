@@ -8,13 +8,13 @@ from PIL import Image
 
 from kmax.config import Category
 from kmax.errors import InputError
-from kmax.inference.instances import Instance
 from kmax.inference.prediction_files import (
     check_frame_names,
     coco_results,
     write_cityscapes_instances,
     write_labels,
 )
+from kmax.inference.scored_instances import Instance
 
 EMPTY = np.zeros((5, 7), np.bool_)
 

@@ -12,13 +12,13 @@ from pycocotools import mask as coco_mask
 
 from kmax import paths
 from kmax.config import Predict
-from kmax.data.panoptic import read_map
+from kmax.data.formats.coco_panoptic import read_map
 from kmax.errors import InputError
-from kmax.inference import predictor
-from kmax.inference.images import predict_images
-from kmax.inference.predictor import launcher, predict_run
+from kmax.inference import prediction_stage
+from kmax.inference.predict_images import predict_images
+from kmax.inference.prediction_stage import launcher, predict_run
 from kmax.model.io import load_model, save_model
-from kmax.runs import load_run
+from kmax.runs.run_files import load_run
 
 STATE = Path("runs/small/0123")
 DAMAGED = ("shard.json", "semantic/*.png")
@@ -53,7 +53,7 @@ def test_predictions_agree_with_their_json(project: Path) -> None:
 
 def test_interrupted_prediction_goes_on_where_it_was(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     predicted: list[int] = []
-    whole = predictor.segment_images
+    whole = prediction_stage.segment_images
 
     def counted(model, images, *rest):
         if len(predicted) == 2:
@@ -64,12 +64,14 @@ def test_interrupted_prediction_goes_on_where_it_was(project: Path, monkeypatch:
     run = load_run("small")
     uninterrupted = contents(predict_run(run, Path("runs/small/other"), {}))
     shutil.rmtree(paths.predictions("small"))
-    monkeypatch.setattr(predictor, "segment_images", counted)
+    monkeypatch.setattr(prediction_stage, "segment_images", counted)
     with pytest.raises(KeyboardInterrupt):
         predict_run(run, STATE, {})
     assert predicted == [2, 2]
     assert not paths.predictions("small").exists()
-    monkeypatch.setattr(predictor, "segment_images", lambda *a: predicted.append(len(a[1])) or whole(*a))
+    monkeypatch.setattr(
+        prediction_stage, "segment_images", lambda *a: predicted.append(len(a[1])) or whole(*a)
+    )
     assert contents(predict_run(run, STATE, {})) == uninterrupted
     assert predicted == [2, 2, 1]
     assert len(contents(paths.predictions("small") / "panoptic")) == 5
@@ -81,7 +83,7 @@ def test_complete_predictions_are_published_again_without_the_network(
     run = load_run("small")
     before = contents(predict_run(run, STATE, {}))
     (paths.predictions("small") / "panoptic.json").unlink()
-    monkeypatch.setattr(predictor, "load_model", lambda path: pytest.fail("the network was loaded"))
+    monkeypatch.setattr(prediction_stage, "load_model", lambda path: pytest.fail("the network was loaded"))
     assert contents(predict_run(run, STATE, {})) == before
 
 

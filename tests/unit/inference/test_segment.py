@@ -3,7 +3,7 @@ import torch
 
 from kmax.config import Predict
 from kmax.errors import InputError
-from kmax.inference.segment import segment_images
+from kmax.inference.segment_batch import segment_images
 from kmax.model.create import create_model
 
 PREDICT = Predict(

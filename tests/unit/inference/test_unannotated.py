@@ -17,17 +17,17 @@ from kmax import paths
 from kmax.cli.main import call
 from kmax.config import Category
 from kmax.data.datasets import load_dataset, open_prepared
-from kmax.data.download import download
-from kmax.data.listing import val_images
-from kmax.data.loader import val_batches
-from kmax.data.panoptic import write_map
-from kmax.data.prepare import prepare
+from kmax.data.download.download_dataset import download
+from kmax.data.formats.coco_panoptic import write_map
+from kmax.data.image_list import val_images
+from kmax.data.loading.loader import val_batches
+from kmax.data.prepare.prepare_dataset import prepare
 from kmax.errors import InputError
-from kmax.inference.predictor import predict_run
+from kmax.inference.prediction_stage import predict_run
 from kmax.model.create import create_model
 from kmax.model.io import save_model
-from kmax.runs import load_run
-from kmax.tracking.identity import identify
+from kmax.runs.identity import identify
+from kmax.runs.run_files import load_run
 
 ROOT = Path(__file__).resolve().parents[3]
 HEIGHT, WIDTH = 40, 56

@@ -8,7 +8,7 @@ import torch
 from kmax.config import SmallInstances
 from kmax.data.batch import Batch, layer_masks
 from kmax.losses import Criterion
-from kmax.losses.semantic import small_instance_weights
+from kmax.losses.semantic_loss import small_instance_weights
 from kmax.losses.targets import GroundTruth
 
 CLASSES = 4

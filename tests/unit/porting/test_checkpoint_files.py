@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from kmax.errors import InputError
-from kmax.porting.checkpoint import open_checkpoint, read_metadata
+from kmax.porting.source_checkpoint import open_checkpoint, read_metadata
 
 TENSORS = {
     "a.weight": torch.arange(6.0).reshape(2, 3),

@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from kmax.errors import InputError
 from kmax.porting import fetch_weights
-from kmax.porting import weights as weights_module
-from kmax.porting.checkpoint import read_metadata
+from kmax.porting import weight_files as weights_module
+from kmax.porting.source_checkpoint import read_metadata
 
 TENSORS = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.tensor([1.5])}
 Answer = Callable[[BaseHTTPRequestHandler], None]

@@ -17,10 +17,10 @@ from test_fetch_weights import bytes_of, serving
 
 from kmax import stages
 from kmax.config import Run
-from kmax.data.loader import network_input
+from kmax.data.loading.loader import network_input
 from kmax.errors import InputError
-from kmax.inference.images import predict_images
-from kmax.inference.segment import segment_images
+from kmax.inference.predict_images import predict_images
+from kmax.inference.segment_batch import segment_images
 from kmax.model.create import create_model
 from kmax.model.io import load_model
 from kmax.model.output import Output
@@ -202,7 +202,7 @@ def test_pictures_are_prepared_as_the_original_of_the_weights_does(project, tmp_
         return segment_images(model, images, *others)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("kmax.inference.images.segment_images", watch)
+        patch.setattr("kmax.inference.predict_images.segment_images", watch)
         predict_images([Path("photo.png")], path, Path("out"))
     expected = {way: network_input(photo, (65, 65), way)[0] for way in ("tf", "torch", None)}
     assert torch.equal(seen[0][0], expected.pop(flavour))

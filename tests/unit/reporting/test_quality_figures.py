@@ -8,9 +8,9 @@ from PIL import Image
 
 from kmax import paths
 from kmax.errors import InputError
-from kmax.evaluation.explanation import explain, write_explanation
-from kmax.evaluation.files import CategoryFacts
-from kmax.evaluation.outcomes import Outcome, Outcomes
+from kmax.evaluation.panoptic.explanation import explain, write_explanation
+from kmax.evaluation.panoptic.panoptic_files import CategoryFacts
+from kmax.evaluation.panoptic.segment_outcomes import Outcome, Outcomes
 from kmax.reporting import report
 from kmax.reporting.figures import write_figures
 from kmax.reporting.quality_figures import class_parts, confusions, size_parts

@@ -6,8 +6,8 @@ import pytest
 from kmax import paths
 from kmax.config import Port, Run
 from kmax.errors import InputError
-from kmax.tracking.identity import commit, identify
-from kmax.weight_digests import Recorded, RecordedFile
+from kmax.runs.identity import commit, identify
+from kmax.runs.weight_digests import Recorded, RecordedFile
 
 
 def changed(run: Run, section: str, **values: object) -> Run:

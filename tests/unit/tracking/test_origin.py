@@ -8,9 +8,8 @@ from kmax.config import Category, Run
 from kmax.errors import InputError
 from kmax.model.io import save_model
 from kmax.model.kmax import KMaX
-from kmax.runs import load_run
-from kmax.tracking.identity import identify
-from kmax.tracking.provenance import (
+from kmax.runs.identity import identify
+from kmax.runs.provenance import (
     model_identity,
     model_provenance,
     require_model,
@@ -18,6 +17,7 @@ from kmax.tracking.provenance import (
     stage_digest,
     stale_results,
 )
+from kmax.runs.run_files import load_run
 
 NAME = "shapes-smoke"
 MODEL, PREDICTIONS = paths.model(NAME), paths.predictions(NAME)
@@ -139,7 +139,7 @@ def test_a_changed_section_makes_stale_what_depends_on_it(
 
 
 def test_a_new_evaluator_makes_scores_stale(made, monkeypatch):
-    monkeypatch.setattr("kmax.tracking.identity.VERSION", "another")
+    monkeypatch.setattr("kmax.runs.identity.VERSION", "another")
     (fault,) = stale_results(made)
     assert fault.startswith(f"{METRICS}: ")
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from kmax.errors import InputError, OutOfTimeError
+from kmax.runs.identity import identify
 from kmax.stages import track_sync
 from kmax.tracking import events
-from kmax.tracking.identity import identify
 from kmax.tracking.mlflow_mirror import tracking_uri
 from kmax.tracking.sync import sync
 from kmax.tracking.tracker import track
@@ -164,7 +164,7 @@ def test_an_artifact_that_changed_since_is_not_sent(run, offline, store, project
 
 STAGE = """
 import sys
-from kmax.runs import load_run
+from kmax.runs.run_files import load_run
 from kmax.tracking.tracker import track
 with track(load_run("shapes-smoke"), sys.argv[1]) as tracker:
     for step in range(300):

@@ -13,10 +13,10 @@ import pytest
 import yaml
 
 from kmax import paths
-from kmax.data.download import download
-from kmax.data.prepare import prepare
-from kmax.runs import load_run
-from kmax.tracking.identity import identify
+from kmax.data.download.download_dataset import download
+from kmax.data.prepare.prepare_dataset import prepare
+from kmax.runs.identity import identify
+from kmax.runs.run_files import load_run
 from kmax.training import checkpoint
 from kmax.training.loop import train_run
 

@@ -29,7 +29,7 @@ def commit_of(path: Path) -> str:
 
 def test_files_that_are_there_stay_untouched_whatever_commit_calls_again(trained, monkeypatch):
     before, commit = times(), commit_of(paths.model(RUN))
-    monkeypatch.setattr("kmax.tracking.identity.commit", lambda: "f" * 40)
+    monkeypatch.setattr("kmax.runs.identity.commit", lambda: "f" * 40)
     trained.train()
     assert times() == before
     assert commit_of(paths.model(RUN)) == commit

@@ -1,0 +1,1 @@
+"""The download stage: raw files from their URLs, verified and unpacked."""

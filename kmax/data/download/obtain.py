@@ -1,0 +1,268 @@
+"""The files of a dataset that are listed by URL: fetched, verified and unpacked, or found to be there.
+
+Below the data root, everything of this module's own lies in `.downloads/`: files on their way, archives until
+they are unpacked, and for each archive a note of what came out of it. What lies outside of it is whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Any
+
+from kmax import fetch, paths
+from kmax.config import Dataset, RemoteFile
+from kmax.data.download.known_digests import KnownDigests
+from kmax.data.download.listed_file import OWN_FOLDER, ListedFile, count_files, size_of
+from kmax.errors import InputError
+from kmax.fetch.archives import Contents, unpack
+from kmax.files import exclusive_lock, remove_unfinished, write_json
+from kmax.progress import Transfers
+
+AT_A_TIME = 4
+
+
+def obtain(
+    dataset: Dataset,
+    listed: Sequence[RemoteFile],
+    root: Path,
+    digests: KnownDigests,
+    recorded: dict[str, Any],
+) -> dict[str, dict[str, int | str]]:
+    """See that all listed files, or what comes out of them, are below `root`.
+
+    A file is fetched only where neither it nor its content is there. What this project fetched and unpacked
+    is removed; what a user put there stays.
+
+    Args:
+        recorded: path -> {bytes, sha256} of the first download, for those whose checksum nobody states.
+
+    Returns:
+        The same for the archives of this call whose checksum nobody states.
+
+    Raises:
+        InputError: a file must be fetched by hand, or cannot be fetched or unpacked, or is not what it must
+            be (one line each, after all others were dealt with).
+    """
+    files = [ListedFile(_checked(dataset, remote), root) for remote in listed]
+    found: dict[str, dict[str, int | str]] = {}
+    faults: list[str] = []
+
+    def settle(file: ListedFile) -> None:
+        try:
+            found.update(_settle(file, digests, recorded.get(file.remote.path)))
+        except InputError as error:
+            faults.extend(error.faults)
+
+    try:
+        for file in (file for file in files if file.is_done()):
+            settle(file)
+        todo = [file for file in files if not file.is_done()]
+        if todo:
+            _require_parent(dataset, root)
+            held = f"{root}: another process is downloading '{dataset.dataset}' there; wait for it"
+            with exclusive_lock(root / OWN_FOLDER / "lock", held):
+                for folder in {file.fetched.parent for file in todo}:
+                    remove_unfinished(folder)
+                missing = [file for file in todo if file.archive is None and not file.is_unpacked()]
+                for file in (file for file in todo if file not in missing):
+                    settle(file)
+                if by_hand := [file for file in missing if file.remote.url is None]:
+                    faults.append(_ask_for(dataset, by_hand, root))
+                elif missing:
+                    _announce(dataset, missing, root)
+                    for file, error in _fetch_all(missing, recorded):
+                        if isinstance(error, InputError):
+                            faults.extend(error.faults)
+                        elif error is not None:
+                            raise error
+                        else:
+                            file.remember(digests)
+                            settle(file)
+    finally:
+        digests.save()
+    if faults:
+        raise InputError(faults)
+    return found
+
+
+def _checked(dataset: Dataset, remote: RemoteFile) -> RemoteFile:
+    for name in (remote.path, *remote.inside, *remote.holds):
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts or not path.parts:
+            where = paths.dataset_file(dataset.dataset)
+            raise InputError(f"{where}: path {name!r} leaves the folder")
+    return remote
+
+
+def _require_parent(dataset: Dataset, root: Path) -> None:
+    """Refuse to fetch into a folder that seems to have moved, or to lie on a disk that is not mounted."""
+    if not root.parent.is_dir():
+        raise InputError(
+            f"{root.parent}: folder not found; mount its disk or make it, or correct KMAX_DATA_ROOT or "
+            f"'root' in {paths.dataset_file(dataset.dataset)}"
+        )
+
+
+def _ask_for(dataset: Dataset, files: list[ListedFile], root: Path) -> str:
+    """The line that tells what is to be done by hand."""
+    names = ", ".join(
+        f"{file.remote.path}{f' ({file.remote.bytes} bytes)' if file.remote.bytes else ''}" for file in files
+    )
+    todo = (dataset.by_hand or "put them there by hand").replace("{folder}", str(root.absolute()))
+    return (
+        f"{root}: {names} of dataset '{dataset.dataset}' not found, and nobody can fetch them but you: "
+        f"{todo}; then call again: kmax data download {dataset.dataset} (to keep the data elsewhere, set "
+        "KMAX_DATA_ROOT in every call)"
+    )
+
+
+def _announce(dataset: Dataset, files: list[ListedFile], root: Path) -> None:
+    """Say what will be fetched; refuse where the disk has no room for archives and content."""
+    archives = sum(_left(file) for file in files)
+    content = sum(file.remote.bytes or 0 for file in files if file.remote.unpack)
+    existing = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(existing).free
+    least = "at least " if any(file.remote.bytes is None for file in files) else ""
+    sizes = f"{least}{archives / 1e9:.2f} GB to fetch, and about {content / 1e9:.2f} GB unpacked"
+    if archives + content > free:
+        raise InputError(
+            f"{root}: dataset '{dataset.dataset}' needs {sizes}, but {free / 1e9:.2f} GB are free there; "
+            "free some, or set KMAX_DATA_ROOT to a folder on a larger disk"
+        )
+    print(f"{dataset.dataset}: {len(files)} files for {root}: {sizes}", file=sys.stderr, flush=True)
+
+
+def _left(file: ListedFile) -> int:
+    """Bytes of a file that are still to come, as far as its size is known."""
+    begun = size_of(file.fetched.with_name(f".{file.fetched.name}.part")) or 0
+    return max(0, (file.remote.bytes or 0) - begun)
+
+
+def _settle(file: ListedFile, digests: KnownDigests, known: dict[str, Any] | None) -> dict[str, Any]:
+    """Verify a file that is there and unpack it, if that is not done; returns what is to be recorded."""
+    remote, path = file.remote, file.archive
+    if path is None:
+        note = file.read_note()
+        if note is not None:
+            shutil.rmtree(file.work, ignore_errors=True)
+        return {} if note is None else _to_record(file, note)
+    note = _verify(file, path, digests, known)
+    own = path == file.fetched
+    with _disk_told(path):
+        if own:
+            path.with_name(f".{path.name}.part.json").unlink(missing_ok=True)  # of a process that was killed
+        if not remote.unpack:
+            if own:
+                file.place.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(path, file.place)
+            return {}
+        if not file.is_unpacked():
+            print(f"unpacking {path}", file=sys.stderr, flush=True)
+            contents = Contents(strip=remote.strip, inside=remote.inside, only=list(remote.holds))
+            members = unpack(path, file.root, file.work, contents)
+            _require_held(file, path)
+            write_json(file.note, note | {"members": members})
+        shutil.rmtree(file.work, ignore_errors=True)
+        if own:
+            os.sync()
+            path.unlink()
+    return _to_record(file, note)
+
+
+@contextlib.contextmanager
+def _disk_told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{error.filename or path}: cannot be written: {error.strerror}") from error
+
+
+def _to_record(file: ListedFile, note: dict[str, Any]) -> dict[str, dict[str, int | str]]:
+    """Size and digest of an archive, if nobody states the latter."""
+    if file.remote.sha256 or file.remote.md5:
+        return {}
+    return {file.remote.path: {"bytes": note["bytes"], "sha256": note["sha256"]}}
+
+
+def _verify(
+    file: ListedFile, path: Path, digests: KnownDigests, known: dict[str, Any] | None
+) -> dict[str, Any]:
+    """Size and digests of a file that are the wanted ones.
+
+    Raises:
+        InputError: others.
+    """
+    remote, name = file.remote, path.relative_to(file.root).as_posix()
+    size = path.stat().st_size
+    if remote.bytes is not None and size != remote.bytes:
+        more = "complete the download" if size < remote.bytes else "move the file away"
+        raise InputError(f"{path}: has {size} bytes of {remote.bytes}; {more}, and call again")
+    note: dict[str, Any] = {"bytes": size}
+    sha256 = remote.sha256 or (known or {}).get("sha256")
+    wanted: dict[str, str | None] = {} if remote.md5 is None else {"md5": remote.md5}
+    if sha256 is not None or remote.md5 is None:
+        wanted["sha256"] = sha256
+    for kind, digest in wanted.items():
+        found = digests.of([name], f"checksum of {name}", kind)[name]
+        if digest not in (None, found):
+            label = {"md5": "MD5", "sha256": "SHA-256"}[kind]
+            again = "download it again" if remote.url else "fetch it anew by hand"
+            raise InputError(f"{path}: {label} is not {digest} but {found}; move the file away to {again}")
+        note[kind] = found
+    return note
+
+
+def _require_held(file: ListedFile, archive: Path) -> None:
+    for name, number in file.remote.holds.items():
+        if (count := count_files(file.root / name, at_most=number)) < number:
+            raise InputError(f"{archive}: {count} files came out of it for {name}, not {number}")
+
+
+def _fetch_all(
+    files: Sequence[ListedFile], recorded: dict[str, Any]
+) -> Iterator[tuple[ListedFile, BaseException | None]]:
+    """Fetch files, a few at a time; yields each with its fault when it has come.
+
+    The threads are left behind by Ctrl-C: what they have written is there, and the process ends.
+    """
+    waiting: SimpleQueue[ListedFile] = SimpleQueue()
+    done: SimpleQueue[tuple[ListedFile, BaseException | None]] = SimpleQueue()
+    for file in files:
+        waiting.put(file)
+
+    def work(transfers: Transfers) -> None:
+        with contextlib.suppress(Empty):
+            while True:
+                file = waiting.get_nowait()
+                try:
+                    _fetch(file, recorded, transfers)
+                except BaseException as error:  # told by the thread that waits
+                    done.put((file, error))
+                else:
+                    done.put((file, None))
+
+    with Transfers() as transfers:
+        for _ in range(min(AT_A_TIME, len(files))):
+            Thread(target=work, args=(transfers,), daemon=True).start()
+        for _ in files:
+            yield done.get()
+
+
+def _fetch(file: ListedFile, recorded: dict[str, Any], transfers: Transfers) -> None:
+    remote = file.remote
+    assert remote.url is not None  # others are asked for before
+    fetch.download(
+        remote.url,
+        file.fetched,
+        size=remote.bytes,
+        sha256=remote.sha256 or (recorded.get(remote.path) or {}).get("sha256"),
+        md5=remote.md5,
+        transfers=transfers,
+    )

@@ -1,0 +1,1 @@
+"""File formats: PNG, JPEG, and the JSON files of COCO."""

@@ -1,0 +1,158 @@
+"""COCO panoptic format: a PNG of segment ids per image, and one JSON that says what each id is.
+
+The id of a pixel is R + 256 G + 65536 B; 0 is void (no label).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+from PIL import UnidentifiedImageError
+
+from kmax.data.formats.jpeg import decode_words
+from kmax.data.formats.png import decode_ids, open_png
+from kmax.errors import InputError, unknown_name
+from kmax.files import atomic_path
+
+VOID_ID = 0
+NO_BOX = (0, 0, 0, 0)
+ImageId = int | str
+IdMap = NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One image; sizes in pixels."""
+
+    id: ImageId
+    file_name: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One segment of one image; `bbox` is (x, y, width, height) in pixels, `NO_BOX` where none is stated."""
+
+    id: int
+    category_id: int
+    area: int
+    bbox: tuple[int, int, int, int]
+    iscrowd: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """The segments of one image; `file_name` is the PNG's."""
+
+    image_id: ImageId
+    file_name: str
+    segments: list[Segment]
+
+
+@dataclass(frozen=True)
+class JsonCategory:
+    """A category as the JSON lists it; the official release has no colours."""
+
+    id: int
+    name: str
+    isthing: bool
+    color: tuple[int, int, int] | None
+
+
+@dataclass(frozen=True)
+class PanopticJson:
+    """A panoptic JSON file: `annotations` has one entry per image, in the order of `images`."""
+
+    path: Path
+    images: list[Image]
+    annotations: list[Annotation]
+    categories: list[JsonCategory]
+
+
+def read_map(path: Path) -> IdMap:
+    """Read a panoptic PNG as int32 [H, W] of segment ids.
+
+    Raises:
+        InputError: missing, truncated, or not an 8-bit RGB image.
+    """
+    return decode_ids(open_png(path, "panoptic PNG"))
+
+
+def map_to_rgb(ids: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
+    """The RGB pixels [H, W, 3] that hold segment ids [H, W] (0 .. 2**24 - 1)."""
+    if ids.size and (ids.min() < 0 or ids.max() >= 2**24):
+        raise ValueError(f"segment ids must lie in 0..{2**24 - 1}")
+    return np.stack([ids & 255, (ids >> 8) & 255, (ids >> 16) & 255], axis=-1).astype(np.uint8)
+
+
+def write_map(path: Path, ids: NDArray[np.integer[Any]]) -> None:
+    """Write segment ids [H, W] as a panoptic PNG, atomically."""
+    rgb = map_to_rgb(ids)
+    with atomic_path(path) as temporary:
+        PillowImage.fromarray(rgb).save(temporary, format="PNG")
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """Read an image file as uint8 RGB [H, W, 3]; grey and palette images are converted.
+
+    Raises:
+        InputError: missing or truncated.
+    """
+    with _told(path), PillowImage.open(path) as image:
+        return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def read_image_words(path: Path) -> NDArray[np.uint8]:
+    """As `read_image`, four bytes per pixel, which move as one: uint8 [H, W, 4], the last means nothing."""
+    with _told(path):
+        with open(path, "rb", buffering=0) as stream:
+            data = stream.read()
+        pixels = decode_words(data)
+        if pixels is not None:
+            return pixels
+        with PillowImage.open(io.BytesIO(data)) as opened:
+            image = opened if opened.mode == "RGB" else opened.convert("RGB")
+            content = image.tobytes("raw", "RGBX")
+            return np.frombuffer(content, np.uint8).reshape(image.height, image.width, 4)
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Errors of reading an image, in one line."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise InputError(f"{path}: image not found") from None
+    except UnidentifiedImageError:
+        raise InputError(f"{path}: image cannot be read: not an image") from None
+    except (OSError, SyntaxError, ValueError, EOFError, PillowImage.DecompressionBombError) as error:
+        raise InputError(f"{path}: image cannot be read: {error}") from error
+
+
+def select_images(images: list[Image], names: list[str] | None, where: str) -> list[Image]:
+    """The images whose file names are listed, in the order of the dataset; all where `names` is None.
+
+    Args:
+        where: names the list in the error.
+
+    Raises:
+        InputError: a listed image is not in the dataset (with the nearest name), or none is left.
+    """
+    if names is not None:
+        known = {image.file_name for image in images}
+        for name in names:
+            if name not in known:
+                raise unknown_name("image", name, known, where)
+        images = [image for image in images if image.file_name in set(names)]
+    if not images:
+        raise InputError(f"{where}: no images")
+    return images

@@ -1,0 +1,261 @@
+"""PNG files as arrays, decoded as fast as the machine allows, with damage told in one line.
+
+Most of a label map's decoding is inflating. libdeflate does that three times faster than zlib, and libspng
+(through pyspng) the rest, from the same image wrapped up again without compression. Where either is not
+installed, or for rare kinds of PNG, Pillow decodes; the pixels are the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from kmax.errors import InputError
+
+try:
+    import deflate
+    import pyspng
+except ImportError:
+    deflate = pyspng = None
+
+GREY, RGB, PALETTE, GREY_ALPHA, RGBA = 0, 2, 3, 4, 6
+# The size from which Pillow too refuses a picture as a decompression bomb.
+MAX_PIXELS = 178_956_970
+# What Pillow raises on files that are damaged, or that lie.
+PILLOW_FAULTS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    LookupError,
+    struct.error,
+    Image.DecompressionBombError,
+)
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+# What the standard knows. The sizes of buffers follow from the header, so no other kind may go on.
+_BIT_DEPTHS = {
+    GREY: (1, 2, 4, 8, 16),
+    RGB: (8, 16),
+    PALETTE: (1, 2, 4, 8),
+    GREY_ALPHA: (8, 16),
+    RGBA: (8, 16),
+}
+_crc32 = zlib.crc32 if deflate is None else deflate.crc32
+
+
+@dataclass(frozen=True)
+class PngFile:
+    """The checked bytes of a PNG file, not yet decoded; sizes in pixels.
+
+    Attributes:
+        what: its role, for messages.
+        color_type: as the PNG standard numbers it: 0 grey, 2 RGB, 3 palette, 4 grey and alpha, 6 RGBA.
+        interlaced: whether the pixels come in several passes.
+        compressed: the image data of all chunks together.
+    """
+
+    path: Path
+    what: str
+    data: bytes
+    width: int
+    height: int
+    bit_depth: int
+    color_type: int
+    interlaced: bool
+    compressed: bytes
+
+    @property
+    def sha256(self) -> str:
+        """Hex digest of the file's bytes."""
+        return hashlib.sha256(self.data).hexdigest()
+
+    @property
+    def size(self) -> str:
+        """Width x height, for messages."""
+        return f"{self.width}x{self.height}"
+
+
+def open_png(path: Path, what: str) -> PngFile:
+    """Read a PNG file and check its header and the checksums of its chunks.
+
+    Args:
+        what: names the file's role in errors.
+
+    Raises:
+        InputError: missing, not a PNG, truncated, damaged, or too large to decode.
+    """
+    try:
+        with open(path, "rb", buffering=0) as stream:
+            data = stream.read()
+    except FileNotFoundError:
+        raise InputError(f"{path}: {what} not found") from None
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        raise InputError(f"{path!s:.200}: {what} cannot be read: {error}") from error
+    if not data.startswith(_SIGNATURE):
+        raise InputError(f"{path}: {what} is not a PNG file")
+    fault, parts = _chunks(data)
+    if fault:
+        raise InputError(f"{path}: {what} cannot be read: {fault}")
+    header = struct.unpack_from(">IIBBBBB", data, 16)
+    width, height, bit_depth, color_type, compression, filtering, interlaced = header
+    if not 0 < width * height <= MAX_PIXELS:
+        raise InputError(f"{path}: {what} of {width}x{height} pixels is too large or empty")
+    if bit_depth not in _BIT_DEPTHS.get(color_type, ()) or (compression, filtering) != (0, 0):
+        raise InputError(f"{path}: {what} cannot be read: its header is of no known kind of PNG")
+    compressed = parts[0] if len(parts) == 1 else b"".join(parts)
+    return PngFile(path, what, data, width, height, bit_depth, color_type, interlaced != 0, compressed)
+
+
+def _chunks(data: bytes) -> tuple[str | None, list[bytes]]:
+    """What is wrong with the chunks of a PNG, None if nothing is; and the contents of the IDAT chunks."""
+    view, position, kind, parts = memoryview(data), len(_SIGNATURE), b"", []
+    while kind != b"IEND":
+        if position + 12 > len(data):
+            return "truncated", []
+        (length,) = struct.unpack_from(">I", data, position)
+        end = position + 8 + length
+        if end + 4 > len(data):
+            return "truncated", []
+        kind = data[position + 4 : position + 8]
+        if (position == len(_SIGNATURE)) != (kind == b"IHDR") or (kind == b"IHDR" and length != 13):
+            return "no PNG header, or a second one", []
+        if _crc32(view[position + 4 : end]) != struct.unpack_from(">I", data, end)[0]:
+            return f"damaged (checksum of a chunk {kind.decode('ascii', 'replace')})", []
+        if kind == b"IDAT":
+            parts.append(data[position + 8 : end])
+        position = end + 4
+    return None, parts
+
+
+def require_colours(png: PngFile) -> None:
+    """Refuse what cannot hold segment ids.
+
+    Raises:
+        InputError: not an 8-bit RGB image, with or without alpha.
+    """
+    if png.color_type not in (RGB, RGBA) or png.bit_depth != 8:
+        raise InputError(f"{png.path}: {png.what} is not 8-bit RGB; segment ids need three channels")
+
+
+def decode_rgb(png: PngFile) -> NDArray[np.uint8]:
+    """Pixels of a panoptic PNG, uint8 [H, W, 3], whose ids are R + 256 G + 65536 B.
+
+    An alpha channel is dropped, as panopticapi does.
+
+    Raises:
+        InputError: not an 8-bit RGB image, or damaged.
+    """
+    require_colours(png)
+    return _decode(png, None if png.color_type == RGB else "RGB")
+
+
+def decode_ids(png: PngFile) -> NDArray[np.int32]:
+    """Segment ids of a panoptic PNG, int32 [H, W]: R + 256 G + 65536 B.
+
+    Raises:
+        InputError: not an 8-bit RGB image, or damaged.
+    """
+    if png.color_type != RGB or png.bit_depth != 8:
+        raise InputError(f"{png.path}: {png.what} is not 8-bit RGB; segment ids need three channels")
+    lines = filtered_lines(png)
+    if lines is None:
+        ids: NDArray[np.int32] = _decode(png, "RGBA").view("<i4")[..., 0] & 0xFFFFFF
+        return ids
+    from kmax.data.formats.png_loops import colour_ids  # here, since numba takes half a second to import
+
+    ids = np.empty((png.height, png.width), np.int32)
+    colour_ids(lines, ids)
+    return ids
+
+
+def decode_labels(png: PngFile) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """Pixels of a one-channel PNG [H, W]: uint8, or uint16 from 16-bit files; of a palette the indices.
+
+    Raises:
+        InputError: an image of several channels, or of fewer than 8 bits, or damaged.
+    """
+    if png.color_type != PALETTE and (png.color_type != GREY or png.bit_depth < 8):
+        raise InputError(f"{png.path}: {png.what} is not an 8-bit or 16-bit image of one channel")
+    lines = filtered_lines(png)
+    if lines is None:
+        return _decode(png, "P")
+    from kmax.data.formats.png_loops import grey_pixels  # here, since numba takes half a second to import
+
+    pixels = np.empty((png.height, png.width), np.uint8 if png.bit_depth == 8 else np.uint16)
+    grey_pixels(lines, pixels)
+    return pixels
+
+
+def decode_mask(png: PngFile) -> NDArray[np.bool_]:
+    """Where an image of any kind is not black, bool [H, W] (its lightness, as Pillow converts it).
+
+    Raises:
+        InputError: damaged.
+    """
+    mask: NDArray[np.bool_] = _decode(png, "L") != 0
+    return mask
+
+
+def _decode(png: PngFile, mode: str | None) -> NDArray[Any]:
+    """Pixels in Pillow's `mode`, or as they are stored."""
+    if mode is None:
+        lines = filtered_lines(png)
+        if lines is not None:
+            return _unfilter(png, lines)
+    try:
+        with Image.open(io.BytesIO(png.data)) as image:
+            return np.asarray(image if mode in (None, "P") else image.convert(mode))
+    except PILLOW_FAULTS as error:
+        raise InputError(f"{png.path}: {png.what} cannot be decoded: {error}") from error
+
+
+def filtered_lines(png: PngFile) -> NDArray[np.uint8] | None:
+    """Filter and filtered bytes of each line [H, 1 + W x bytes], of grey or RGB without alpha.
+
+    Returns:
+        None for other kinds, which Pillow has to decode.
+
+    Raises:
+        InputError: the data are damaged, or not as long as the header says.
+    """
+    channels = {GREY: 1, RGB: 3}.get(png.color_type, 0)
+    if deflate is None or png.interlaced or not channels or png.bit_depth < 8:
+        return None
+    line = 1 + png.width * channels * png.bit_depth // 8
+    try:
+        data = deflate.zlib_decompress(png.compressed, png.height * line)
+    except (deflate.DeflateError, ValueError) as error:
+        raise InputError(f"{png.path}: {png.what} cannot be decoded: {error}") from error
+    if len(data) != png.height * line:
+        raise InputError(f"{png.path}: {png.what} cannot be decoded: its data are {len(data)} bytes long")
+    lines = np.frombuffer(data, np.uint8).reshape(png.height, line)
+    if lines[:, 0].max() > 4:
+        raise InputError(
+            f"{png.path}: {png.what} cannot be decoded: unknown filter {lines[:, 0].max()} of a line"
+        )
+    return lines
+
+
+def _unfilter(png: PngFile, lines: NDArray[np.uint8]) -> NDArray[Any]:
+    """Pixels of successive lines, the line above the first of which is black."""
+    header = struct.pack(">II", png.width, len(lines)) + png.data[24:29]
+    body = (_chunk(b"IHDR", header), _chunk(b"IDAT", deflate.zlib_compress(lines, 0)), _chunk(b"IEND", b""))
+    try:
+        pixels: NDArray[Any] = pyspng.load(b"".join((_SIGNATURE, *body)))
+    except RuntimeError as error:
+        raise InputError(f"{png.path}: {png.what} cannot be decoded: {error}") from error
+    return pixels
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    body = kind + content
+    return b"".join((struct.pack(">I", len(content)), body, struct.pack(">I", _crc32(body))))

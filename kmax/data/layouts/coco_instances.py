@@ -1,0 +1,158 @@
+"""COCO's instance annotation: polygons and run-lengths, painted into one map.
+
+Instances may overlap; crowds come first, then larger before smaller, so that what lies on a large thing stays
+to be seen. What is covered wholly is dropped. Segment ids count from 1 in the order of the JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kmax.config import CocoInstances, Dataset
+from kmax.data.faults import Fault, Faults, Kind
+from kmax.data.formats.coco_json import Header, has, objects, read_header
+from kmax.data.formats.coco_panoptic import IdMap, Image, ImageId, JsonCategory
+from kmax.data.formats.coco_regions import region_fault
+from kmax.data.layouts.coco_layout import CocoLayout
+from kmax.data.layouts.labelled import Entry, Labels, Split, measure, segment, told_once
+
+WHAT = "instance JSON"
+Listed = list[tuple[int, bool, Any]]  # (category id, crowd, polygons or run-lengths)
+
+
+def paint(listed: bytes, background: int | None, size: tuple[int, int], faults: list[Fault]) -> Labels:
+    """Segments of one image.
+
+    Args:
+        listed: its annotations, as JSON.
+        background: category of all other pixels; None: they are void.
+        size: (width, height) of the image.
+    """
+    instances: Listed = json.loads(listed)
+    width, height = size
+    masks = [(i, _mask(region, height, width)) for i, (_, _, region) in enumerate(instances, start=1)]
+    masks.sort(key=lambda entry: (not instances[entry[0] - 1][1], -int(entry[1].sum())))
+    ids: IdMap = np.zeros((height, width), np.int32)
+    for i, mask in masks:
+        ids[mask] = i
+    category_of = [(category, crowd) for category, crowd, _ in instances]
+    if background is not None:
+        category_of.append((background, False))
+        ids[ids == 0] = len(category_of)
+    segments = [
+        segment(i, category, measured, iscrowd=crowd)
+        for i, ((category, crowd), measured) in enumerate(
+            zip(category_of, measure(ids, len(category_of)), strict=True), start=1
+        )
+        if measured[0]
+    ]
+    return Labels(segments, ids)
+
+
+def _mask(region: Any, height: int, width: int) -> NDArray[np.bool_]:
+    """The pixels of a region, which `region_fault` has passed."""
+    from pycocotools import mask as masks
+
+    if isinstance(region, list):
+        runs = masks.merge(masks.frPyObjects(region, height, width))
+    elif isinstance(region["counts"], list):
+        runs = masks.frPyObjects(region, height, width)
+    else:
+        runs = region
+    return masks.decode(runs).astype(bool)  # type: ignore[no-any-return]
+
+
+class CocoInstancesLayout(CocoLayout):
+    """Instance JSONs; the background joins their categories."""
+
+    def __init__(self, dataset: Dataset, source: CocoInstances, root: Path) -> None:
+        super().__init__(dataset, source, root)
+        self._source = source
+
+    @property
+    def shared_files(self) -> list[Path]:
+        """The JSONs."""
+        return [self._root / files.instances_json for files in self._source.splits.values()]
+
+    def split(self, name: str, faults: Faults) -> Split:
+        """Open a split. The JSON's regions stay in memory, as text: its order is not that of the images."""
+        files = self._source.splits[self._listed(name)]
+        faults = told_once(faults, name, self._source.holdout)
+        header = read_header(self._root / files.instances_json, WHAT, faults, isthing=True)
+        background = self._add_background(header)
+        names = self._names(header, name, faults)
+        listed = _read_regions(header, faults)
+        images_dir = self._root / files.images
+
+        def entries() -> Iterator[Entry]:
+            for position, image in enumerate(header.images.values()):
+                if image.file_name in names:
+                    text = b"[" + b",".join(listed.get(image.id, [])) + b"]"
+                    yield Entry(
+                        position=position,
+                        image_id=image.id,
+                        file_name=image.file_name,
+                        images_dir=images_dir,
+                        png_name=str(Path(image.file_name).with_suffix(".png")),
+                        label_files=(),
+                        size=(image.width, image.height),
+                        read=partial(_paint_sound, text, background, (image.width, image.height)),
+                    )
+
+        return Split(name, files.images, len(names), entries())
+
+    def _add_background(self, header: Header) -> int | None:
+        if self._source.background is None or not header.categories:
+            return None
+        for category in header.categories.values():
+            if category.name == self._source.background and not category.isthing:
+                return category.id
+        free = max(header.categories) + 1
+        header.categories[free] = JsonCategory(free, self._source.background, False, None)
+        return free
+
+
+def _paint_sound(
+    listed: bytes,
+    background: int | None,
+    stated: tuple[int, int],
+    size: tuple[int, int],
+    faults: list[Fault],
+) -> Labels | None:
+    """`paint`, unless the image is of another size than its regions."""
+    return paint(listed, background, size, faults) if stated == size else None
+
+
+def _read_regions(header: Header, faults: Faults) -> dict[ImageId, list[bytes]]:
+    """The sound annotations of each image."""
+    found: dict[ImageId, list[bytes]] = {}
+    seen: set[int] = set()
+    for _, where, entry in objects(header.path, WHAT, ("annotations",), faults):
+        wanted = {"id": int, "image_id": (int, str), "category_id": int}
+        if not has(entry, wanted, where, faults):
+            continue
+        image: Image | None = header.images.get(entry["image_id"])
+        if image is None:
+            faults.add(Kind.ORPHAN, f"{where}: annotation of unknown image {entry['image_id']}")
+        elif entry["id"] in seen:
+            faults.add(Kind.DUPLICATE, f"{where}: annotation id {entry['id']} occurs twice")
+        elif entry["category_id"] not in header.categories:
+            faults.add(Kind.CATEGORY, f"{where}: unknown category {entry['category_id']}")
+        elif entry.get("iscrowd", 0) not in (0, 1):
+            faults.add(Kind.JSON, f"{where}: iscrowd is neither 0 nor 1")
+        else:
+            seen.add(entry["id"])
+            region = entry.get("segmentation")
+            if fault := region_fault(region, (image.height, image.width), ground_truth=True):
+                faults.add(Kind.JSON, f"{where} (image {image.id}): {fault}")
+                continue
+            listed = [entry["category_id"], bool(entry.get("iscrowd", 0)), region]
+            found.setdefault(image.id, []).append(json.dumps(listed, separators=(",", ":")).encode())
+    return found

@@ -1,0 +1,111 @@
+"""COCO panoptic layout: kept as it is, where PNGs and JSON agree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from kmax.config import CocoPanoptic, Dataset
+from kmax.data.faults import Fault, Faults, Kind
+from kmax.data.formats.coco_json import read_header
+from kmax.data.formats.coco_panoptic import NO_BOX, VOID_ID, IdMap, Segment
+from kmax.data.formats.coco_panoptic_json import WHAT, read_annotations
+from kmax.data.formats.png import RGB, decode_ids, open_png
+from kmax.data.layouts.coco_layout import CocoLayout
+from kmax.data.layouts.labelled import Entry, Labels, Split, agrees, measure, told_once
+from kmax.errors import InputError
+
+MAX_LISTED = 10  # ids named in one fault
+
+
+def _read_ids(path: Path, faults: list[Fault]) -> IdMap | None:
+    """The ids of a panoptic PNG [H, W], by the reader of training: what it refuses is a fault."""
+    kind = Kind.UNREADABLE if path.exists() else Kind.MISSING
+    try:
+        png = open_png(path, "panoptic PNG")
+        kind = Kind.UNREADABLE if png.color_type == RGB and png.bit_depth == 8 else Kind.FORM
+        return decode_ids(png)
+    except InputError as error:
+        faults += [(kind, line) for line in error.faults]
+        return None
+
+
+def read_panoptic(
+    path: Path, listed: list[Segment], size: tuple[int, int], faults: list[Fault]
+) -> Labels | None:
+    """Check a PNG against what the JSON lists of it."""
+    ids = _read_ids(path, faults)
+    if ids is None:
+        return None
+    agrees(path, "panoptic PNG", ids, size, faults)
+    segments = sorted(listed, key=lambda segment: segment.id)
+    known = np.array([VOID_ID, *(segment.id for segment in segments)])
+    # By runs of equal pixels, of which there are few.
+    flat = ids.ravel()
+    starts = np.flatnonzero(np.concatenate([[True], flat[1:] != flat[:-1]]))
+    lengths, values = np.diff(starts, append=flat.size), flat[starts]
+    position = np.searchsorted(known, values).clip(max=len(known) - 1)
+    expected = known[position] == values
+    if not expected.all():
+        strange = np.unique(values[~expected]).tolist()
+        more = f" and {len(strange) - MAX_LISTED} more" if len(strange) > MAX_LISTED else ""
+        names = ", ".join(map(str, strange[:MAX_LISTED]))
+        faults.append((Kind.NOT_IN_JSON, f"{path}: ids {names}{more} are in the PNG but not in the JSON"))
+    areas = np.bincount(position[expected], lengths[expected], minlength=len(known))[1:].astype(int).tolist()
+    for segment, area in zip(segments, areas, strict=True):
+        if area == 0:
+            told = f"segment {segment.id} is in the JSON but not in the PNG"
+            faults.append((Kind.NOT_IN_PNG, f"{path}: {told}"))
+        elif area != segment.area:
+            told = f"segment {segment.id} has {area} pixels, the JSON says {segment.area}"
+            faults.append((Kind.AREA, f"{path}: {told}"))
+    if any(segment.bbox == NO_BOX for segment in listed):
+        index = np.repeat(np.where(expected, position, 0), lengths).reshape(ids.shape).astype(np.int32)
+        boxes = dict(zip(known[1:].tolist(), measure(index, len(segments)), strict=True))
+        listed = [replace(segment, bbox=boxes[segment.id][1]) for segment in listed]
+    return Labels(listed, None, path)
+
+
+class CocoPanopticLayout(CocoLayout):
+    """Panoptic JSONs, each with a folder of PNGs."""
+
+    def __init__(self, dataset: Dataset, source: CocoPanoptic, root: Path) -> None:
+        super().__init__(dataset, source, root)
+        self._source = source
+
+    @property
+    def shared_files(self) -> list[Path]:
+        """The JSONs."""
+        return [self._root / files.panoptic_json for files in self._source.splits.values()]
+
+    def split(self, name: str, faults: Faults) -> Split:
+        """Open a split."""
+        files = self._source.splits[self._listed(name)]
+        faults = told_once(faults, name, self._source.holdout)
+        header = read_header(self._root / files.panoptic_json, WHAT, faults)
+        names = self._names(header, name, faults)
+        images_dir, panoptic_dir = self._root / files.images, self._root / files.panoptic_dir
+
+        position_of = {image_id: i for i, image_id in enumerate(header.images)}
+
+        def entries() -> Iterator[Entry]:
+            for annotation in read_annotations(header, faults):
+                image = header.images[annotation.image_id]
+                if image.file_name in names:
+                    png = panoptic_dir / annotation.file_name
+                    yield Entry(
+                        position=position_of[image.id],
+                        image_id=image.id,
+                        file_name=image.file_name,
+                        images_dir=images_dir,
+                        png_name=annotation.file_name,
+                        label_files=(png,),
+                        size=(image.width, image.height),
+                        read=partial(read_panoptic, png, annotation.segments),
+                    )
+
+        return Split(name, files.images, len(names), entries())

@@ -1,0 +1,235 @@
+"""The prepare stage: one canonical form for all datasets.
+
+`data/prepared/<dataset>/` holds per split `panoptic_<split>.json` and `panoptic_<split>/*.png` in COCO
+panoptic format and `files_<split>.csv` with a row per image, and `manifest.json` with categories in class
+order, counts and digests. Raw images stay where they are; generated ones are drawn into `images_<split>/`.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from PIL import Image as PillowImage
+
+from kmax import paths
+from kmax.config import Category, Dataset, Generated, RawFiles
+from kmax.data.datasets import MANIFEST_VERSION, load_dataset, require_raw_root
+from kmax.data.download.download_dataset import raw_record
+from kmax.data.faults import Fault, Faults, Kind
+from kmax.data.formats.coco_panoptic import Annotation, IdMap, Image, map_to_rgb
+from kmax.data.layouts.labelled import Entry
+from kmax.data.layouts.open import open_layout, split_names
+from kmax.data.prepare.check_dataset import examine
+from kmax.data.prepare.journal import Journal, Row
+from kmax.data.prepare.prepared_files import write_manifest, write_split
+from kmax.data.shapes import scenes
+from kmax.errors import InputError
+from kmax.files import digest, exclusive_lock, move_folder, sha256
+from kmax.parallel import map_items
+
+Item = TypeVar("Item")
+Made = tuple[list[Fault], Row | None]
+
+
+def prepare(name: str, workers: int | None = None) -> Path:
+    """Validate and convert a downloaded dataset, or draw a generated one, and write its prepared folder.
+
+    The work happens in `runs/.prepare/<dataset>/`, which takes its place at the end. A call that was stopped
+    is continued by the next one, unless the dataset file or the raw manifest has changed since.
+
+    Args:
+        workers: processes; the result does not depend on it. None: one per core.
+
+    Returns:
+        `data/prepared/<dataset>`.
+
+    Raises:
+        InputError: unknown dataset, not downloaded, faulty (all faults), or another process prepares it.
+    """
+    dataset = load_dataset(name)
+    record = raw_record(dataset)
+    folder = paths.prepared(name)
+    lock = folder.parent / f".{name}.lock"
+    with exclusive_lock(lock, f"{folder}: another process is preparing '{name}'; wait for it"):
+        for left in [*folder.parent.glob(f".{name}.*.tmp"), *folder.parent.glob(f".{name}.*.old")]:
+            shutil.rmtree(left, ignore_errors=True)
+        work = _work_folder(dataset, record)
+        draft = work / "prepared"
+        draft.mkdir(parents=True, exist_ok=True)
+        if isinstance(dataset.source, Generated):
+            _draw(dataset, dataset.source, work, workers)
+        else:
+            _convert(dataset, dataset.source, record, work, workers)
+        move_folder(draft, folder)
+        shutil.rmtree(work.parent, ignore_errors=True)
+    return folder
+
+
+def _work_folder(dataset: Dataset, record: dict[str, Any]) -> Path:
+    """The folder of this very preparation; those of others are removed."""
+    key = digest([MANIFEST_VERSION, dataset.source.model_dump(), dataset.model_dump()["categories"], record])
+    work = paths.preparation(dataset.dataset) / key[:16]
+    for other in work.parent.glob("*"):
+        if other != work:
+            shutil.rmtree(other, ignore_errors=True)
+    return work
+
+
+def _make(
+    make: Callable[[Item], Made],
+    items: Iterable[Item],
+    task: str,
+    journal: Journal,
+    faults: Faults,
+    workers: int | None,
+    total: int,
+) -> None:
+    """Make what the journal lacks, and note it there."""
+    for found, row in map_items(make, items, task, workers, max(0, total - len(journal))):
+        faults.update(found)
+        if row is not None:
+            journal.add(row)
+
+
+# ------------------------------------------------------------------------------------------------- generated
+
+
+def _draw(dataset: Dataset, source: Generated, work: Path, workers: int | None) -> None:
+    folder = work / "prepared"
+    categories = scenes.check_categories(dataset.categories, str(paths.dataset_file(dataset.dataset)))
+    splits = {}
+    for name, count in source.images.items():
+        for part in ("images", "panoptic"):
+            (folder / f"{part}_{name}").mkdir(exist_ok=True)
+        with Journal(work / f"{name}.jsonl") as journal:
+            _forget_lost(journal, folder / f"panoptic_{name}")
+            left = (index for index in range(count) if index not in journal)
+            draw = partial(_draw_one, source, name, categories, folder)
+            _make(draw, left, f"drawing {dataset.dataset}/{name}", journal, Faults(), workers, count)
+            splits[name] = write_split(folder, name, f"images_{name}", journal, categories)
+    write_manifest(folder, dataset.dataset, categories, splits)
+
+
+def _draw_one(source: Generated, split: str, categories: list[Category], folder: Path, index: int) -> Made:
+    """Draw one image into the prepared folder; ids count from 1."""
+    height, width = source.image_size
+    scene = scenes.draw_scene(source.seed, split, index, (height, width), categories)
+    name = f"{index:06d}.png"
+    path, png = folder / f"images_{split}" / name, folder / f"panoptic_{split}" / name
+    PillowImage.fromarray(scene.rgb).save(path, compress_level=4)
+    _write_png(png, scene.ids)
+    return [], Row(
+        position=index,
+        image=Image(index + 1, name, width, height),
+        annotation=Annotation(index + 1, name, scene.segments),
+        image_bytes=path.stat().st_size,
+        image_sha256=sha256(path),
+        label_sha256=[],
+        png_bytes=png.stat().st_size,
+        png_sha256=sha256(png),
+    )
+
+
+# ------------------------------------------------------------------------------------------------- raw files
+
+
+def _convert(
+    dataset: Dataset, source: RawFiles, record: dict[str, Any], work: Path, workers: int | None
+) -> None:
+    root = require_raw_root(dataset)
+    layout = open_layout(dataset, root)
+    recorded = _Recorded(root, record)
+    faults = Faults()
+    images_dirs = {}
+    for name in split_names(source):
+        try:
+            split = layout.split(name, faults)
+            images_dirs[name] = split.images_dir
+            target = work / "prepared" / f"panoptic_{name}"
+            with Journal(work / f"{name}.jsonl") as journal:
+                _forget_lost(journal, target)
+                left = (
+                    (entry, recorded.of(entry)) for entry in split.entries if entry.position not in journal
+                )
+                task = f"preparing {dataset.dataset}/{name}"
+                make = partial(_convert_one, target, dataset.dataset)
+                _make(make, left, task, journal, faults, workers, split.total)
+        except InputError as error:
+            faults.update((Kind.SPLITS, line) for line in error.faults)
+    if faults.count(harmless=False):
+        raise InputError(faults.lines(harmless=False))
+    if faults.count():
+        advice = f"kmax data check {dataset.dataset} names them"
+        print(f"prepared all the same: {faults.summary()}; {advice}", file=sys.stderr)
+    splits = {}
+    for name, images_dir in images_dirs.items():
+        with Journal(work / f"{name}.jsonl") as journal:
+            splits[name] = write_split(work / "prepared", name, images_dir, journal, layout.categories)
+    write_manifest(work / "prepared", dataset.dataset, layout.categories, splits)
+
+
+def _forget_lost(journal: Journal, pngs: Path) -> None:
+    """Have made again what a crash of the machine took although the journal has it."""
+    for row in list(journal.rows()):
+        path = pngs / row.annotation.file_name
+        if not path.is_file() or path.stat().st_size != row.png_bytes:
+            journal.forget(row.position)
+
+
+class _Recorded:
+    """The checksums of the raw manifest, and none of the rest of it."""
+
+    def __init__(self, root: Path, record: dict[str, Any]) -> None:
+        self._root = root
+        self._sha256: dict[str, str] = {
+            name: entry.get("sha256", "") for name, entry in record["files"].items()
+        }
+
+    def of(self, entry: Entry) -> list[str | None]:
+        """Those of the image and of its label files."""
+        files = [entry.images_dir / entry.file_name, *entry.label_files]
+        return [self._sha256.get(path.relative_to(self._root).as_posix()) for path in files]
+
+
+def _convert_one(target: Path, dataset: str, item: tuple[Entry, list[str | None]]) -> Made:
+    """Check one image against its checksums, and write its panoptic PNG unless something is wrong."""
+    entry, recorded = item
+    faults: list[Fault] = []
+    found = examine(entry, faults)
+    if found is None:
+        return faults, None
+    label_sha256 = [sha256(path) for path in entry.label_files]
+    files = [entry.images_dir / entry.file_name, *entry.label_files]
+    for path, now, before in zip(files, [found[3], *label_sha256], recorded, strict=True):
+        if now != before:
+            told = "changed since the download" if before else "was not there at the download"
+            faults.append((Kind.CHANGED, f"{path}: {told}; run: kmax data download {dataset}"))
+    if any(not kind.harmless for kind, _ in faults):
+        return faults, None
+    labels, (width, height), image_bytes, image_sha256 = found
+    png = target / entry.png_name
+    png.parent.mkdir(parents=True, exist_ok=True)
+    if labels.png is not None:
+        shutil.copyfile(labels.png, png)
+    else:
+        assert labels.ids is not None
+        _write_png(png, labels.ids)
+    return faults, Row(
+        position=entry.position,
+        image=Image(entry.image_id, entry.file_name, width, height),
+        annotation=Annotation(entry.image_id, entry.png_name, labels.segments),
+        image_bytes=image_bytes,
+        image_sha256=image_sha256,
+        label_sha256=label_sha256,
+        png_bytes=png.stat().st_size,
+        png_sha256=sha256(png),
+    )
+
+
+def _write_png(path: Path, ids: IdMap) -> None:
+    PillowImage.fromarray(map_to_rgb(ids)).save(path)

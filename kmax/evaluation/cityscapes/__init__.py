@@ -1,0 +1,1 @@
+"""Cityscapes' own evaluation: average precision of instances and mean IoU."""

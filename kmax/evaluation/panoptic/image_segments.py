@@ -1,0 +1,143 @@
+"""One image, read and checked: what all metrics of panoptic maps are counted from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kmax.data.formats.png import RGBA, open_png
+from kmax.errors import InputError
+from kmax.evaluation.panoptic.pairs import VOID, Pairs, count_png_pairs
+from kmax.evaluation.panoptic.panoptic_files import ImageId, ImagePair, Oddities
+
+
+@dataclass(frozen=True)
+class Matchable:
+    """One image, read: pixel counts of the pairs, and the segments of both sides as columns.
+
+    Attributes:
+        pairs: over ids of the two maps.
+        truth_ids, truth_classes, truth_areas, truth_crowd: [G]; class -1 if its category is unknown; area as
+            the JSON states it (nan where it does not).
+        predicted_ids, predicted_classes: [P].
+        sha256: of the two PNG files; empty where there are none.
+    """
+
+    image_id: ImageId
+    pairs: Pairs
+    truth_ids: NDArray[np.int64]
+    truth_classes: NDArray[np.int64]
+    truth_areas: NDArray[np.float64]
+    truth_crowd: NDArray[np.bool_]
+    predicted_ids: NDArray[np.int64]
+    predicted_classes: NDArray[np.int64]
+    sha256: tuple[str, str] = ("", "")
+
+
+def read_pair(pair: ImagePair, classes: dict[int, int], oddities: Oddities) -> Matchable:
+    """Read the two maps of one image and check them as the official evaluator does.
+
+    Args:
+        classes: category id -> index.
+
+    Raises:
+        InputError: unreadable PNG, sizes or ids that disagree, unknown predicted category, missing keys.
+    """
+    truth, predicted = (
+        open_png(path, f"image {pair.image_id}: panoptic PNG")
+        for path in (pair.truth_path, pair.predicted_path)
+    )
+    if truth.size != predicted.size:
+        raise InputError(
+            f"{pair.predicted_path}: image {pair.image_id}: {predicted.size} "
+            f"pixels, but the ground truth has {truth.size}"
+        )
+    for side, png in (("ground truth", truth), ("predictions", predicted)):
+        if png.color_type == RGBA:
+            oddities.add(f"{side}: the alpha channel of a PNG is ignored", f"image {pair.image_id}")
+    pairs = count_png_pairs(truth, predicted)
+    return replace(check_pair(pair, pairs, classes, oddities), sha256=(truth.sha256, predicted.sha256))
+
+
+def check_pair(pair: ImagePair, pairs: Pairs, classes: dict[int, int], oddities: Oddities) -> Matchable:
+    """Check the segments of one image against the ids in its maps.
+
+    Raises:
+        InputError: ids that disagree, unknown predicted category, missing keys.
+    """
+    faults = _prediction_faults(pair, pairs, classes)
+    for segment in pair.truth_segments:
+        for key in ("category_id", "iscrowd"):
+            if key not in segment:
+                faults.append(
+                    f"{pair.truth_path}: image {pair.image_id}: ground truth segment {segment['id']} "
+                    f"(category {segment.get('category_id')}): '{key}' is missing in the JSON"
+                )
+    if faults:
+        raise InputError(faults)
+    matchable = Matchable(
+        pair.image_id,
+        pairs,
+        np.array([s["id"] for s in pair.truth_segments], np.int64),
+        np.array([classes.get(s["category_id"], -1) for s in pair.truth_segments], np.int64),
+        np.array([s.get("area", np.nan) for s in pair.truth_segments], np.float64),
+        np.array([s["iscrowd"] == 1 for s in pair.truth_segments], np.bool_),
+        np.array([s["id"] for s in pair.predicted_segments], np.int64),
+        np.array([classes[s["category_id"]] for s in pair.predicted_segments], np.int64),
+    )
+    _note_oddities(pair, matchable, oddities)
+    return matchable
+
+
+def _prediction_faults(pair: ImagePair, pairs: Pairs, classes: dict[int, int]) -> list[str]:
+    where = f"{pair.predicted_path}: image {pair.image_id}"
+    in_map = set(pairs.predicted.tolist())
+    in_json = {segment["id"] for segment in pair.predicted_segments}
+    faults = [
+        f"{where}: segment {i} is in the PNG, not in the JSON" for i in sorted(in_map - in_json - {VOID})
+    ]
+    for segment in pair.predicted_segments:
+        if segment["id"] not in in_map:
+            faults.append(
+                f"{where}: segment {segment['id']} (category {segment.get('category_id')}) is in the JSON, "
+                "but has no pixels in the PNG"
+            )
+        elif segment.get("category_id") not in classes:
+            faults.append(f"{where}: segment {segment['id']}: unknown category {segment.get('category_id')}")
+    return faults
+
+
+def _note_oddities(pair: ImagePair, image: Matchable, oddities: Oddities) -> None:
+    here = f"image {pair.image_id}"
+    areas = dict.fromkeys(image.truth_ids.tolist(), 0)
+    for number, pixels in zip(image.pairs.truth.tolist(), image.pairs.pixels.tolist(), strict=True):
+        if number in areas:
+            areas[number] += pixels
+        elif number != VOID:
+            oddities.add("ground truth: a PNG id without JSON entry", f"{here} segment {number}")
+    for segment, area in zip(pair.truth_segments, image.truth_areas.tolist(), strict=True):
+        counted = areas[segment["id"]]
+        if counted and counted == area:
+            continue
+        kind = (
+            "ground truth: JSON area differs from the pixels, and the JSON area is used"
+            if counted
+            else "ground truth: a JSON segment without pixels counts as missed"
+        )
+        oddities.add(kind, f"{here} segment {segment['id']} category {segment['category_id']}")
+    for segment, index in zip(pair.truth_segments, image.truth_classes.tolist(), strict=True):
+        if index < 0:
+            oddities.add(
+                "ground truth: a segment of an unknown category counts nowhere",
+                f"{here} segment {segment['id']} category {segment['category_id']}",
+            )
+    crowds = image.truth_classes[image.truth_crowd].tolist()
+    if len(set(crowds)) < len(crowds):
+        oddities.add(
+            "ground truth: several crowd segments of one category, only the last forgives false positives",
+            here,
+        )
+    if VOID in image.predicted_ids.tolist():
+        oddities.add("predictions: id 0 is listed, so void counts as a segment", here)

@@ -1,0 +1,1 @@
+"""Archives of predictions for test servers."""

@@ -1,0 +1,146 @@
+"""Archives of a run's predictions as the test servers of COCO and Cityscapes take them.
+
+COCO: `panoptic_<split>_<algorithm>_results.json` beside the folder of PNGs of that name, or
+`detections_<split>_<algorithm>_results.json`, directly in the archive, which has the same name
+(https://cocodataset.org/#upload). Cityscapes: label PNGs; or a text file and masks per frame; or a panoptic
+JSON with the folder of PNGs of its name (https://www.cityscapes-dataset.com/submit). Everything is checked
+before it is written: servers tell little about what they refuse, and count it as a try.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from kmax import paths
+from kmax.config import Run
+from kmax.data.datasets import ImageFolder, UnannotatedImages, load_dataset, open_prepared
+from kmax.errors import InputError
+from kmax.evaluation.cityscapes.cityscapes_files import frame_of
+from kmax.evaluation.cityscapes.cityscapes_labels import CLASSES
+from kmax.evaluation.submission import submission_check as check
+from kmax.evaluation.submission.submission_check import Predicted
+from kmax.files import atomic_path, read_json
+from kmax.inference.prediction_files import check_frame_names
+
+CocoTask = Literal["panoptic", "instances"]
+CityscapesTask = Literal["panoptic", "instances", "semantic"]
+# Entries of an archive: name in it, and the file or its content.
+Entry = tuple[str, Path | bytes]
+_DATE = (1980, 1, 1, 0, 0, 0)  # of all entries: equal predictions give equal bytes
+
+
+def submit_coco(run: Run, out: Path, task: CocoTask, algorithm: str | None, split: str | None = None) -> str:
+    """Write the archive for COCO's server.
+
+    Args:
+        algorithm: its name there; None: that of the run.
+        split: whose predictions are packed; None: those of the run's val split.
+
+    Returns:
+        The name that the archive must have when it is uploaded.
+
+    Raises:
+        InputError: predictions are missing, damaged or not of the whole split, or the dataset is not COCO.
+    """
+    run, folder = run.on_split(split), paths.predictions(run.run, split)
+    images = open_prepared(run.data.dataset).images_of(run.data.val_split)
+    algorithm = run.run.replace("_", "-") if algorithm is None else algorithm
+    if not re.fullmatch(r"[A-Za-z0-9.-]+", algorithm):
+        raise InputError(
+            f"algorithm '{algorithm}': letters, digits, '-' and '.' only; it goes into file names"
+        )
+    _require_categories(run, {category.id for category in load_dataset("coco").categories or []}, "COCO")
+    predicted = check.require_whole_split(run, folder)
+    kind = "panoptic" if task == "panoptic" else "detections"
+    name = f"{kind}_{server_split(images)}_{algorithm}_results"
+    if task == "panoptic":
+        check.require_sound_maps(predicted)
+        content = {"annotations": [_annotation(one, one.image.id) for one in predicted]}
+        entries: list[Entry] = [(f"{name}.json", _compact(content))]
+        entries += [(f"{name}/{one.map.name}", one.map) for one in predicted]
+    else:
+        path = check.require_sound_detections(run, folder, predicted)
+        entries = [(f"{name}.json", _compact(read_json(path, "instance predictions")))]
+    _write(out, entries)
+    return f"{name}.zip"
+
+
+def submit_cityscapes(run: Run, out: Path, task: CityscapesTask, split: str | None = None) -> None:
+    """Write the archive for Cityscapes' server, which looks at the names inside; else as `submit_coco`."""
+    run, folder = run.on_split(split), paths.predictions(run.run, split)
+    _require_categories(run, {label.id for label in CLASSES}, "Cityscapes")
+    predicted = check.require_whole_split(run, folder)
+    where = f"{run.data.dataset}/{run.data.val_split}"
+    check_frame_names([one.image.file_name for one in predicted], where)
+    entries: list[Entry]
+    if task == "semantic":
+        labels = check.require_sound_labels(run, folder, predicted, [label.id for label in CLASSES])
+        entries = [(path.name, path) for path in labels]
+    elif task == "instances":
+        entries = [(path.name, path) for path in check.require_sound_frames(run, folder, predicted)]
+    else:
+        check.require_sound_maps(predicted)
+        name = f"cityscapes_panoptic_{run.data.val_split}"
+        content = {"annotations": [_annotation(one, frame_of(one.png.stem)) for one in predicted]}
+        entries = [(f"{name}.json", _compact(content))]
+        entries += [(f"{name}/{one.map.name}", one.map) for one in predicted]
+    _write(out, entries)
+
+
+def server_split(images: ImageFolder) -> str:
+    """What COCO's server calls a split: its folder of images, or what its list of images is named by.
+
+    The whole of the test images is what it calls test-challenge, whose own images it keeps to itself.
+    """
+    if isinstance(images, UnannotatedImages) and images.image_info is not None:
+        name = images.image_info.stem.removeprefix("image_info_")
+        return re.sub(r"^test(?=\d)", "test-challenge", name)
+    return images.images_dir.name
+
+
+def _require_categories(run: Run, wanted: set[int], name: str) -> None:
+    found = {category.id for category in open_prepared(run.data.dataset).categories}
+    if found != wanted:
+        raise InputError(
+            f"{paths.run_file(run.run)}: dataset '{run.data.dataset}' has not the categories of {name}, "
+            "whose server could not score it"
+        )
+
+
+def _annotation(one: Predicted, image_id: int | str) -> dict[str, Any]:
+    segments = [{"id": s["id"], "category_id": s["category_id"]} for s in one.segments]
+    return {"image_id": image_id, "file_name": one.map.name, "segments_info": segments}
+
+
+def _compact(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":"), sort_keys=True, allow_nan=False).encode()
+
+
+def _write(out: Path, entries: Iterable[Entry]) -> None:
+    """Write a zip file atomically; what is compressed already is stored as it is."""
+    with atomic_path(out) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for name, source in _each_once(entries):
+            info = zipfile.ZipInfo(name, _DATE)
+            info.external_attr = 0o644 << 16
+            compressed = name.endswith(".png")
+            info.compress_type = zipfile.ZIP_STORED if compressed else zipfile.ZIP_DEFLATED
+            archive.writestr(info, source.read_bytes() if isinstance(source, Path) else source)
+
+
+def _each_once(entries: Iterable[Entry]) -> Iterator[Entry]:
+    """The entries; test servers look at names without folders, which must be distinct.
+
+    Raises:
+        InputError: two have one name.
+    """
+    seen: set[str] = set()
+    for name, source in entries:
+        if name in seen:
+            raise InputError(f"{source!s:.200}: two images would be called {name} in the archive")
+        seen.add(name)
+        yield name, source

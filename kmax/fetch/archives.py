@@ -1,0 +1,281 @@
+"""Archives unpacked so that nothing lands elsewhere, nothing that is there is overwritten, and a process that
+is killed leaves whole files only, from which the next one continues.
+
+Archives are unpacked rather than read in place: images are then files that every tool reads at any position
+from many processes, which a zip of 118287 members is not (an index per process, a lock per file, and the
+official scripts cannot see inside). An archive that this project fetched is removed when its members lie on
+disk, so that the space is taken once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import lzma
+import os
+import re
+import stat
+import struct
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from kmax.data.download.listed_file import OWN_FOLDER
+from kmax.errors import InputError
+from kmax.fetch.tar_listing import open_tar
+
+BLOCK = 2**20
+MOST_TIMES_LARGER = 200  # than the archive, unpacked: JSON compresses to a tenth, images hardly
+LONGEST_NAME = 255  # bytes, of a file or folder
+OWN_MANIFEST = "manifest.json"  # what a download writes into the root when it is complete
+ALLOWANCE = 2**20  # bytes that an archive of any size may unpack to
+JUNK = {"__MACOSX", ".DS_Store"}
+DAMAGE = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    LookupError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+    OSError,
+)
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What to take out of an archive.
+
+    Attributes:
+        strip: folder inside the archive whose content is wanted, without its name; empty: all.
+        inside: archives in it, by their paths below the root, that are unpacked beside themselves.
+        only: files and folders, by their paths below the root; none: all.
+    """
+
+    strip: str = ""
+    inside: Sequence[str] = ()
+    only: Sequence[str] = ()
+
+    def name(self, member: str) -> str | None:
+        """The path below the root; None for what is left in the archive."""
+        if self.strip:
+            if not member.startswith(f"{self.strip}/"):
+                return None
+            member = member.removeprefix(f"{self.strip}/")
+        wanted = not self.only or any(
+            member == one or member.startswith(f"{one}/") for one in (*self.only, *self.inside)
+        )
+        return member if wanted else None
+
+
+@dataclass(frozen=True)
+class _Member:
+    name: str
+    size: int
+    open: Callable[[], IO[bytes]]
+
+
+def unpack(archive: Path, root: Path, work: Path, contents: Contents) -> dict[str, int]:
+    """Unpack a zip or tar below `root`; what is there already with the same content stays.
+
+    Args:
+        work: a folder on the same disk for files that are not whole yet. It stays, empty: as long as it is
+            there, not all may have come out.
+
+    Returns:
+        The size of every file that came out, by its path below `root`.
+
+    Raises:
+        InputError: damaged, with members that lead elsewhere, far larger than the archive, larger than the
+            disk has room for, or with members that are there with another content.
+    """
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        _empty(work)
+        try:
+            return _unpack(archive, root, work, contents, "")
+        finally:
+            _empty(work)
+    except OSError as error:
+        where = error.filename or archive
+        raise InputError(f"{where}: cannot be written: {error.strerror or error}; call again") from error
+
+
+def _empty(work: Path) -> None:
+    for left in work.iterdir():
+        left.unlink()
+
+
+def _unpack(archive: Path, root: Path, work: Path, contents: Contents, folder: str) -> dict[str, int]:
+    sizes: dict[str, int] = {}
+    faults: list[str] = []
+    with _damage_told(archive), _members(archive) as all_members:
+        members = _checked(archive, all_members, contents, folder)
+        _require_space(archive, root, members)
+        for member in members:
+            target = root / member.name
+            if member.name in contents.inside:
+                inner = work / f"{len(sizes)}-{target.name}"
+                _write(member, inner, work)
+                parent = str(PurePosixPath(member.name).parent)
+                outer = Contents(only=contents.only)
+                sizes.update(_unpack(inner, root, work, outer, "" if parent == "." else parent))
+                inner.unlink()
+            elif os.path.lexists(target):
+                if not _same(member, target):
+                    faults.append(f"{target}: is there, but not as {archive.name} holds it; move it away")
+                sizes[member.name] = member.size
+            else:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                _write(member, target, work)
+                sizes[member.name] = member.size
+    if faults:
+        raise InputError(faults)
+    return sizes
+
+
+@contextlib.contextmanager
+def _damage_told(archive: Path) -> Iterator[None]:
+    try:
+        yield
+    except DAMAGE as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # of the disk, not of the archive
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(
+            f"{archive}: cannot be unpacked: {reason}; it is damaged: move it away, and call again to fetch "
+            "it anew (what came out of it so far is whole and stays)"
+        ) from error
+
+
+@contextlib.contextmanager
+def _members(archive: Path) -> Iterator[Iterator[tuple[str, str | None, _Member | None]]]:
+    """Name, fault and content of every entry; folders have no content."""
+    if zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as zipped:
+            yield (_of_zip(zipped, info) for info in zipped.infolist())
+    else:
+        with open_tar(archive) as (tarred, infos):
+            yield (_of_tar(tarred, info) for info in infos)
+
+
+def _of_zip(zipped: zipfile.ZipFile, info: zipfile.ZipInfo) -> tuple[str, str | None, _Member | None]:
+    mode = info.external_attr >> 16
+    fault = None
+    if info.create_system == 3 and stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
+        fault = "is a link or a device"
+    elif info.flag_bits & 1:
+        fault = "is encrypted"
+    name = info.orig_filename
+    if name.endswith("/"):
+        return name, fault, None
+    return name, fault, _Member(name, info.file_size, lambda: zipped.open(info))
+
+
+def _of_tar(tarred: tarfile.TarFile, info: tarfile.TarInfo) -> tuple[str, str | None, _Member | None]:
+    if info.isdir():
+        return info.name, None, None
+    if not info.isreg():
+        return info.name, "is a link or a device", None
+
+    def open_member() -> IO[bytes]:
+        stream = tarred.extractfile(info)
+        assert stream is not None  # a regular file has content
+        return stream
+
+    return info.name, None, _Member(info.name, info.size, open_member)
+
+
+def _checked(
+    archive: Path,
+    entries: Iterator[tuple[str, str | None, _Member | None]],
+    contents: Contents,
+    folder: str,
+) -> list[_Member]:
+    """The wanted members with their paths below the root; refuses the archive where any entry is not safe."""
+    members: dict[str, _Member] = {}
+    total, most = 0, MOST_TIMES_LARGER * archive.stat().st_size + ALLOWANCE
+    for name, fault, member in entries:
+        if fault is None and not _stays_inside(name):
+            fault = "would leave the folder"
+        if fault is None and any(len(os.fsencode(part)) > LONGEST_NAME for part in PurePosixPath(name).parts):
+            fault = f"is longer than {LONGEST_NAME} bytes"
+        if fault is not None:
+            raise InputError(f"{archive}: {name!r} {fault}; nothing was unpacked")
+        if member is None or JUNK.intersection(PurePosixPath(name).parts):
+            continue
+        total += member.size
+        if total > most:
+            raise InputError(
+                f"{archive}: unpacks to more than {most} bytes, over {MOST_TIMES_LARGER} times its size, "
+                "which no dataset does; nothing was unpacked"
+            )
+        clean = str(PurePosixPath(folder) / PurePosixPath(name))
+        below = contents.name(clean)
+        if below is None:
+            continue
+        if PurePosixPath(below).parts[0] in (OWN_FOLDER, OWN_MANIFEST):
+            raise InputError(f"{archive}: {name!r} is a place of this project's own; nothing was unpacked")
+        if below in members:
+            raise InputError(f"{archive}: {name!r} is there twice; nothing was unpacked")
+        members[below] = _Member(below, member.size, member.open)
+    for below in members:
+        if any(str(parent) in members for parent in PurePosixPath(below).parents):
+            raise InputError(f"{archive}: {below!r} lies in a file, not in a folder; nothing was unpacked")
+    if not members:
+        raise InputError(f"{archive}: holds nothing of what is expected in it; nothing was unpacked")
+    return list(members.values())
+
+
+def _stays_inside(name: str) -> bool:
+    """Whether a name is a plain path below the folder that it is unpacked into."""
+    path = PurePosixPath(name)
+    return (
+        bool(path.parts)
+        and not path.is_absolute()
+        and ".." not in path.parts
+        and re.search(r"[\x00\\]|^[A-Za-z]:", name) is None
+    )
+
+
+def _require_space(archive: Path, root: Path, members: list[_Member]) -> None:
+    disk = os.statvfs(root)
+    blocks = sum(-(-m.size // disk.f_bsize) for m in members if not os.path.lexists(root / m.name))
+    needed, free = blocks * disk.f_bsize, disk.f_bavail * disk.f_frsize
+    if needed > free:
+        raise InputError(
+            f"{archive}: needs {needed} bytes to unpack, but {free} are free in {root}; free some, and call "
+            "again"
+        )
+
+
+def _write(member: _Member, target: Path, work: Path) -> None:
+    """Write a member whole, then give it its name."""
+    temporary = work / "unfinished"
+    done = 0
+    with member.open() as source, open(temporary, "wb") as stream:
+        while block := source.read(BLOCK):
+            done += len(block)
+            if done > member.size:
+                break
+            stream.write(block)
+    if done != member.size:
+        raise ValueError(f"{member.name} has {done} bytes or more, {member.size} were announced")
+    os.replace(temporary, target)
+
+
+def _same(member: _Member, path: Path) -> bool:
+    """Whether a file has the content of a member."""
+    if not path.is_file() or path.stat().st_size != member.size:
+        return False
+    with member.open() as source, open(path, "rb") as stream:
+        while block := source.read(BLOCK):
+            if stream.read(len(block)) != block:
+                return False
+    return True

@@ -1,0 +1,1 @@
+"""Pictures for people: overlays of segments, contact sheets of datasets."""
