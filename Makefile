@@ -1,12 +1,12 @@
-# `make reproduce`: from a fresh clone to tables and pictures. `make test`: the tests. No GPU needed.
+# `make reproduce` goes from a fresh clone to tables and pictures; `make test` runs the tests. No GPU is needed.
 #
-# VENV=folder uses another virtual environment; PYTHON=python3.12 another Python (3.11 or 3.12) to create it.
+# VENV=folder selects another virtual environment, PYTHON=python3.12 the Python (3.11 or 3.12) that creates it.
 
 VENV ?= .venv
 PYTHON ?= python3
 TESTS ?= tests
 PYTEST_OPTIONS ?=
-# Processes that share the test files among them; each computes on one thread.
+# Number of processes that the test files are distributed over; each uses one thread.
 TEST_WORKERS ?= 2
 
 SHELL := /bin/bash
@@ -17,7 +17,7 @@ export DO_NOT_TRACK := 1
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-# What the environment was made from; a shared one may last have served another checkout.
+# Identifies the inputs of the environment: a shared one may have been installed from another checkout.
 LOCKED := $(shell sha256sum requirements.lock | cut -c1-64)
 PROJECT := $(CURDIR) $(shell sha256sum pyproject.toml | cut -c1-64)
 
@@ -28,10 +28,10 @@ TF_LOCKED := $(shell sha256sum requirements-tensorflow.lock | cut -c1-64)
 
 setup:
 	@test -x $(VENV)/bin/python || $(PYTHON) -c 'import sys; v = sys.version_info[:2]; \
-	  sys.exit(0 if (3, 11) <= v <= (3, 12) else "Python 3.11 or 3.12 is needed: make PYTHON=python3.12")'
+	  sys.exit(0 if (3, 11) <= v <= (3, 12) else "Python 3.11 or 3.12 is required; try: make PYTHON=python3.12")'
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	@if [ "$$(cat $(VENV)/kmax-locked.txt 2>/dev/null)" != "$(LOCKED)" ]; then \
-	  echo "installing the locked packages into $(VENV): a few minutes, about 6.5 GB"; \
+	  echo "installing the locked packages into $(VENV) (a few minutes, about 6.5 GB)"; \
 	  $(PIP) install --no-deps --requirement requirements.lock; \
 	  echo "$(LOCKED)" > $(VENV)/kmax-locked.txt; \
 	fi
@@ -40,11 +40,11 @@ setup:
 	  echo "$(PROJECT)" > $(VENV)/kmax-project.txt; \
 	fi
 
-# For the tests that have TensorFlow write checkpoints; without it they are skipped.
+# For the tests that write checkpoints with TensorFlow; they are skipped without it.
 setup-tensorflow:
 	@test -x $(TENSORFLOW)/bin/python || $(VENV)/bin/python -m venv $(TENSORFLOW)
 	@if [ "$$(cat $(TENSORFLOW)/kmax-locked.txt 2>/dev/null)" != "$(TF_LOCKED)" ]; then \
-	  echo "installing TensorFlow into $(TENSORFLOW): 1.6 GB"; \
+	  echo "installing TensorFlow into $(TENSORFLOW) (1.6 GB)"; \
 	  $(TENSORFLOW)/bin/python -m pip --disable-pip-version-check --no-input install --quiet --no-deps \
 	    --requirement requirements-tensorflow.lock; \
 	  echo "$(TF_LOCKED)" > $(TENSORFLOW)/kmax-locked.txt; \
@@ -56,7 +56,7 @@ reproduce: setup
 	@cat reports/tables/shapes.md
 	@echo
 	@echo "tables:    reports/tables/ (.md .csv .tex .html)"
-	@echo "pictures:  reports/site/index.html (open it in a browser; it needs no network)"
+	@echo "pictures:  reports/site/index.html (open it in a browser; no network needed)"
 	@echo "training:  kmax track ui"
 
 test: setup

@@ -1,4 +1,4 @@
-"""Put what was measured last into README.md: the table of the shapes, and a picture of some predictions.
+"""Update README.md with the latest results: the table for the shapes dataset, and a picture of predictions.
 
 kmax report && python docs/update_readme.py
 """
@@ -21,12 +21,12 @@ def main() -> None:
     rows = "\n".join(row for row in rows if not row.endswith("| not run |"))
     readme = ROOT / "README.md"
     marked = re.compile(r"(<!-- table: begin[^>]*-->\n).*?(<!-- table: end -->)", re.DOTALL)
-    readme.write_text(marked.sub(lambda found: f"{found[1]}\n{rows}\n\n{found[2]}", readme.read_text()))
+    readme.write_text(marked.sub(lambda match: f"{match[1]}\n{rows}\n\n{match[2]}", readme.read_text()))
     contact_sheet(sorted(PREDICTIONS.iterdir())[:ROWS]).save(ROOT / "docs/pictures/shapes.png", optimize=True)
 
 
 def contact_sheet(folders: list[Path]) -> Image.Image:
-    """One row per image: the image, ground truth, prediction, and clusters of the last k-means layer."""
+    """One row per image: image, ground truth, prediction, and the clusters of the last k-means layer."""
     step = SIDE + GAP
     sheet = Image.new("RGB", (step * len(VIEWS) - GAP, step * len(folders) - GAP), "white")
     for row, folder in enumerate(folders):

@@ -1,4 +1,4 @@
-"""The parity table: largest deviation per case and group of arrays, in Markdown.
+"""The parity table: maximum deviation per case and group of arrays, in Markdown.
 
     python tests/parity/forward_table.py [FOLDER]
 
@@ -32,8 +32,8 @@ def cases(folder: Path) -> Iterator[tuple[str, str, list[Deviation]]]:
 def table(folder: Path) -> str:
     """Largest deviation per case and group of arrays."""
     lines = [
-        "| original | case | arrays | number | relative rms | largest (tf: / std, torch: absolute) "
-        "| allowed | differing labels |",
+        "| original | case | arrays | number | relative rms | maximum (tf: / std, torch: absolute) "
+        "| tolerance | differing labels |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for flavour, case, found in cases(folder):
