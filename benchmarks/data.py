@@ -1,12 +1,13 @@
-"""Speed of reading data, as a share of the rate of merely decoding the same files; and memory of a worker.
+"""Speed of the data loader, relative to merely decoding the same files, and memory of a worker.
 
-    python benchmarks/data.py          the sample of COCO below KMAX_DATA_ROOT or ../shared/samples
+    python benchmarks/data.py          # the sample of COCO below KMAX_DATA_ROOT or ../shared/samples
     python benchmarks/data.py --run coco-convnext_l --size 1281 1281 --json data.json
 
-Figures are CPU time of one core, in this process and in turns, files being in the page cache; the least of
-the repetitions counts, so that other work on the machine counts little. A training sample reads two images
-(one is pasted over another), so its baseline decodes two JPEGs and two panoptic PNGs, each with the fastest
-decoder found here. Nothing is kept decoded between samples, except where memory is measured.
+Times are CPU time of one core, measured alternately in this process with the files in the page cache. The
+minimum over the repeats is reported, which limits the influence of other work on the machine. A training
+sample reads two images (one is pasted over the other), so its baseline decodes two JPEGs and two panoptic
+PNGs, each with the fastest decoder found on this machine. Decoded images are not cached between samples,
+except where memory is measured.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ REST = "rest"
 
 
 def main() -> None:
-    """Measure, print tables, and write the figures."""
+    """Measure, print tables, and write the results as JSON."""
     options = read_options()
     torch.set_num_threads(1)
     data = load_run(options.run).data.model_copy(
@@ -68,38 +69,38 @@ def main() -> None:
         download(options.dataset)
         prepare(options.dataset, workers=1)
         prepared = open_prepared(options.dataset)
-        told: dict[str, Any] = {
+        results: dict[str, Any] = {
             "run": options.run,
             "size": data.image_size,
             "machine": machine(torch.device("cpu")),
         }
-        told |= decoding(prepared, options.repeats)
-        told |= reading(prepared, data, told, options.repeats)
-        told["resamplers"] = resamplers(prepared, options.repeats)
-        told["worker_bytes_after_epoch"] = worker_memory(prepared, data, options.epochs)
-    print(table(told))
+        results |= decoding(prepared, options.repeats)
+        results |= reading(prepared, data, results, options.repeats)
+        results["resamplers"] = resamplers(prepared, options.repeats)
+        results["worker_bytes_after_epoch"] = worker_memory(prepared, data, options.epochs)
+    print(table(results))
     if options.json:
-        files.write_json(options.json, told)
+        files.write_json(options.json, results)
 
 
 def read_options() -> argparse.Namespace:
-    """What the command line asks for."""
+    """Parse the command line."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     root = Path(os.environ.get("KMAX_DATA_ROOT", ROOT.parent / "shared/samples"))
     parser.add_argument("--root", type=Path, default=root, help="folder of datasets")
-    parser.add_argument("--dataset", default="coco_mini", help="whose images are read")
-    parser.add_argument("--run", default="coco-resnet50", help="whose recipe holds")
-    parser.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="of the input")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=3, help="over which memory is watched")
-    parser.add_argument("--json", type=Path, help="file for all figures")
+    parser.add_argument("--dataset", default="coco_mini", help="dataset to read")
+    parser.add_argument("--run", default="coco-resnet50", help="run whose recipe is used")
+    parser.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="network input size")
+    parser.add_argument("--repeats", type=int, default=5, help="measurements of each time")
+    parser.add_argument("--epochs", type=int, default=3, help="epochs over which memory is measured")
+    parser.add_argument("--json", type=Path, help="file to write all results to")
     return parser.parse_args()
 
 
 @contextlib.contextmanager
 def project(root: Path) -> Iterator[None]:
-    """An empty project of its own as working folder, with datasets below `root`."""
+    """Work in a temporary project folder, with datasets below `root`."""
     with (
         tempfile.TemporaryDirectory() as folder,
         contextlib.chdir(folder),
@@ -113,7 +114,7 @@ def project(root: Path) -> Iterator[None]:
 
 
 class Stages:
-    """CPU seconds in each stage, without those of the stages inside of it."""
+    """CPU seconds in each stage, excluding nested stages."""
 
     def __init__(self) -> None:
         self.seconds = dict.fromkeys([*STAGES, REST], 0.0)
@@ -121,13 +122,13 @@ class Stages:
         self._since = time.process_time()
 
     def switch(self) -> None:
-        """Give the time since the last switch to the innermost stage."""
+        """Add the time since the last switch to the innermost stage."""
         now = time.process_time()
         self.seconds[self._stack[-1]] += now - self._since
         self._since = now
 
     def wrapped(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function, told apart."""
+        """The function, with its time counted as a stage."""
 
         def call(*arguments: Any, **named: Any) -> Any:
             self.switch()
@@ -142,7 +143,7 @@ class Stages:
 
 
 def breakdown(call: Callable[[], object], samples: int, repeats: int) -> dict[str, float]:
-    """CPU seconds per sample in each stage, of the fastest repetition."""
+    """CPU seconds per sample in each stage, for the fastest repeat."""
     found: list[dict[str, float]] = []
     for _ in range(repeats):
         with contextlib.ExitStack() as stack:
@@ -162,12 +163,12 @@ def breakdown(call: Callable[[], object], samples: int, repeats: int) -> dict[st
 
 
 def method(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that becomes a method of the class which it is an attribute of."""
+    """A function that binds as a method when it is set as a class attribute."""
     return lambda *arguments: function(*arguments)
 
 
-def reading(prepared: Prepared, data: Data, told: dict[str, Any], repeats: int) -> dict[str, Any]:
-    """Training and validation, whole and by stage, and their shares of the rate of decoding."""
+def reading(prepared: Prepared, data: Data, results: dict[str, Any], repeats: int) -> dict[str, Any]:
+    """Training and validation: total time, time per stage, and fractions of the decoding rate."""
     count = {split: images_in(prepared, split) for split in ("train", "val")}
     batch = 4
     arguments: dict[str, Any] = {
@@ -185,30 +186,30 @@ def reading(prepared: Prepared, data: Data, told: dict[str, Any], repeats: int) 
         for _ in itertools.islice(batches, count["train"] // batch):
             pass
 
-    # As in training, the annotation was read before.
+    # As in training, annotations are read before the first batch.
     val_epochs = iter([loader.val_batches(prepared, data, batch_size=1) for _ in range(repeats)])
 
     def val() -> None:
         for _ in next(val_epochs):
             pass
 
-    def val_anew() -> None:  # with the stages told apart
+    def val_anew() -> None:  # so that the patched stages are used
         for _ in loader.val_batches(prepared, data, batch_size=1):
             pass
 
-    next(batches)  # tables, weights and machine code that are kept
+    next(batches)  # fills the caches of tables, weights and machine code
     next(loader.val_batches(prepared, data, batch_size=1))
     times = best({"train": train, "val": val}, repeats)
     samples = count["train"] // batch * batch
     seconds = {"train": times["train"] / samples, "val": times["val"] / count["val"]}
-    jpeg, png = (fastest(told["decoding_train"], kind) for kind in ("JPEG", "PNG"))
-    of_val = fastest(told["decoding_val"], "JPEG"), fastest(told["decoding_val"], "PNG")
+    jpeg, png = (fastest(results["decoding_train"], kind) for kind in ("JPEG", "PNG"))
+    val_jpeg, val_png = (fastest(results["decoding_val"], kind) for kind in ("JPEG", "PNG"))
     return {
         "seconds_per_sample": seconds,
         "share_of_decoding": {
-            "training, of two JPEGs and PNGs": 2 * (jpeg + png) / seconds["train"],
-            "validation, of one JPEG and PNG": sum(of_val) / seconds["val"],
-            "validation, of one JPEG": of_val[0] / seconds["val"],
+            "training, two JPEGs and PNGs": 2 * (jpeg + png) / seconds["train"],
+            "validation, one JPEG and PNG": (val_jpeg + val_png) / seconds["val"],
+            "validation, one JPEG": val_jpeg / seconds["val"],
         },
         "stages_train": breakdown(train, samples, repeats),
         "stages_val": breakdown(val_anew, count["val"], repeats),
@@ -216,12 +217,12 @@ def reading(prepared: Prepared, data: Data, told: dict[str, Any], repeats: int) 
 
 
 def images_in(prepared: Prepared, split: str) -> int:
-    """Images of a split."""
+    """Number of images in a split."""
     return len(image_source.Source(prepared, split, None, split, 0))
 
 
 def worker_memory(prepared: Prepared, data: Data, epochs: int) -> list[int]:
-    """Resident bytes of a worker after each epoch, its cache of decoded images included."""
+    """Resident bytes of a worker after each epoch, including its cache of decoded images."""
     count = images_in(prepared, "train")
     batches = loader.train_batches(
         prepared,
@@ -247,26 +248,27 @@ def worker_memory(prepared: Prepared, data: Data, epochs: int) -> list[int]:
 # -------------------------------------------------------------------------------------------------- report
 
 
-def table(told: dict[str, Any]) -> str:
-    """The figures as Markdown."""
+def table(results: dict[str, Any]) -> str:
+    """The results as Markdown."""
     out = io.StringIO()
     print(
-        f"{told['machine']['name']}, one core; {told['run']} at {'x'.join(map(str, told['size']))}", file=out
+        f"{results['machine']['name']}, one core; {results['run']} at {'x'.join(map(str, results['size']))}",
+        file=out,
     )
     for split in ("train", "val"):
-        rows(out, f"decoding one file of {split}", told[f"decoding_{split}"])
+        rows(out, f"decoding one file of {split}", results[f"decoding_{split}"])
     for split in ("train", "val"):
-        stages = {name: seconds for name, seconds in told[f"stages_{split}"].items() if seconds}
+        stages = {name: seconds for name, seconds in results[f"stages_{split}"].items() if seconds}
         rows(out, f"one sample of {split}", stages)
-    rows(out, "whole sample", told["seconds_per_sample"])
-    print("\n| share of the rate of decoding | |\n|---|---:|", file=out)
-    for name, share in told["share_of_decoding"].items():
+    rows(out, "total per sample", results["seconds_per_sample"])
+    print("\n| fraction of the decoding rate | |\n|---|---:|", file=out)
+    for name, share in results["share_of_decoding"].items():
         print(f"| {name} | {share:.0%} |", file=out)
-    print("\n| resampling | ms | levels from deeplab2's |\n|---|---:|---:|", file=out)
-    for name, way in told["resamplers"].items():
+    print("\n| resampling | ms | deviation from deeplab2, levels |\n|---|---:|---:|", file=out)
+    for name, way in results["resamplers"].items():
         print(f"| {name} | {1000 * way['seconds']:.2f} | {way['levels_apart']:.2g} |", file=out)
-    mega = ", ".join(f"{size / 1e6:.0f}" for size in told["worker_bytes_after_epoch"])
-    print(f"\nworker's resident memory after each epoch: {mega} MB", file=out)
+    mega = ", ".join(f"{size / 1e6:.0f}" for size in results["worker_bytes_after_epoch"])
+    print(f"\nresident memory of the worker after each epoch: {mega} MB", file=out)
     return out.getvalue()
 
 

@@ -29,7 +29,7 @@ Decoder = Callable[[Path], NDArray[Any]]
 
 
 def decoders() -> tuple[dict[str, Decoder], dict[str, Decoder]]:
-    """Ways to decode a JPEG, and a panoptic PNG, to bytes of red, green and blue or to ids."""
+    """Decoders by name: of JPEGs to RGB bytes, and of panoptic PNGs to RGB bytes or ids."""
 
     def pillow(path: Path) -> Bytes:
         with Image.open(path) as image:
@@ -61,8 +61,8 @@ def decoders() -> tuple[dict[str, Decoder], dict[str, Decoder]]:
 
 
 def decoding(prepared: Prepared, repeats: int) -> dict[str, Any]:
-    """CPU seconds of decoding one file, by split, kind and decoder."""
-    told: dict[str, Any] = {}
+    """CPU seconds to decode one file, by split, kind and decoder."""
+    results: dict[str, Any] = {}
     jpeg, png = decoders()
     for name in ("train", "val"):
         split = prepared.split(name)
@@ -74,12 +74,12 @@ def decoding(prepared: Prepared, repeats: int) -> dict[str, Any]:
             for way, decode in ways.items():
                 calls[f"{kind}, {way}"] = lambda decode=decode, paths=paths: [decode(path) for path in paths]
         times = {key: value / len(images) for key, value in best(calls, repeats).items()}
-        told[f"decoding_{name}"] = times
-    return told
+        results[f"decoding_{name}"] = times
+    return results
 
 
 def fastest(times: dict[str, float], kind: str) -> float:
-    """Seconds of the fastest decoder of a kind."""
+    """Seconds of the fastest decoder for a kind of file."""
     return min(seconds for name, seconds in times.items() if name.startswith(kind))
 
 
@@ -87,7 +87,7 @@ def fastest(times: dict[str, float], kind: str) -> float:
 
 
 def resamplers(prepared: Prepared, repeats: int) -> dict[str, dict[str, float]]:
-    """CPU seconds of enlarging an image to fit 641x641 and by 1.3, and how far from deeplab2's result."""
+    """CPU seconds to enlarge an image to fit 641x641 and by 1.3, and the deviation from deeplab2's result."""
     rgb = image_source.Source(prepared, "train", None, "train", 0)[0].rgb
     fitted = fit_size(rgb.shape[:2], (641, 641))
     size = scaled_size(fitted, 1.3)
@@ -100,7 +100,7 @@ def resamplers(prepared: Prepared, repeats: int) -> dict[str, dict[str, float]]:
 
     ways: dict[str, Callable[[], Any]] = {
         "deeplab2's two steps (tf)": lambda: interpolate(rgb, [fitted, size], whole(size)),
-        "the same steps by torch, float32": with_torch,
+        "the same steps with torch, float32": with_torch,
         "Pillow, bytes, one step (torch)": lambda: resize_with_pillow(rgb, size, whole(size)),
         "sparse weights, float32, one step": lambda: resize_image(rgb, size),
     }

@@ -1,11 +1,11 @@
-"""Speed of the evaluators: CPU time against that of merely decoding the same PNG files, and memory.
+"""Speed of the evaluators: CPU time compared with merely decoding the same PNG files, and memory.
 
     python benchmarks/evaluation.py
     python benchmarks/evaluation.py --images 100 --frames 10 --many 20000
 
-The maps are made up: for panoptic quality of the sizes of COCO and of Cityscapes, for its AP with 20 masks.
-Everything is measured in this process in turns, and the best of the repetitions counts. Where panopticapi or
-cityscapesscripts are installed, they are measured beside it.
+The maps are synthetic. Those for panoptic quality have the sizes of COCO and Cityscapes; those for Cityscapes
+AP have 20 masks. All functions are measured alternately in this process, and the best of the repeats is
+reported. panopticapi and cityscapesscripts are measured too if they are installed.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def wavy_map(rng: np.random.Generator, height: int, width: int, segments: int) -
 def panoptic_files(
     folder: Path, images: int, repeats: int = 1, shape: tuple[int, int] = (480, 640), segments: int = 15
 ) -> PanopticArguments:
-    """Ground truth and predictions; each image is listed `repeats` times under other names."""
+    """Ground truth and predictions; each image is listed `repeats` times under different names."""
     rng = np.random.default_rng(0)
     sides: dict[str, list[dict[str, object]]] = {"gt": [], "pred": []}
     for number in range(images):
@@ -89,7 +89,7 @@ def panoptic_files(
 
 
 def cityscapes_files(folder: Path, frames: int) -> tuple[Path, Path]:
-    """Frames of 2048x1024 with 20 instances, each found a few pixels away."""
+    """Frames of 2048x1024 with 20 instances, each predicted with an offset of a few pixels."""
     rng = np.random.default_rng(1)
     (folder / "val").mkdir(parents=True)
     (folder / "pred" / "masks").mkdir(parents=True)
@@ -113,7 +113,7 @@ def cityscapes_files(folder: Path, frames: int) -> tuple[Path, Path]:
 
 
 def decoders() -> dict[str, Callable[[Path], object]]:
-    """Ways to decode a PNG of grey or RGB pixels."""
+    """Decoders of greyscale and RGB PNGs, by name."""
     found: dict[str, Callable[[Path], object]] = {"Pillow": lambda path: np.asarray(Image.open(path))}
     with contextlib.suppress(ImportError):
         pyspng = importlib.import_module("pyspng")
@@ -127,13 +127,13 @@ def decoders() -> dict[str, Callable[[Path], object]]:
 
 
 def decode_each(decode: Callable[[Path], object], paths: list[Path]) -> None:
-    """Decode one file after the other; kept, their pixels would cost fresh memory, which takes as long."""
+    """Decode the files one by one. Keeping their pixels would take new memory, which costs as much time."""
     for path in paths:
         decode(path)
 
 
 def official_pq(arguments: PanopticArguments) -> Callable[[], object] | None:
-    """The official count over all images in this process; None where it is not installed."""
+    """The official counts over all images in this process; None if it is not installed."""
     try:
         module = importlib.import_module("panopticapi.evaluation")
     except ImportError:
@@ -152,7 +152,7 @@ def official_pq(arguments: PanopticArguments) -> Callable[[], object] | None:
 
 
 def official_ap(truth: Path, predicted: Path) -> Callable[[], object] | None:
-    """The official instance AP; None where it is not installed, or too old for numpy."""
+    """The official instance AP; None if it is not installed or too old for the installed numpy."""
     try:
         module = importlib.import_module("cityscapesscripts.evaluation.evalInstanceLevelSemanticLabeling")
     except ImportError:
@@ -160,7 +160,7 @@ def official_ap(truth: Path, predicted: Path) -> Callable[[], object] | None:
     if not hasattr(np, "in1d"):
         return None
     frames, _ = find_frames(truth, predicted, "_gtFine_instanceIds.png", ".txt")
-    module.writeDict2JSON = lambda *_: None  # its cache cannot hold numpy's integers
+    module.writeDict2JSON = lambda *_: None  # its cache cannot store numpy's integers
     module.args.quiet, module.args.JSONOutput, module.args.predictionPath = True, False, str(predicted)
     module.args.gtInstancesFile = str(predicted / "none.json")
 
@@ -173,15 +173,15 @@ def official_ap(truth: Path, predicted: Path) -> Callable[[], object] | None:
 
 
 def report(title: str, times: Times, ours: str, per: int) -> None:
-    """Print milliseconds per image and the ratio of ours to each."""
+    """Print milliseconds per image, and our time as a multiple of each."""
     print(f"\n{title}")
     for name, seconds in times.items():
-        ratio = "" if name == ours else f"   ours is {times[ours] / seconds:5.2f} of it"
+        ratio = "" if name == ours else f"   ours takes {times[ours] / seconds:5.2f} times as long"
         print(f"  {name:<38}{1000 * seconds / per:>9.2f} ms{ratio}")
 
 
 def panoptic_speed(folder: Path, images: int, shape: tuple[int, int], segments: int) -> None:
-    """Panoptic quality from files, and its matching from decoded pixels."""
+    """Panoptic quality from files, and matching alone from decoded pixels."""
     arguments = panoptic_files(folder, images, shape=shape, segments=segments)
     files = arguments.open()
     paths = [path for image in files.images for path in (image.truth_path, image.predicted_path)]
@@ -201,7 +201,7 @@ def panoptic_speed(folder: Path, images: int, shape: tuple[int, int], segments: 
     }
     functions["matching alone, ids packed"] = matching
     functions["kmax, from files to scores"] = lambda: pq.evaluate_files(arguments)
-    functions["kmax, and where quality is lost"] = lambda: explained_files.evaluate_files(arguments)
+    functions["kmax, with error analysis"] = lambda: explained_files.evaluate_files(arguments)
     theirs = official_pq(arguments)
     if theirs is not None:
         functions["panopticapi, from files to counts"] = theirs
@@ -210,7 +210,7 @@ def panoptic_speed(folder: Path, images: int, shape: tuple[int, int], segments: 
 
 
 def cityscapes_speed(folder: Path, frames: int) -> None:
-    """Cityscapes' instance AP from files."""
+    """Cityscapes instance AP from files."""
     truth, predicted = cityscapes_files(folder, frames)
     paths = [*truth.glob("*.png"), *predicted.glob("masks/*.png")]
     functions: dict[str, Callable[[], object]] = {
@@ -226,18 +226,18 @@ def cityscapes_speed(folder: Path, frames: int) -> None:
 
 
 def bootstrap_speed() -> None:
-    """Intervals of panoptic quality over 5,000 images of 133 classes."""
+    """Confidence intervals of panoptic quality for 5,000 images and 133 classes."""
     rng = np.random.default_rng(0)
     tp, fp, fn = rng.integers(0, 3, (3, 5000, 133)).astype(float)
     categories = [CategoryFacts(c["id"], c["name"], c["isthing"] == 1) for c in CATEGORIES]  # type: ignore[arg-type]
     result = pq.PQResult(categories, list(range(5000)), pq.Counts(0.8 * tp, tp, fp, fn), [])
     start = time.process_time()
     bootstrap.intervals(result, None, samples=1000, seed=0)
-    print(f"\nBootstrap, 1,000 resamples of 5,000 images: {time.process_time() - start:.1f} s of CPU")
+    print(f"\nBootstrap, 1,000 resamples of 5,000 images: {time.process_time() - start:.1f} s of CPU time")
 
 
 def many_images(folder: Path, counts: list[int], workers: int) -> None:
-    """Time and peak memory of all processes together over growing numbers of images."""
+    """Time and peak memory of all processes together, for increasing numbers of images."""
     print(f"\nMany images, {workers} processes (memory: parent and workers, shared pages counted in each)")
     for count in counts:
         inside = folder / str(count)
@@ -247,7 +247,7 @@ def many_images(folder: Path, counts: list[int], workers: int) -> None:
         seconds, megabytes = subprocess.run(
             command, check=True, capture_output=True, text=True
         ).stdout.split()
-        print(f"  {count:>6} images {float(seconds):>8.1f} s of CPU {float(megabytes):>8.0f} MB")
+        print(f"  {count:>6} images {float(seconds):>8.1f} s of CPU time {float(megabytes):>8.0f} MB")
 
 
 _MEASURE = """
@@ -259,7 +259,7 @@ workers = int(sys.argv[5])
 evaluate_files(PanopticArguments(*map(Path, sys.argv[1:5]), workers=workers))
 own, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
 spent = own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
-# Not ru_maxrss, which holds what the starting process had.
+# Not ru_maxrss, which includes the peak of the parent process.
 peak = int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
 extra = workers * children.ru_maxrss if workers > 1 else 0
 print(spent, (peak + extra) / 1024)
@@ -267,14 +267,14 @@ print(spent, (peak + extra) / 1024)
 
 
 def main() -> None:
-    """Print the tables."""
+    """Measure and print the results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--images", type=int, default=40, help="pairs of maps for panoptic quality")
-    parser.add_argument("--frames", type=int, default=8, help="frames of Cityscapes")
-    parser.add_argument("--many", type=int, default=5000, help="images of the test of memory; 0: none")
-    parser.add_argument("--workers", type=int, default=2, help="processes of the test of memory")
+    parser.add_argument("--frames", type=int, default=8, help="Cityscapes frames")
+    parser.add_argument("--many", type=int, default=5000, help="images in the memory test; 0 skips it")
+    parser.add_argument("--workers", type=int, default=2, help="processes in the memory test")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         panoptic_speed(Path(folder) / "panoptic", arguments.images, (480, 640), 15)

@@ -1,14 +1,14 @@
-"""Where the time and memory of kMaX-DeepLab go: forward pass, end to end and training step, part by part.
+"""Time and memory of kMaX-DeepLab by part: forward pass, end to end, and training step.
 
-    python benchmarks/model.py                                        ResNet-50 on COCO's shapes, 641x641
-    python benchmarks/model.py --step --size 385 385 --batch 2        a training step
+    python benchmarks/model.py                                        # ResNet-50 on COCO's shapes, 641x641
+    python benchmarks/model.py --step --size 385 385 --batch 2        # a training step
     python benchmarks/model.py --compiled --precision bf16 --json speed.json
 
 The floor is the time that the arithmetic would take at the rate of a large matrix product, measured in the
-same run and precision. FLOPs count matrix products and convolutions, two for each multiply-add. The network
-runs with channels last in memory, whatever its input. Weights follow the rule of the recorded passes, or are
-initial values. Times are the least of several calls, so that other work on the machine counts little; "all"
-carries the cost of watching the parts, "whole" does not.
+same run and precision. FLOPs count matrix products and convolutions, with two per multiply-add. The network
+always uses the channels-last memory format. Weights follow the rule of the recorded passes, or are initial
+values. Times are the minimum of several calls, which limits the influence of other work on the machine. "all"
+includes the cost of measuring the parts; "whole" does not.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ LOSS_PARTS: Replaced = {
     "- masks and targets": (criterion, "read_masks"),
     "- instance discrimination": (criterion, "instance_discrimination_loss"),
 }
-# Random weights are rarely sure of a class.
+# Random weights rarely give confident classes.
 PREDICT = Predict(
     mode="maskwise",
     pixel_threshold=0.4,
@@ -69,7 +69,7 @@ PREDICT = Predict(
 
 
 def main() -> None:
-    """Measure what was asked for, print a table of it, and write the figures."""
+    """Measure, print a table, and write the results as JSON."""
     options = read_options()
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -85,14 +85,14 @@ def main() -> None:
     kind = training_step if options.step else inference
     rate = matmul_rate(device, dtype)
     call, functions = kind(model, network, options, device)
-    # A compiled network has no parts: its whole pass is one.
+    # A compiled network is measured as a whole.
     modules: dict[str, list[nn.Module]] = {} if options.compiled else modules_of(model)
     with torch.inference_mode(not options.step):
         parts = figures_of(call, modules, functions, device, options.repeats)
         whole = measure(lambda: call(_Nothing()), device)
         memory = peak_memory(lambda: call(_Nothing()), device)
     rate = max(rate, matmul_rate(device, dtype))
-    told = {
+    results = {
         "arguments": model.arguments,
         "size": options.size,
         "batch": options.batch,
@@ -106,30 +106,32 @@ def main() -> None:
         "memory": memory,
         "parts": parts,
     }
-    print(table(told))
+    print(table(results))
     if options.json:
-        files.write_json(options.json, told)
+        files.write_json(options.json, results)
 
 
 def read_options() -> argparse.Namespace:
-    """What the command line asks for."""
+    """Parse the command line."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
-    parser.add_argument("--model", default="kmax_resnet50", help="name as of kmax.create_model")
+    parser.add_argument("--model", default="kmax_resnet50", help="model name for kmax.create_model")
     parser.add_argument("--flavour", choices=("tf", "torch"), default="torch")
     parser.add_argument("--classes", type=int, default=133)
     parser.add_argument("--clusters", type=int, default=128)
     parser.add_argument("--decoder-stages", type=int, default=4)
     parser.add_argument("--size", type=int, nargs=2, default=[641, 641], metavar=("HEIGHT", "WIDTH"))
-    parser.add_argument("--batch", type=int, default=1, help="images at a time")
-    parser.add_argument("--step", action="store_true", help="a training step instead of inference")
-    parser.add_argument("--compiled", action="store_true", help="by torch.compile; needs a C++ compiler")
+    parser.add_argument("--batch", type=int, default=1, help="images per batch")
+    parser.add_argument("--step", action="store_true", help="measure a training step instead of inference")
+    parser.add_argument("--compiled", action="store_true", help="use torch.compile; needs a C++ compiler")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--weights", choices=("rule", "initial"), default="rule")
-    parser.add_argument("--threads", type=int, help="of the processor; by default as many as it has cores")
-    parser.add_argument("--repeats", type=int, default=5, help="timed calls for the parts")
-    parser.add_argument("--peak-tflops", type=float, help="nominal, of the device: adds the share of it")
-    parser.add_argument("--json", type=Path, help="file for all figures")
+    parser.add_argument("--threads", type=int, help="CPU threads; default: one per core")
+    parser.add_argument("--repeats", type=int, default=5, help="timed calls per part")
+    parser.add_argument(
+        "--peak-tflops", type=float, help="nominal peak of the device; adds the fraction achieved"
+    )
+    parser.add_argument("--json", type=Path, help="file to write all results to")
     return parser.parse_args()
 
 
@@ -158,7 +160,7 @@ class _Nothing:
         self.figures: dict[str, float] = {}
 
     def of(self, name: str) -> torch.autograd.profiler.record_function:
-        """A block that tells only torch's profiler, where one runs."""
+        """A block that is visible only to torch's profiler, if one is active."""
         return torch.autograd.profiler.record_function(name)
 
 
@@ -167,7 +169,7 @@ Measured = tuple[Callable[[Meter], Any], Replaced]
 
 def inference(model: KMaX, network: Any, options: argparse.Namespace, device: torch.device) -> Measured:
     """From decoded images to panoptic maps."""
-    model.eval().requires_grad_(False)  # the FLOP counter follows what requires grad
+    model.eval().requires_grad_(False)  # the FLOP counter follows tensors that require grad
     rgb = picture(model.image_size)
     isthing = torch.arange(options.classes, device=device) < options.classes * 3 // 5
     size = (rgb.shape[0], rgb.shape[1])
@@ -194,7 +196,7 @@ def training_step(model: KMaX, network: Any, options: argparse.Namespace, device
     model.train()
     batch = scene_batch(options.batch, model.image_size).to(device)
     losses = Criterion(LOSSES, options.classes, options.flavour)
-    # A rate of 0: weights stay finite however often the step is repeated.
+    # With a learning rate of 0, weights stay finite however often the step is repeated.
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.0)
 
     def call(meter: Meter) -> None:
@@ -255,28 +257,28 @@ def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
     return 2 * side**3 / min(times)
 
 
-def table(told: dict[str, Any]) -> str:
-    """The figures as Markdown."""
-    rate, nominal = told["matmul_flops_per_second"], told["peak_flops_per_second"]
-    heads = ["part", "ms", "share", "GFLOP", "times the floor", "peak GB"]
-    heads += ["share of nominal peak"] if nominal else []
+def table(results: dict[str, Any]) -> str:
+    """The results as Markdown."""
+    rate, nominal = results["matmul_flops_per_second"], results["peak_flops_per_second"]
+    heads = ["part", "ms", "fraction", "GFLOP", "times the floor", "peak GB"]
+    heads += ["fraction of nominal peak"] if nominal else []
     rows = [heads, ["---", *["---:"] * (len(heads) - 1)]]
-    total = told["parts"]["all"]["seconds"]
-    for name, part in told["parts"].items():
+    total = results["parts"]["all"]["seconds"]
+    for name, part in results["parts"].items():
         seconds, flops = part["seconds"], part["flops"]
         row = [name, f"{1000 * seconds:.1f}", f"{seconds / total:.0%}", f"{flops / 1e9:.2f}"]
         row += [f"{seconds * rate / flops:.2f}" if flops else "", f"{part['peak'] / 1e9:.2f}"]
         rows.append(row + ([f"{flops / seconds / nominal:.0%}"] if nominal else []))
-    machine_, whole, height_width = told["machine"], told["whole"], "x".join(map(str, told["size"]))
-    mode = "compiled" if told["compiled"] else "eager"
-    peak = told["memory"]["peak"]
+    machine_, whole, height_width = results["machine"], results["whole"], "x".join(map(str, results["size"]))
+    mode = "compiled" if results["compiled"] else "eager"
+    peak = results["memory"]["peak"]
     lines = [
-        f"{told['arguments']['name']} ({told['arguments']['flavour']}), {told['what']}, {height_width}, "
-        f"batch {told['batch']}, {told['precision']}, {mode}",
+        f"{results['arguments']['name']} ({results['arguments']['flavour']}), {results['what']}, "
+        f"{height_width}, batch {results['batch']}, {results['precision']}, {mode}",
         f"{machine_['name']}, {machine_['threads']} threads, torch {machine_['torch']}: "
         f"{rate / 1e9:.0f} GFLOP/s in a matrix product",
         f"whole: {whole['fastest']:.3f} s fastest, {whole['median']:.3f} s median of {whole['calls']}, "
-        f"{whole['fastest'] * rate / told['parts']['all']['flops']:.2f} times the floor"
+        f"{whole['fastest'] * rate / results['parts']['all']['flops']:.2f} times the floor"
         + (f"; peak {peak / 1e9:.2f} GB" if peak else ""),
         "",
     ]

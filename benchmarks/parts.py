@@ -1,6 +1,6 @@
-"""What the parts of a network cost: seconds, FLOPs and peak memory of named blocks, which may nest.
+"""Cost of the parts of a network: seconds, FLOPs and peak memory of named blocks, which may be nested.
 
-The three are read in passes of their own: counting slows what is timed.
+The three are measured in separate passes, because counting slows down the timing.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from kmax.inference.benchmark import process_memory, wait
 from kmax.model.kmax import KMaX
 
 Replaced = Mapping[str, tuple[ModuleType, str]]
-"""By name of a part: the module of Python and the function in it that is the part."""
+"""Parts that are functions: name of the part -> Python module and name of the function."""
 
 
 class Meter(Protocol):
-    """Gathers a figure of each part."""
+    """Accumulates one figure per part."""
 
     figures: dict[str, float]
 
     def of(self, name: str) -> AbstractContextManager[None]:
-        """Add what the block costs to the figure of a name."""
+        """Add the cost of the block to the figure of this part."""
 
 
 class Counter:
-    """A figure that grows, such as seconds or FLOPs: what it grew in a part, over all its calls."""
+    """Increase of a counter, such as seconds or FLOPs, during each part, summed over its calls."""
 
     def __init__(self, read: Callable[[], float]) -> None:
         self.read = read
@@ -43,14 +43,14 @@ class Counter:
     @contextmanager
     def of(self, name: str) -> Iterator[None]:
         """See `Meter`."""
-        self.figures.setdefault(name, 0.0)  # an outer part comes before its inner ones
+        self.figures.setdefault(name, 0.0)  # lists an outer part before its inner ones
         before = self.read()
         yield
         self.figures[name] += self.read() - before
 
 
 class Peak:
-    """Bytes held at the peak of a part: of the process, or on a GPU of torch's allocator."""
+    """Peak memory during a part in bytes: of the process, or on a GPU of torch's allocator."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -68,7 +68,7 @@ class Peak:
         self._open.pop()
 
     def _boundary(self) -> None:
-        """Tell the peak since the last boundary to all parts that are open, and forget it."""
+        """Apply the peak since the last boundary to all open parts, and reset it."""
         if self.device.type == "cuda":
             wait(self.device)
             peak = torch.cuda.max_memory_allocated(self.device)
@@ -81,7 +81,7 @@ class Peak:
 
 
 def modules_of(model: KMaX) -> dict[str, list[nn.Module]]:
-    """The parts of the network that are modules."""
+    """Parts of the network that are modules."""
     layers: Any = model.transformer_decoder.layers
     return {
         "pixel encoder": [model.pixel_encoder],
@@ -98,7 +98,7 @@ def modules_of(model: KMaX) -> dict[str, list[nn.Module]]:
 
 @contextmanager
 def watched(meter: Meter, modules: Mapping[str, list[nn.Module]], functions: Replaced) -> Iterator[None]:
-    """Every call of these modules and functions is metered as the part that it belongs to."""
+    """Measure every call of these modules and functions as the part that it belongs to."""
     with ExitStack() as stack:
         for name, members in modules.items():
             for module in members:
@@ -132,7 +132,7 @@ def figures_of(
     device: torch.device,
     repeats: int,
 ) -> dict[str, dict[str, float]]:
-    """By part: `seconds` (least of the repeats), `flops` and `peak` in bytes of one call."""
+    """By part: `seconds` (minimum of the repeats), `flops` and `peak` in bytes, for one call."""
 
     def now() -> float:
         wait(device)
@@ -157,13 +157,13 @@ def figures_of(
 
 
 def _product_flops(added_to: torch.Size, a: torch.Size, b: torch.Size, **rest: Any) -> int:
-    """Of a batch of products added in place, which torch does not count."""
+    """FLOPs of a batched product added in place, which torch does not count."""
     return 2 * math.prod(a) * b[2]
 
 
 def _backward_flops(
     gradient: torch.Size, x: torch.Size, weight: torch.Size, *rest: Any, out_shape: Any = None
 ) -> int:
-    """Of a convolution's backward, by the shapes; torch's own formula takes depthwise ones for dense."""
+    """FLOPs of a convolution's backward pass; torch's formula treats depthwise convolutions as dense."""
     output_mask = rest[-1]
     return 2 * math.prod(gradient) * math.prod(weight[1:]) * sum(map(bool, output_mask[:2]))

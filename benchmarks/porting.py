@@ -1,10 +1,10 @@
-"""Time and memory of porting ConvNeXt-Large (about 1 GB) from TensorFlow, against moving its bytes.
+"""Time and memory of porting ConvNeXt-Large (about 1 GB) from TensorFlow, compared with copying its bytes.
 
     python benchmarks/porting.py FOLDER
 
-Writes a checkpoint of the right names and shapes into FOLDER (2.2 GB of disk in all, removed at the end),
-reads its bytes and writes them with fsync, ports it, and prints both times, the peak memory, and their
-ratios: at most 1.5 and 2.2 are wanted.
+Writes a checkpoint with the right names and shapes into FOLDER (2.2 GB of disk in total, removed at the end),
+copies its bytes with fsync, ports it, and prints both times, the peak memory, and their ratios. The targets
+are at most 1.5 (time) and 2.2 (memory).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ REPEATS = 5
 
 
 def write(folder: Path) -> int:
-    """The checkpoint; returns the bytes of its weights."""
+    """Write the checkpoint and return the size of its weights in bytes."""
     from bundle_writer import bundle
 
     from kmax import create_model
@@ -45,7 +45,7 @@ def write(folder: Path) -> int:
 
 
 def move(folder: Path) -> float:
-    """Seconds to read the bytes of the checkpoint and to write them with fsync."""
+    """Seconds to read the bytes of the checkpoint and write them with fsync."""
     begun = time.perf_counter()
     with open(folder / "copy", "wb", buffering=0) as target:
         for path in sorted(folder.glob("ckpt-1.*")):
@@ -59,10 +59,10 @@ def move(folder: Path) -> float:
 
 
 def port(folder: Path) -> None:
-    """Move the bytes and port them, and print the seconds of both and the peak memory of this process.
+    """Copy the bytes, port them, and print the seconds of both and the peak memory of this process.
 
-    Memory that a virtual machine has not used lately costs it more than to fill it: both find the memory of a
-    file that was just removed.
+    On a virtual machine, memory that was not used recently is more expensive to obtain than to fill. Both
+    measurements therefore start after the removal of a file, whose memory they can reuse.
     """
     from kmax.porting import port_file
 
@@ -91,19 +91,20 @@ def _call(folder: Path, what: str) -> str:
 
 
 def main(folder: Path) -> None:
-    """Measure several times, each in a process of its own; the best of each counts."""
+    """Measure several times, each in a separate process, and report the best."""
     folder.mkdir(parents=True, exist_ok=True)
-    size = int(_call(folder, "write"))  # the peak memory of a process counts for those that it starts
+    size = int(_call(folder, "write"))  # in a process: a child inherits the peak memory of its parent
     found = [json.loads(_call(folder, "port")) for _ in range(REPEATS)]
     for path in folder.iterdir():
         path.unlink()
     moved, ported = (min(each[what] for each in found) for what in ("moved", "ported"))
     peak = max(each["peak"] for each in found)
-    print(f"weights {size / 1e9:.2f} GB; read and written with fsync in {moved:.2f} s")
+    print(f"weights {size / 1e9:.2f} GB; copied with fsync in {moved:.2f} s")
     print(f"ported in {ported:.2f} s")
-    print(f"time ratio {ported / moved:.2f} (at most 1.5)")
+    print(f"time ratio {ported / moved:.2f} (target: at most 1.5)")
     print(
-        f"peak memory {peak / 1e9:.2f} GB, program included; ratio to weights {peak / size:.2f} (at most 2.2)"
+        f"peak memory {peak / 1e9:.2f} GB, including the program; ratio to the weights {peak / size:.2f} "
+        "(target: at most 2.2)"
     )
 
 

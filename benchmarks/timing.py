@@ -1,4 +1,4 @@
-"""CPU time of several functions, measured so that other work on the machine counts little."""
+"""CPU time of several functions, with little influence from other work on the machine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 def best(functions: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """CPU seconds of each, measured in turns; the least of the repetitions."""
+    """CPU seconds of each function: the minimum over the repeats, which alternate between the functions."""
     times = dict.fromkeys(functions, float("inf"))
     for _ in range(repeats):
         for name, function in functions.items():
