@@ -19,7 +19,7 @@ def program(name: str) -> str:
 
 @pytest.fixture
 def browser(tmp_path: Path) -> Iterator:
-    """A headless Chromium with a profile of its own, that talks to no one but the pages under test."""
+    """A headless Chromium with a separate profile, which can only reach the pages under test."""
     selenium = pytest.importorskip("selenium.webdriver")
     from selenium.webdriver.chrome.service import Service
 

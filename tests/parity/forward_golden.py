@@ -26,7 +26,7 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Deviation:
-    """How far an array is from the recorded one.
+    """Deviation of an array from the recorded one.
 
     Attributes:
         group: of arrays, such as "pixel decoder".

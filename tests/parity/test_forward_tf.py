@@ -25,5 +25,5 @@ def test_every_block_of_max_s(golden: Path) -> None:
 
 
 def test_the_network_of_the_small_checkpoint(golden: Path) -> None:
-    """Its widths all differ, so that none can stand for another."""
+    """All its widths differ, so that no two can be confused."""
     assert beyond_bounds(small_deviations(golden / "tf_reference")) == []

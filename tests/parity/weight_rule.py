@@ -1,4 +1,4 @@
-"""The rules by which names and shapes alone make the weights of the recorded runs.
+"""The rules that generate the weights of the recorded runs from names and shapes alone.
 
 They are not initial values: they keep activations of a random network near 1 and use many clusters.
 """

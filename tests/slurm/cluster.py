@@ -169,7 +169,7 @@ def _free_ports() -> list[int]:
 def _daemon(
     stack: contextlib.ExitStack, running: Cluster, command: list[str], user: str | None = None
 ) -> None:
-    """Start a daemon in a session of its own; the stack ends it."""
+    """Start a daemon in a new session; the exit stack ends it."""
     with open(running.folder / f"{len(running.daemons)}-{command[0]}.out", "wb") as out:
         process = subprocess.Popen(
             command,

@@ -1,4 +1,4 @@
-"""The family `smoke` on a real SLURM of two nodes, by the command that the README tells."""
+"""The family `smoke` on a real SLURM of two nodes, with the command given in the README."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every command in README, docs and help parses: verbs, options, targets and runs that it names exist."""
+"""Every command in README and docs parses, and its verbs, options, targets and runs exist."""
 
 import os
 import re

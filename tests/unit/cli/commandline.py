@@ -87,7 +87,7 @@ def heed_interrupts() -> None:
 
 
 def run_python(folder: Path, code: str, **more: str) -> subprocess.CompletedProcess[str]:
-    """Run a piece of Python in `folder`, as a process of its own from the start."""
+    """Run Python code in `folder`, in a new interpreter."""
     return subprocess.run(
         [sys.executable, "-c", code],
         cwd=folder,
@@ -99,7 +99,7 @@ def run_python(folder: Path, code: str, **more: str) -> subprocess.CompletedProc
 
 
 class Command:
-    """The command line in a process of its own, forked from one that has imported torch already.
+    """The command line in a separate process, forked from one that has already imported torch.
 
     Args:
         folder: to call it in.

@@ -82,7 +82,7 @@ def coco(copy: Path) -> Path:
 
 
 def refused_dataset(project: Path, expected: str) -> None:
-    """`check` tells the fault, `download` or `prepare` refuses, and nothing is prepared."""
+    """`check` reports the error, `download` or `prepare` fails, and nothing is prepared."""
     answer = run_kmax(project, "data", "check", "mine")
     assert answer.returncode == 2
     assert expected in answer.stderr
@@ -265,7 +265,7 @@ def test_a_missing_package_is_told_with_how_to_get_it(copy: Path, modules, words
 
 
 def test_record_without_snakemake_says_how_to_get_it(copy: Path) -> None:
-    """The interpreter stands in a folder of its own, with no snakemake beside it nor on PATH."""
+    """The interpreter is in a separate folder, with no snakemake beside it or on PATH."""
     (copy / "bin").mkdir()
     (copy / "bin/python").symlink_to(sys.executable)
     path = os.pathsep.join([str(Path(kmax.__file__).parents[1]), *filter(None, sys.path)])
@@ -340,7 +340,7 @@ def has_more_checkpoints(copy: Path, saved: set[str]) -> bool:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_preparation_leaves_its_work_alone(project: Path, number: signal.Signals) -> None:
-    """Nothing is declared before it is whole; what was made so far waits in `runs/` for the next call."""
+    """Outputs appear only when complete; partial work is kept in `runs/` for the next call."""
     dataset = project / "params/datasets/shapes_mini.yaml"
     change(dataset, lambda content: content["source"].update(images={"train": 50_000, "val": 2}))
     assert run_kmax(project, "data", "download", "shapes_mini").returncode == 0

@@ -1,4 +1,4 @@
-"""`kmax doctor` tells what is missing and how to get it."""
+"""`kmax doctor` reports what is missing and how to install it."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Numbers are told to be of the weights that they are of: no stage goes on from another run file's output."""
+"""Results are attributed to the right weights: no stage continues from the output of other parameters."""
 
 import hashlib
 import json

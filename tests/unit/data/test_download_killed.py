@@ -1,4 +1,4 @@
-"""A download that is killed at any moment leaves whole files, and what the next call continues.
+"""A download killed at any moment leaves only complete files, and a state that the next call resumes.
 
 Two ways to reach every moment: the server kills the process when it has sent so many bytes, and the process
 kills itself at the n-th of its system calls that name a file (all of them are seen by an audit hook).

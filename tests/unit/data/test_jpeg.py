@@ -1,4 +1,4 @@
-"""JPEGs have the pixels that Pillow gives them, whoever decodes them, and damage is told alike."""
+"""All JPEG decoders give Pillow's pixels and the same messages for corrupt files."""
 
 import io
 import re

@@ -1,4 +1,4 @@
-"""A JSON of long lists is read entry by entry, to the same values as by the whole."""
+"""A JSON file of long lists is read entry by entry, with the same values as when read at once."""
 
 import json
 import tracemalloc

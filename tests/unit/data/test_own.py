@@ -1,4 +1,4 @@
-"""A dataset of one's own: described by a command, checked, prepared."""
+"""The user's own dataset: described by a command, checked, prepared."""
 
 import json
 import shutil

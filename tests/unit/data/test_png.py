@@ -1,4 +1,4 @@
-"""PNG files decoded as Pillow decodes them, and refused in words when they are damaged."""
+"""PNG files are decoded as by Pillow, and corrupt ones are rejected with a clear message."""
 
 import io
 import struct

@@ -1,4 +1,4 @@
-"""Cross-checks: an official evaluator that is missing, fails, agrees or disagrees is told in one line."""
+"""Cross-checks: one line says whether the official evaluator is missing, fails, agrees or disagrees."""
 
 import sys
 from pathlib import Path

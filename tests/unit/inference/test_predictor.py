@@ -1,4 +1,4 @@
-"""The predict stage: resumed, sharded, published whole; and images of one's own."""
+"""The predict stage: resumed, sharded, published atomically; and single images."""
 
 import json
 import shutil

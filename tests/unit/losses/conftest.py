@@ -1,4 +1,4 @@
-"""Small made-up batches and outputs."""
+"""Small synthetic batches and outputs."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Which cluster stands for which segment."""
+"""Assignment of clusters to segments."""
 
 import math
 

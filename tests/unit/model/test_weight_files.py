@@ -1,4 +1,4 @@
-"""Weight files: exact round trips, and clear words for files that are damaged or foreign."""
+"""Weight files: exact round trips, and clear messages for corrupt or foreign files."""
 
 import json
 import struct

@@ -1,4 +1,4 @@
-"""Damaged checkpoints by the thousand: each is read whole, or refused in one line that names the file.
+"""Fuzzing with corrupt checkpoints: each is read completely, or rejected in one line that names the file.
 
 python fuzz.py COUNT SEED FOLDER prints statistics as JSON. A crash, an input of more than 20 seconds of
 computing, or memory beyond 64 MB above the start end it with an error.

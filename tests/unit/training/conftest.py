@@ -123,7 +123,7 @@ def plain_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def open_project(source: Path, folder: Path) -> Project:
-    """A folder of its own with the parameters and data of `source`."""
+    """A new folder with the parameters and data of `source`."""
     for name in ("params", "data"):
         (folder / name).symlink_to(source / name)
     return Project(folder)
