@@ -7,7 +7,6 @@ appears at the end, by rename.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import astuple, dataclass
@@ -42,8 +41,8 @@ from kmax.inference.prediction_shards import (
     remove_leftovers,
 )
 from kmax.inference.segment_batch import Segmented, segment_images, segments_info
+from kmax.machine import gpu_count, launcher, loader_workers, local_rank
 from kmax.model.io import ModelMetadata, load_model
-from kmax.parallel import loader_workers
 from kmax.progress import track
 
 Truth = tuple[Path, Annotation]
@@ -70,30 +69,14 @@ def predict_run(run: Run, state: Path, provenance: Mapping[str, Any], split: str
     """
     job = _open_job(run, state, provenance, split)
     rank, world = launcher()
-    gpus = torch.cuda.device_count()
-    if gpus > 1 and "LOCAL_RANK" not in os.environ:
+    gpus, local = gpu_count(), local_rank()
+    if gpus > 1 and local is None:
         _predict_on_gpus(job, rank * gpus, world * gpus, gpus)
     else:
-        local_rank = int(os.environ.get("LOCAL_RANK", 0))
-        device = torch.device("cuda", local_rank % gpus) if gpus else torch.device("cpu")
+        device = torch.device("cuda", (local or 0) % gpus) if gpus else torch.device("cpu")
         _predict_share(job, rank, world, device)
     _publish(job)
     return job.target
-
-
-def launcher() -> tuple[int, int]:
-    """(rank, number) of this launcher among those that do the same command, from the environment.
-
-    Raises:
-        InputError: the variables are no such numbers.
-    """
-    for rank, world in (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS")):
-        if rank in os.environ and world in os.environ:
-            values = os.environ[rank], os.environ[world]
-            if not all(value.isdecimal() for value in values) or int(values[0]) >= int(values[1]):
-                raise InputError(f"environment: {rank}={values[0]} and {world}={values[1]} name no shard")
-            return int(values[0]), int(values[1])
-    return 0, 1
 
 
 @dataclass(frozen=True)
@@ -185,7 +168,7 @@ def _predict_share(job: _Job, rank: int, world: int, device: torch.device) -> No
             run.data,
             batch_size=run.predict.batch_size,
             skip={image.id for image in job.images} - unfinished,
-            workers=loader_workers(torch.cuda.device_count() if device.type != "cpu" else 0),
+            workers=loader_workers(gpu_count() if device.type != "cpu" else 0),
         )
         for batch in batches:  # whole shards but for the last of all: a batch is a shard
             results = segment_images(

@@ -98,6 +98,7 @@ def test_a_finished_stage_whose_end_cannot_be_recorded_says_so_and_ends_its_mirr
 
 def test_only_rank_0_tells(run, offline, monkeypatch):
     monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
     with track(run, "train") as tracker:
         tracker.metrics({"loss/total": 1.0}, step=1)
         tracker.picture(Path("absent.png"))
