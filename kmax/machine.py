@@ -127,8 +127,8 @@ def launcher() -> tuple[int, int]:
             values = os.environ[rank], os.environ[world]
             if not all(value.isdecimal() for value in values) or int(values[0]) >= int(values[1]):
                 raise InputError(
-                    f"environment variables {rank}={values[0]}, {world}={values[1]}: expected a rank below the "
-                    "number of processes"
+                    f"environment: {rank}={values[0]}, {world}={values[1]}: expected a rank below the number "
+                    "of processes"
                 )
             return int(values[0]), int(values[1])
     return 0, 1
@@ -181,12 +181,8 @@ def describe(device: torch.device) -> dict[str, Any]:
 
 def processor_name() -> str:
     """Model name of the CPU."""
-    names = [
-        line.split(":", 1)[1].strip()
-        for line in _lines(Path("/proc/cpuinfo"))
-        if line.startswith("model name")
-    ]
-    return names[0] if names else platform.processor() or platform.machine()
+    lines = [line for line in _lines(Path("/proc/cpuinfo")) if line.startswith("model name")]
+    return lines[0].split(":", 1)[1].strip() if lines else platform.processor() or platform.machine()
 
 
 def kmax_distribution() -> importlib.metadata.Distribution | None:

@@ -206,7 +206,7 @@ def only_copy(name: str, folder: Path) -> Iterator[None]:
 
 
 def find_checkpoint(name: str, folder: Path, fresh: bool) -> Path | None:
-    """The checkpoint to resume from, None to start; damaged checkpoints and the states of other runs are logged.
+    """The checkpoint to resume from, or None; damaged checkpoints and other states of the run are logged.
 
     Args:
         name: of the run.
@@ -222,8 +222,6 @@ def find_checkpoint(name: str, folder: Path, fresh: bool) -> Path | None:
     others = [str(other) for other in sorted(folder.parent.glob("*")) if checkpoints(other)]
     if found is None and (others := [other for other in others if other != str(folder)]):
         if not fresh:
-            log(
-                f"{name}: parameters, data or initial weights have changed: training from the start in {folder}"
-            )
+            log(f"{name}: parameters, data or initial weights have changed: starting again in {folder}")
         log(f"{name}: the state of other parameters, data or weights is kept in {', '.join(others)}")
     return found

@@ -115,7 +115,7 @@ def parameter_groups(model: KMaX, train: Train) -> list[dict[str, Any]]:
 
 
 def optimizer_flavour(train: Train, model: Flavour) -> Flavour:
-    """The original whose optimiser and schedule a recipe uses: `train.optimizer`, else the model's flavour."""
+    """The original whose optimiser and schedule are used: `train.optimizer`, else the model's flavour."""
     return train.optimizer or model
 
 

@@ -31,9 +31,7 @@ def publish(
         InputError: they cannot be written; the training's state remains, and the next call publishes it.
     """
     lock = paths.STATE / f"{run.run}.lock"
-    with files.exclusive_lock(
-        lock, f"{lock}: another training of this run is publishing its results", wait=True
-    ):
+    with files.exclusive_lock(lock, f"{lock}: another training of this run is publishing", wait=True):
         for path in (paths.history(run.run), paths.model(run.run)):
             remove_leftovers(path.parent, path.name)
         text = history.csv()

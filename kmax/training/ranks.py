@@ -212,8 +212,8 @@ def run_ranks(plan: Plan, function: Callable[..., None], *arguments: Any) -> Non
         except (dist.DistError, RendezvousError) as error:
             raise InputError(
                 f"the {plan.nodes} nodes did not meet at {plan.address}:{plan.port} ({_first_line(error)}): "
-                "check that the command runs on each node and that the port is open; MASTER_ADDR and MASTER_PORT "
-                "select another address"
+                "check that the command runs on each node and that the port is open, or set MASTER_ADDR and "
+                "MASTER_PORT to another address"
             ) from error
     _raise_outcome(set(outcomes.values()))
 

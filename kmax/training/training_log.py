@@ -21,7 +21,7 @@ def log(message: str) -> None:
 
 
 class History:
-    """The losses of a training as rows of `history.csv`; a row holds means over the steps since the previous row.
+    """The rows of `history.csv`: each holds mean losses over the steps since the previous row.
 
     Args:
         every: steps between rows.

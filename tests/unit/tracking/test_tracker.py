@@ -10,10 +10,9 @@ import pytest
 
 from kmax.errors import InputError, OutOfTimeError
 from kmax.runs.identity import identify
-from kmax.stages import track_sync
 from kmax.tracking import events
 from kmax.tracking.mlflow_mirror import tracking_uri
-from kmax.tracking.sync import sync
+from kmax.tracking.mlflow_store import sync
 from kmax.tracking.tracker import track
 
 pytest.importorskip("mlflow")
@@ -158,8 +157,8 @@ def test_an_artifact_that_changed_since_is_not_sent(run, offline, store, project
     with track(run, "predict") as tracker:
         tracker.picture(picture)
     picture.write_bytes(b"second")
-    (lost,) = track_sync([]).splitlines()[1:]
-    assert lost.startswith(f"not sent: {picture}: gone or changed")
+    (lost,) = sync([]).lines()[1:]
+    assert lost.startswith(f"not sent: {picture}: missing or changed")
     assert client().list_artifacts(tracked_runs()["shapes-smoke/predict"].info.run_id) == []
 
 
