@@ -226,9 +226,7 @@ def test_an_unwritable_folder_is_named(copy: Path, closed: str, words: list[str]
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_a_full_disk_gives_one_line_and_keeps_existing_files(
-    copy: Path, limit: int, words: list[str]
-) -> None:
+def test_a_full_disk_gives_one_line_and_keeps_files(copy: Path, limit: int, words: list[str]) -> None:
     for state in (copy / "runs").glob("*/*"):
         (state / "events.jsonl").unlink()
         for predictions in state.glob("predictions-*"):
