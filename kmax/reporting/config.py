@@ -39,7 +39,7 @@ class Row(Parameters):
     """One model of a table."""
 
     label: str
-    reference: str | None = Field(None, description="key of reference.csv; null: nobody reported on it")
+    reference: str | None = Field(None, description="key of reference.csv; null: no reported figures")
     trained: Name | None = Field(None, description="the run trained for it; <trained>-s<seed> are its seeds")
     ported: Name | None = Field(None, description="the run of the published weights")
 
