@@ -20,7 +20,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from kmax import config
 from kmax.errors import InputError
-from kmax.files import atomic_path, exclusive_lock
+from kmax.files import atomic_path, exclusive_lock, remove_leftovers
 from kmax.model.kmax import KMaX
 from kmax.training.optimizer import make_optimizer, optimizer_flavour
 from kmax.training.training_log import History, log
@@ -107,12 +107,6 @@ def newest(folder: Path) -> tuple[Path | None, list[str]]:
 def remove_all(folder: Path) -> None:
     """Remove every checkpoint, to start again."""
     for path in checkpoints(folder):
-        path.unlink(missing_ok=True)
-
-
-def remove_leftovers(folder: Path, name: str) -> None:
-    """Remove temporary files that a killed process left in `folder` while writing `name` (a pattern)."""
-    for path in folder.glob(f".{name}.*.tmp"):
         path.unlink(missing_ok=True)
 
 
