@@ -22,7 +22,7 @@ CHANGED = "was made with other parameters, data or initial weights than the pres
 
 
 def stage_digest(run: Run, stage: str) -> str:
-    """Digest of everything beside the weights on which a stage's output depends."""
+    """Digest of everything except the weights on which a stage's output depends."""
     return files.digest(stage_parameters(run, stage))
 
 

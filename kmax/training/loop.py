@@ -224,7 +224,7 @@ def _batches(job: Job, prepared: Prepared, state: TrainingState, ranks: Ranks) -
 
 
 def _environment(ranks: Ranks, micro_batches: int) -> Environment:
-    """Facts beside the run's identity on which the bits of the result depend."""
+    """Facts other than the run's identity on which the bits of the result depend."""
     return {
         "ranks": ranks.world_size,
         "micro_batches": micro_batches,
