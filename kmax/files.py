@@ -43,15 +43,19 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def remove_unfinished(folder: Path, pattern: str = "*") -> None:
-    """Remove what killed processes left of files that they were writing atomically in a folder.
+def remove_leftovers(folder: Path, pattern: str = "*") -> None:
+    """Remove the temporary files and folders that killed processes left while writing atomically.
 
     Args:
-        pattern: of the files' names; nobody may be writing such a file now.
+        folder: where the files or folders that they were writing lie.
+        pattern: of the names of these; no running process may be writing one of them.
     """
-    for left in folder.glob(f".{pattern}.*.tmp"):
-        if left.is_file():
-            left.unlink(missing_ok=True)
+    for suffix in ("tmp", "old"):
+        for path in folder.glob(f".{pattern}.*.{suffix}"):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, data: bytes) -> None:

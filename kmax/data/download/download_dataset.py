@@ -13,7 +13,7 @@ from kmax.data.download.obtain import obtain
 from kmax.data.layouts.open import raw_files
 from kmax.data.shapes import scenes
 from kmax.errors import InputError
-from kmax.files import digest, exclusive_lock, read_json, remove_unfinished, write_json
+from kmax.files import digest, exclusive_lock, read_json, remove_leftovers, write_json
 
 
 def download(name: str) -> Path:
@@ -32,8 +32,8 @@ def download(name: str) -> Path:
     manifest = paths.raw_manifest(name)
     lock = manifest.parent.parent / f".{name}.lock"
     with exclusive_lock(lock, f"{manifest.parent}: another process is downloading '{name}'; wait for it"):
-        remove_unfinished(manifest.parent, manifest.name)
-        remove_unfinished(manifest.parent.parent, f".{name}.*.json")
+        remove_leftovers(manifest.parent, manifest.name)
+        remove_leftovers(manifest.parent.parent, f".{name}.*.json")
         if isinstance(dataset.source, Generated):
             value = _generated(dataset.source)
         else:

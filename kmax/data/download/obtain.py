@@ -22,7 +22,7 @@ from kmax.data.download.known_digests import KnownDigests
 from kmax.data.download.listed_file import OWN_FOLDER, ListedFile, count_files, size_of
 from kmax.errors import InputError
 from kmax.fetch.archives import Contents, unpack
-from kmax.files import exclusive_lock, remove_unfinished, write_json
+from kmax.files import exclusive_lock, remove_leftovers, write_json
 from kmax.progress import Transfers
 
 AT_A_TIME = 4
@@ -69,7 +69,7 @@ def obtain(
             held = f"{root}: another process is downloading '{dataset.dataset}' there; wait for it"
             with exclusive_lock(root / OWN_FOLDER / "lock", held):
                 for folder in {file.fetched.parent for file in todo}:
-                    remove_unfinished(folder)
+                    remove_leftovers(folder)
                 missing = [file for file in todo if file.archive is None and not file.is_unpacked()]
                 for file in (file for file in todo if file not in missing):
                     settle(file)

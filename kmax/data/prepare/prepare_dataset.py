@@ -29,7 +29,7 @@ from kmax.data.prepare.journal import Journal, Row
 from kmax.data.prepare.prepared_files import write_manifest, write_split
 from kmax.data.shapes import scenes
 from kmax.errors import InputError
-from kmax.files import digest, exclusive_lock, move_folder, sha256
+from kmax.files import digest, exclusive_lock, move_folder, remove_leftovers, sha256
 from kmax.parallel import map_items
 
 Item = TypeVar("Item")
@@ -56,8 +56,7 @@ def prepare(name: str, workers: int | None = None) -> Path:
     folder = paths.prepared(name)
     lock = folder.parent / f".{name}.lock"
     with exclusive_lock(lock, f"{folder}: another process is preparing '{name}'; wait for it"):
-        for left in [*folder.parent.glob(f".{name}.*.tmp"), *folder.parent.glob(f".{name}.*.old")]:
-            shutil.rmtree(left, ignore_errors=True)
+        remove_leftovers(folder.parent, name)
         work = _work_folder(dataset, record)
         draft = work / "prepared"
         draft.mkdir(parents=True, exist_ok=True)

@@ -12,8 +12,7 @@ from kmax.evaluation.panoptic.explanation import explain, write_explanation
 from kmax.evaluation.panoptic.panoptic_files import CategoryFacts
 from kmax.evaluation.panoptic.segment_outcomes import Outcome, Outcomes
 from kmax.reporting import report
-from kmax.reporting.figures import write_figures
-from kmax.reporting.quality_figures import class_parts, confusions, size_parts
+from kmax.reporting.figures import class_parts, confusions, size_parts, write_figures
 
 RUN = "shapes-tiny"
 
