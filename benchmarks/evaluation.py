@@ -32,7 +32,7 @@ from kmax.data.formats.coco_panoptic import write_map
 from kmax.data.formats.png import RGB, decode_ids, decode_labels, decode_rgb, open_png
 from kmax.evaluation import bootstrap
 from kmax.evaluation.cityscapes import cityscapes_ap
-from kmax.evaluation.cityscapes.cityscapes_files import find_frames
+from kmax.evaluation.cityscapes.cityscapes_format import find_frames
 from kmax.evaluation.panoptic import explained_files, pq
 from kmax.evaluation.panoptic.image_segments import check_pair
 from kmax.evaluation.panoptic.pairs import count_pairs

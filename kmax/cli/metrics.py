@@ -112,10 +112,11 @@ def ap(
     out: Out = None,
     strict: Strict = False,
     split: Split = None,
+    check_with: Check = None,
 ) -> None:
     """Average precision of COCO.
 
-    Of masks or of boxes, computed by pycocotools.
+    Of masks or of boxes, by the rules of pycocotools.
 
     \b
     Example:
@@ -132,6 +133,7 @@ def ap(
         iou_type=iou_type.value,
         max_detections=max_detections,
         split=split,
+        check=check_with is not None,
     )
     typer.echo(text)
 

@@ -74,22 +74,22 @@ def _panopticapi(arguments: PanopticArguments) -> dict[str, Any]:
     try:
         answer = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError as error:
-        raise InputError(f"--check-with official: {PANOPTICAPI_PYTHON}: {python}: {error.strerror}") from error
+        raise InputError(
+            f"--check-with official: {PANOPTICAPI_PYTHON}: {python}: {error.strerror}"
+        ) from error
     if answer.returncode:
         reason = (answer.stderr.strip() or f"exit code {answer.returncode}").splitlines()[-1]
         if "No module named 'panopticapi'" in reason:
             raise InputError(
-                f"--check-with official: panopticapi is not installed: run pip install panopticapi-lite in an "
-                f"environment of its own and set {PANOPTICAPI_PYTHON} to its Python"
+                f"--check-with official: panopticapi is not installed: run pip install panopticapi-lite in a "
+                f"separate environment and set {PANOPTICAPI_PYTHON} to its Python"
             )
         raise InputError(f"--check-with official: panopticapi failed ({python}): {reason}")
     figures: dict[str, Any] = json.loads(answer.stdout)
     return figures
 
 
-def check_coco_ap(
-    ours: CocoAP, truth_json: Path, detections_json: Path
-) -> str:
+def check_coco_ap(ours: CocoAP, truth_json: Path, detections_json: Path) -> str:
     """Compare all figures with those that pycocotools computes; as `check_pq`."""
     options: Any = {"iou_type": ours.iou_type, "max_detections": ours.max_detections}
     official = coco_ap.evaluate_files(truth_json, detections_json, **options, engine="pycocotools")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from kmax.config.metrics import METRICS, MIOU
 from kmax.stages.text import percent, table
-
-_MIOU_NAMES = {"miou": "mIoU", "miou_panoptic": "mIoU of panoptic maps"}
 
 
 def compare(first: str, second: str, *, out: Path | None, samples: int, seed: int) -> str:
@@ -20,10 +19,10 @@ def compare(first: str, second: str, *, out: Path | None, samples: int, seed: in
     from kmax.files import write_json
 
     found = comparing.compare(read_evaluated(first), read_evaluated(second), samples=samples, seed=seed)
-    miou_name = _MIOU_NAMES.get(str(found.first.miou_facts.get("figure")), "mIoU")
+    metric = METRICS.get(str(found.first.miou_facts.get("figure")), MIOU)
     rows = []
     for (group, score), one in found.differences.items():
-        name = miou_name if score == "miou" else f"{score.upper()} {group}"
+        name = metric.title if score == "miou" else f"{score.upper()} {group}"
         ends = " to ".join(percent(end, sign=True) for end in one.interval)
         scores = [percent(one.first), percent(one.second), percent(one.difference, sign=True)]
         rows.append([name, *scores, ends, f"{one.p:.4f}"])

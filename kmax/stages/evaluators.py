@@ -58,7 +58,7 @@ def pq_files(
     rows = [[name, *(percent(figures[name][key]) for key in ("pq", "sq", "rq")), str(figures[name]["n"])]
             for name in pq.GROUPS]  # fmt: skip
     text = table(["", "PQ", "SQ", "RQ", "classes"], rows)
-    return _told(figures, result.warnings, text, notes, out)
+    return _shown(figures, result.warnings, text, notes, out)
 
 
 def _explained(explanation: Explanation, folder: Path) -> str:
@@ -83,14 +83,20 @@ def ap_files(
     iou_type: Any = "segm",
     max_detections: int = 100,
     split: str | None = None,
+    check: bool = False,
 ) -> str:
     """Average precision of detections in COCO's format."""
     from kmax.evaluation.coco import coco_ap
 
     result = coco_ap.evaluate_files(gt_json, pred_json, iou_type, max_detections, strict, split)
     figures = result.to_json()
+    notes = []
+    if check:
+        from kmax.evaluation.official import check_coco_ap
+
+        notes.append(check_coco_ap(result, gt_json, pred_json))
     rows = [[name.replace("_", " "), percent(figures[name])] for name in _AP_ORDER]
-    return _told(figures, result.warnings, table([iou_type, ""], rows), [], out)
+    return _shown(figures, result.warnings, table([iou_type, ""], rows), notes, out)
 
 
 def cityscapes_ap_files(
@@ -105,7 +111,7 @@ def cityscapes_ap_files(
 ) -> str:
     """Average precision of instances by the rules of Cityscapes."""
     from kmax.evaluation.cityscapes import cityscapes_ap
-    from kmax.evaluation.cityscapes.cityscapes_labels import INSTANCE_CLASSES
+    from kmax.evaluation.cityscapes.cityscapes_format import INSTANCE_CLASSES
 
     result = cityscapes_ap.evaluate_files(gt_dir, pred_dir, workers, strict, split)
     notes = []
@@ -119,7 +125,7 @@ def cityscapes_ap_files(
         for label in INSTANCE_CLASSES
     ]
     rows.append(["mean", percent(figures["ap"]), percent(figures["ap50"])])
-    return _told(figures, result.warnings, table(["", "AP", "AP50"], rows), notes, out)
+    return _shown(figures, result.warnings, table(["", "AP", "AP50"], rows), notes, out)
 
 
 def miou_files(
@@ -169,16 +175,19 @@ def miou_files(
     rows += [
         [f"mean, {text}", percent(figures[key])] for key, text in _CITYSCAPES_MEANS.items() if key in figures
     ]
-    return _told(figures, result.warnings, table(["", "IoU"], rows), notes, out)
+    return _shown(figures, result.warnings, table(["", "IoU"], rows), notes, out)
 
 
-def _told(figures: dict[str, Any], warnings: list[str], text: str, notes: list[str], out: Path | None) -> str:
+def _shown(
+    figures: dict[str, Any], warnings: list[str], text: str, notes: list[str], out: Path | None
+) -> str:
     from kmax.files import write_json
 
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    images = figures["provenance"]["images"]
-    lines = [f"{figures['evaluator']}, version {figures['version']}, {images} images", text, *notes]
+    images, engine = figures["provenance"]["images"], figures["provenance"].get("engine")
+    computed = f", computed by {engine}" if engine else ""
+    lines = [f"{figures['evaluator']}, version {figures['version']}{computed}, {images} images", text, *notes]
     if out is not None:
         write_json(out, figures | {"warnings": warnings})
         lines.append(str(out))

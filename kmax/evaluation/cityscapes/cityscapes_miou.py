@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from kmax.config.evaluator_version import VERSION
 from kmax.errors import InputError
-from kmax.evaluation.cityscapes.cityscapes_files import find_frames
-from kmax.evaluation.cityscapes.cityscapes_labels import CATEGORIES, CLASSES, LABELS
+from kmax.evaluation.cityscapes.cityscapes_format import CATEGORIES, CLASSES, LABELS, find_frames
 from kmax.evaluation.panoptic.panoptic_files import CategoryFacts, Oddities
 from kmax.evaluation.score_provenance import Provenance, files_digest
 from kmax.evaluation.semantic.label_maps import (

@@ -158,7 +158,7 @@ Arrays = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 def _default_engine(truth: dict[str, Any]) -> Engine:
-    """hotcoco where it is installed and exact: pycocotools never finds the annotation with id 0, hotcoco does."""
+    """hotcoco if it is installed and exact: pycocotools never finds an annotation with id 0, hotcoco does."""
     exact = all(annotation["id"] != 0 for annotation in truth["annotations"])
     return "hotcoco" if exact and importlib.util.find_spec("hotcoco") is not None else "pycocotools"
 
@@ -192,7 +192,8 @@ def _by_hotcoco(
     evaluation.params = parameters
     evaluation.evaluate()
     evaluation.accumulate()
-    return evaluation.eval["precision"], evaluation.eval["recall"]
+    arrays = evaluation.eval
+    return arrays["precision"], arrays["recall"]
 
 
 def _by_pycocotools(
@@ -216,4 +217,5 @@ def _by_pycocotools(
         evaluation.params.maxDets = max_detections
         evaluation.evaluate()
         evaluation.accumulate()
-    return evaluation.eval["precision"], evaluation.eval["recall"]
+    arrays = evaluation.eval
+    return arrays["precision"], arrays["recall"]

@@ -17,7 +17,7 @@ from kmax.data.formats.coco_panoptic import Image
 from kmax.data.formats.png import decode_ids, decode_labels, open_png
 from kmax.data.image_list import val_images
 from kmax.errors import InputError
-from kmax.evaluation.cityscapes.cityscapes_files import Frame, frame_of
+from kmax.evaluation.cityscapes.cityscapes_format import Frame, frame_of
 from kmax.evaluation.cityscapes.cityscapes_instances import read_lines
 from kmax.evaluation.coco.coco_detections import read_detections
 from kmax.evaluation.panoptic.panoptic_files import Oddities, read_annotations
