@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -92,7 +92,7 @@ class Evaluate(Parameters):
 
     def evaluators(self) -> list[Evaluator]:
         """The evaluators that are asked for, in the order of the table of metrics."""
-        wanted = {"metrics": self.metrics, "ap": [self.ap], "miou": [self.miou]}
+        wanted: dict[str, list[Any]] = {"metrics": self.metrics, "ap": [self.ap], "miou": [self.miou]}
         return [one for one in EVALUATORS if one.value in wanted[one.option]]
 
 

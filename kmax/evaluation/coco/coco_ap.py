@@ -193,6 +193,7 @@ def _by_hotcoco(
     evaluation.evaluate()
     evaluation.accumulate()
     arrays = evaluation.eval
+    assert arrays is not None
     return arrays["precision"], arrays["recall"]
 
 

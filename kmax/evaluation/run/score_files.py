@@ -115,7 +115,7 @@ def draw_worst(folder: Path, explanation: Explanation, predictions: Predictions)
         ):
             _save(place / f"{name}.jpg", overlay(pixels, read_map(map_path), classes, categories))
     if absent:
-        logger.warning("%d of the worst images are missing in %s and are drawn grey", absent, images_dir)
+        logger.warning("%d of the worst images are not in %s and are drawn grey", absent, images_dir)
 
 
 def _save(path: Path, picture: Rgb) -> None:
