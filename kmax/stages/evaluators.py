@@ -37,7 +37,8 @@ def pq_files(
     Args:
         explain: folder for where quality is lost, by the rules of panopticapi.
     """
-    from kmax.evaluation.panoptic import deeplab2, explained_files, pq
+    from kmax.evaluation.panoptic import deeplab2, pq
+    from kmax.evaluation.panoptic.explanation import explain_files
 
     if check and evaluator != "panopticapi":
         raise InputError("--check-with official: only panopticapi can be compared with")
@@ -45,7 +46,7 @@ def pq_files(
     if explain is not None:
         if evaluator != "panopticapi":
             raise InputError("--explain: only panoptic quality by the rules of panopticapi is explained")
-        result, explanation = explained_files.evaluate_files(arguments)
+        result, explanation = explain_files(arguments)
         notes.append(_explained(explanation, explain))
     else:
         evaluate = {"panopticapi": pq.evaluate_files, "deeplab2": deeplab2.evaluate_files}[evaluator]

@@ -1,4 +1,9 @@
-"""What COCO's JSON files have in common: images and categories, and entries that hold what they must."""
+"""What all COCO JSON files have in common: images, categories, and lists of objects with required keys.
+
+There are two ways to read these files. Preparation and `check` read them strictly and collect every fault by
+kind (`Faults`), one object at a time. Evaluators accept what the official evaluators accept: they read whole
+files by `read_lists`.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +16,15 @@ from kmax.data.faults import Faults, Kind
 from kmax.data.formats import json_stream
 from kmax.data.formats.coco_panoptic import Image, ImageId, JsonCategory
 from kmax.data.formats.png import MAX_PIXELS
+from kmax.errors import InputError
+from kmax.files import read_json
 
-Entry = dict[str, Any]
+JsonObject = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a JSON says before its annotations; only what is sound."""
+    """The valid images and categories of a JSON."""
 
     path: Path
     images: dict[ImageId, Image]
@@ -28,15 +35,15 @@ def read_header(path: Path, what: str, faults: Faults, *, isthing: bool | None =
     """Read images and categories.
 
     Args:
-        what: names the file's role in errors.
-        isthing: what a category is that does not say so; None: it must say so.
+        what: name of the file's role in errors.
+        isthing: value for categories without this key; None: the key is required.
 
     Raises:
         InputError: the file is missing or not JSON.
     """
     categories: dict[int, JsonCategory] = {}
     images: dict[ImageId, Image] = {}
-    file_of: dict[str, str] = {}  # by name without suffix: predictions are named so
+    file_of: dict[str, str] = {}  # by name without suffix, as predictions are named
     for key, where, entry in objects(path, what, ("categories", "images"), faults):
         if key == "categories":
             _add_category(entry, where, categories, isthing, faults)
@@ -47,8 +54,12 @@ def read_header(path: Path, what: str, faults: Faults, *, isthing: bool | None =
 
 def objects(
     path: Path, what: str, wanted: tuple[str, ...], faults: Faults
-) -> Iterator[tuple[str, str, Entry]]:
-    """(key, the words that tell where it stands, entry) of the lists under the wanted keys."""
+) -> Iterator[tuple[str, str, JsonObject]]:
+    """(key, place for error messages, object) for each object of the lists under the wanted keys.
+
+    Raises:
+        InputError: the file is missing or not JSON.
+    """
     places = dict.fromkeys(wanted, -1)
     lists: set[str] = set()
     for key, entry in json_stream.entries(path, what, set(wanted)):
@@ -60,7 +71,7 @@ def objects(
         if entry is json_stream.EMPTY:
             lists.add(key)
         elif isinstance(entry, dict):
-            # A dict in place of a list reads as its only entry, which then lacks all that an entry has.
+            # A dict in place of a list is read as its only entry, and then reported for its missing keys.
             lists.add(key)
             places[key] += 1
             yield key, f"{path}: {key}[{places[key]}]", entry
@@ -72,8 +83,33 @@ def objects(
             faults.add(Kind.JSON, f"{path}: '{key}' is missing or not a list")
 
 
+def read_lists(path: Path, what: str, keys: tuple[str, ...]) -> dict[str, Any]:
+    """Read a whole JSON object whose values under `keys` are lists of objects.
+
+    Args:
+        what: name of the file's role in errors.
+
+    Raises:
+        InputError: missing, not a JSON object, or a key is missing or not such a list.
+    """
+    value = read_json(path, what)
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: {what}: not a JSON object")
+    faults = [
+        f"{path}: {what}: '{key}' is missing or not a list" for key in keys if not are_objects(value.get(key))
+    ]
+    if faults:
+        raise InputError(faults)
+    return value
+
+
+def are_objects(value: Any) -> bool:
+    """Whether this is a list of JSON objects."""
+    return isinstance(value, list) and all(isinstance(entry, dict) for entry in value)
+
+
 def _add_category(
-    entry: Entry, where: str, categories: dict[int, JsonCategory], isthing: bool | None, faults: Faults
+    entry: JsonObject, where: str, categories: dict[int, JsonCategory], isthing: bool | None, faults: Faults
 ) -> None:
     wanted = {"id": int, "name": str} | ({"isthing": (int, bool)} if isthing is None else {})
     if not has(entry, wanted, where, faults):
@@ -94,7 +130,7 @@ def _add_category(
 
 
 def _add_image(
-    entry: Entry, where: str, images: dict[ImageId, Image], file_of: dict[str, str], faults: Faults
+    entry: JsonObject, where: str, images: dict[ImageId, Image], file_of: dict[str, str], faults: Faults
 ) -> None:
     if not has(entry, {"id": (int, str), "file_name": str, "width": int, "height": int}, where, faults):
         return
@@ -106,8 +142,11 @@ def _add_image(
     elif image.width < 1 or image.height < 1:
         faults.add(Kind.SIZE, f"{where}: image {image.file_name} is empty: {image.width}x{image.height}")
     elif image.width * image.height > MAX_PIXELS:
-        told = f"image {image.file_name} is too large: {image.width}x{image.height}"
-        faults.add(Kind.SIZE, f"{where}: {told}; at most {MAX_PIXELS} pixels are read")
+        size = f"{image.width}x{image.height}"
+        faults.add(
+            Kind.SIZE,
+            f"{where}: image {image.file_name} is too large: {size}; at most {MAX_PIXELS} pixels are read",
+        )
     elif (stem := str(Path(image.file_name).with_suffix(""))) not in file_of:
         images[image.id] = image
         file_of[stem] = image.file_name
@@ -121,9 +160,9 @@ def _add_image(
         )
 
 
-def has(entry: Entry, wanted: dict[str, Any], where: str, faults: Faults) -> bool:
-    """Whether all wanted keys are there with the wanted types; adds a fault for each that is not."""
-    sound = True
+def has(entry: JsonObject, wanted: dict[str, Any], where: str, faults: Faults) -> bool:
+    """Whether all wanted keys exist with the wanted types; adds a fault for each one that does not."""
+    valid = True
     for key, kind in wanted.items():
         if key not in entry:
             faults.add(Kind.JSON, f"{where}: '{key}' is missing")
@@ -131,12 +170,12 @@ def has(entry: Entry, wanted: dict[str, Any], where: str, faults: Faults) -> boo
             faults.add(Kind.JSON, f"{where}: '{key}' has the wrong type ({type(entry[key]).__name__})")
         else:
             continue
-        sound = False
-    return sound
+        valid = False
+    return valid
 
 
 def is_inside(name: str) -> bool:
-    """Whether a file name stays in the folder that it is relative to."""
+    """Whether a relative file name stays inside its folder."""
     path = Path(name)
     return bool(path.name) and not path.is_absolute() and ".." not in path.parts and "\0" not in name
 

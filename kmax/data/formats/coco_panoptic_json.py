@@ -1,4 +1,9 @@
-"""Reading a panoptic JSON, one annotation at a time: what is sound in it, and every fault as one line."""
+"""Reading a panoptic JSON: strictly for prepared data, or as the official evaluator reads it.
+
+`read_panoptic_json` and `read_annotations` validate a dataset, and report each fault in one line.
+`read_ground_truth` and `read_predictions` serve the evaluators: they accept what the official evaluator
+accepts, and reject what crashes it.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +12,25 @@ from pathlib import Path
 from typing import Any
 
 from kmax.data.faults import Faults, Kind
-from kmax.data.formats.coco_json import Header, has, is_inside, objects, read_header
-from kmax.data.formats.coco_panoptic import NO_BOX, Annotation, ImageId, PanopticJson, Segment
-from kmax.errors import InputError
+from kmax.data.formats.coco_json import (
+    Header,
+    JsonObject,
+    are_objects,
+    has,
+    is_inside,
+    objects,
+    read_header,
+    read_lists,
+)
+from kmax.data.formats.coco_panoptic import (
+    NO_BOX,
+    Annotation,
+    CategoryFacts,
+    ImageId,
+    PanopticJson,
+    Segment,
+)
+from kmax.errors import InputError, InputWarnings
 
 WHAT = "panoptic JSON"
 
@@ -32,7 +53,7 @@ def read_panoptic_json(path: Path) -> PanopticJson:
 
 
 def read_annotations(header: Header, faults: Faults) -> Iterator[Annotation]:
-    """The annotations of a JSON in its order, at most one per image; its sound segments only.
+    """The annotations of a JSON in its order, at most one per image, with their valid segments.
 
     Raises:
         InputError: the file is missing or not JSON.
@@ -96,3 +117,73 @@ def _segments(entries: list[Any], where: str, header: Header, faults: Faults) ->
 
 def _is_box(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 4 and all(isinstance(v, int) for v in value)
+
+
+# ------------------------------------------------------------------------------------------------- evaluators
+
+
+def read_ground_truth(path: Path, warnings: InputWarnings) -> tuple[list[CategoryFacts], list[JsonObject]]:
+    """Categories and annotations of the ground truth, as the official evaluator reads them.
+
+    Raises:
+        InputError: missing, or JSON of another structure: one line per fault.
+    """
+    content = read_lists(path, "ground truth JSON", ("categories", "annotations"))
+    categories = _categories(content["categories"], path, warnings)
+    return categories, _checked_annotations(content["annotations"], path)
+
+
+def read_predictions(path: Path) -> list[JsonObject]:
+    """The annotations of predictions, as the official evaluator reads them; errors as `read_ground_truth`."""
+    return _checked_annotations(read_lists(path, "prediction JSON", ("annotations",))["annotations"], path)
+
+
+def _categories(entries: list[JsonObject], path: Path, warnings: InputWarnings) -> list[CategoryFacts]:
+    faults = [
+        f"{path}: categories[{index}]: '{key}' is missing or not a number"
+        for index, entry in enumerate(entries)
+        for key in ("id", "isthing")
+        if not isinstance(entry.get(key), int)
+    ]
+    if faults:
+        raise InputError(faults)
+    categories: dict[int, CategoryFacts] = {}
+    for entry in entries:
+        if entry["id"] in categories:
+            warnings.add("ground truth: a category is listed twice, the last wins", f"category {entry['id']}")
+        name = str(entry.get("name", entry["id"]))
+        categories[entry["id"]] = CategoryFacts(entry["id"], name, entry["isthing"] == 1)
+    if not categories:
+        raise InputError(f"{path}: no categories")
+    return list(categories.values())
+
+
+def _checked_annotations(entries: list[JsonObject], path: Path) -> list[JsonObject]:
+    """The same list, if each entry has a usable image id, file name and list of segments with ids."""
+    faults = []
+    for index, entry in enumerate(entries):
+        where = f"{path}: annotations[{index}]"
+        if type(entry.get("image_id")) not in (int, str):
+            faults.append(f"{where}: 'image_id' is missing or neither a number nor a string")
+        elif not isinstance(entry.get("file_name"), str):
+            faults.append(f"{where} (image {entry['image_id']}): 'file_name' is missing or not a string")
+        elif not are_objects(entry.get("segments_info")):
+            faults.append(f"{where} (image {entry['image_id']}): 'segments_info' is missing or not a list")
+        else:
+            faults.extend(_segment_faults(entry, where))
+    if faults:
+        raise InputError(faults)
+    return entries
+
+
+def _segment_faults(entry: JsonObject, where: str) -> list[str]:
+    faults = []
+    for number, segment in enumerate(entry["segments_info"]):
+        here = f"{where} (image {entry['image_id']}): segments_info[{number}]"
+        if type(segment.get("id")) is not int or not 0 <= segment["id"] < 2**24:
+            faults.append(f"{here}: 'id' is {segment.get('id')!r:.40}, not a number in 0..{2**24 - 1}")
+        elif type(segment.get("category_id", 0)) is not int:
+            faults.append(f"{here}: segment {segment['id']}: category_id is not an integer")
+        elif type(segment.get("area", 0)) not in (int, float) or not abs(segment.get("area", 0)) < 2**53:
+            faults.append(f"{here}: segment {segment['id']}: area is not a number")
+    return faults

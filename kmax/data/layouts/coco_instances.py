@@ -16,14 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kmax.config import CocoInstances, Dataset
-from kmax.data.faults import Fault, Faults, Kind
-from kmax.data.formats.coco_json import Header, has, objects, read_header
-from kmax.data.formats.coco_panoptic import IdMap, Image, ImageId, JsonCategory
-from kmax.data.formats.coco_regions import region_fault
+from kmax.data.faults import Fault, Faults
+from kmax.data.formats.coco_instance_json import WHAT, instance_annotations
+from kmax.data.formats.coco_json import Header, read_header
+from kmax.data.formats.coco_panoptic import IdMap, ImageId, JsonCategory
 from kmax.data.layouts.coco_layout import CocoLayout
 from kmax.data.layouts.labelled import Entry, Labels, Split, measure, segment, told_once
 
-WHAT = "instance JSON"
 Listed = list[tuple[int, bool, Any]]  # (category id, crowd, polygons or run-lengths)
 
 
@@ -131,28 +130,9 @@ def _paint_sound(
 
 
 def _read_regions(header: Header, faults: Faults) -> dict[ImageId, list[bytes]]:
-    """The sound annotations of each image."""
+    """The valid annotations of each image."""
     found: dict[ImageId, list[bytes]] = {}
-    seen: set[int] = set()
-    for _, where, entry in objects(header.path, WHAT, ("annotations",), faults):
-        wanted = {"id": int, "image_id": (int, str), "category_id": int}
-        if not has(entry, wanted, where, faults):
-            continue
-        image: Image | None = header.images.get(entry["image_id"])
-        if image is None:
-            faults.add(Kind.ORPHAN, f"{where}: annotation of unknown image {entry['image_id']}")
-        elif entry["id"] in seen:
-            faults.add(Kind.DUPLICATE, f"{where}: annotation id {entry['id']} occurs twice")
-        elif entry["category_id"] not in header.categories:
-            faults.add(Kind.CATEGORY, f"{where}: unknown category {entry['category_id']}")
-        elif entry.get("iscrowd", 0) not in (0, 1):
-            faults.add(Kind.JSON, f"{where}: iscrowd is neither 0 nor 1")
-        else:
-            seen.add(entry["id"])
-            region = entry.get("segmentation")
-            if fault := region_fault(region, (image.height, image.width), ground_truth=True):
-                faults.add(Kind.JSON, f"{where} (image {image.id}): {fault}")
-                continue
-            listed = [entry["category_id"], bool(entry.get("iscrowd", 0)), region]
-            found.setdefault(image.id, []).append(json.dumps(listed, separators=(",", ":")).encode())
+    for entry in instance_annotations(header, faults):
+        listed = [entry["category_id"], bool(entry.get("iscrowd", 0)), entry.get("segmentation")]
+        found.setdefault(entry["image_id"], []).append(json.dumps(listed, separators=(",", ":")).encode())
     return found

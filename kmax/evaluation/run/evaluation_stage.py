@@ -19,10 +19,9 @@ from kmax.evaluation.bootstrap import intervals
 from kmax.evaluation.panoptic import deeplab2, pq
 from kmax.evaluation.panoptic.ceiling import stride4_ceiling
 from kmax.evaluation.panoptic.explanation import explain, write_explanation
-from kmax.evaluation.panoptic.image_segments import Matchable
-from kmax.evaluation.panoptic.panoptic_files import PanopticFiles, open_files
-from kmax.evaluation.panoptic.segment_outcomes import Outcomes, outcomes
-from kmax.evaluation.panoptic.stream import read_all
+from kmax.evaluation.panoptic.image_segments import ImageSegments, count_images
+from kmax.evaluation.panoptic.panoptic_files import PanopticFiles, open_predictions
+from kmax.evaluation.panoptic.segment_outcomes import SegmentOutcomes, find_outcomes
 from kmax.evaluation.run.run_ap import average_precision
 from kmax.evaluation.run.run_miou import semantic_iou
 from kmax.evaluation.run.score_files import headline, write_per_class, write_per_image
@@ -53,16 +52,11 @@ def evaluate_run(run: Run, provenance: Mapping[str, Any]) -> Path:
     predicted_json = folder / "panoptic.json"
     if not predicted_json.exists():
         raise InputError(f"{predicted_json}: no predictions; make them first: kmax predict {run.run}")
-    images = select_images(read_panoptic_json(split.panoptic_json).images, run.data.val_images, run.run)
-    files = open_files(
-        split.panoptic_json,
-        split.panoptic_dir,
-        predicted_json,
-        folder / "panoptic",
-        image_ids={image.id for image in images},
-    )
+    truth = read_panoptic_json(split.panoptic_json)
+    images = select_images(truth.images, run.data.val_images, run.run)
+    files = open_predictions(truth, images, split.panoptic_dir, predicted_json, folder / "panoptic")
     isthing = [category.isthing for category in files.categories]
-    counts = read_all(files, partial(_count, isthing=isthing), workers=None)
+    counts = count_images(files, partial(_count, isthing=isthing), workers=None)
     quality, by_deeplab2, of_maps = _of_maps(run, files, [one for one, _ in counts])
     explanation = explain(files.categories, quality.image_ids, [rows for _, rows in counts])
     instances = average_precision(run, files, images, folder)
@@ -76,7 +70,7 @@ def evaluate_run(run: Run, provenance: Mapping[str, Any]) -> Path:
     if semantic is not None:
         metrics["miou"] = semantic.figures
     if "ceiling" in wanted:
-        ceiling = stride4_ceiling(prepared, run.data)
+        ceiling = stride4_ceiling(files, (run.data.image_size[0], run.data.image_size[1]))
         metrics["ceiling"] = ceiling.to_json()
         logger.warning("%s: %s", run.run, _ceiling_line(quality, ceiling))
     evaluators = {name: figures["evaluator"] for name, figures in metrics.items()}
@@ -120,19 +114,19 @@ def evaluate_run(run: Run, provenance: Mapping[str, Any]) -> Path:
 ImageCounts = tuple[pq.Counts, miou.PixelCounts, pq.Counts]
 
 
-def _count(image: Matchable, isthing: list[bool]) -> tuple[ImageCounts, Outcomes]:
+def _count(image: ImageSegments, isthing: list[bool]) -> tuple[ImageCounts, SegmentOutcomes]:
     """Counts of panoptic quality, of mean IoU and of deeplab2's panoptic quality; what became of segments."""
     size = len(isthing)
     matching = pq.match_segments(image, size)
     counts = pq.count(image, matching, size), miou.count_pixels(image, size)
-    return (*counts, deeplab2.match_image(image, isthing)), outcomes(image, matching)
+    return (*counts, deeplab2.match_image(image, isthing)), find_outcomes(image, matching)
 
 
 def _of_maps(
     run: Run, files: PanopticFiles, counts: list[ImageCounts]
 ) -> tuple[pq.PQResult, pq.PQResult, miou.MiouResult]:
     """What the panoptic maps say: panoptic quality by both rules, and mean IoU."""
-    told, split = files.oddities.lines(), run.data.val_split
+    told, split = files.warnings.lines(), run.data.val_split
     arguments = files.categories, [image.image_id for image in files.images]
     of_pq, of_pixels, of_deeplab2 = (list(column) for column in zip(*counts, strict=True))
     quality = pq.collect(*arguments, of_pq, told)

@@ -12,10 +12,9 @@ from typing import Any
 from kmax import paths
 from kmax.config import Data, OwnAnnotation
 from kmax.data.datasets import load_dataset, raw_root
+from kmax.data.formats.coco_instance_json import read_ground_truth
 from kmax.data.formats.coco_panoptic import Image
-from kmax.errors import InputError
-from kmax.evaluation.coco.coco_detections import read_ground_truth
-from kmax.evaluation.panoptic.panoptic_files import Oddities
+from kmax.errors import InputError, InputWarnings
 
 
 def label_folder(data: Data) -> Path:
@@ -32,13 +31,13 @@ def instance_json(data: Data) -> Path:
     return _require(data, "instance_json")
 
 
-def coco_ground_truth(path: Path, images: Sequence[Image], oddities: Oddities) -> dict[str, Any]:
+def coco_ground_truth(path: Path, images: Sequence[Image], warnings: InputWarnings) -> dict[str, Any]:
     """The instance JSON, of these images only.
 
     Raises:
         InputError: damaged, or images that it lacks (another split?).
     """
-    truth = read_ground_truth(path, oddities)
+    truth = read_ground_truth(path, warnings)
     wanted = {image.id for image in images}
     lacking = wanted - {entry["id"] for entry in truth["images"]}
     if lacking:

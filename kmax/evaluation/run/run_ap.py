@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kmax.config import Run
+from kmax.data.formats.coco_instance_json import read_detections
 from kmax.data.formats.coco_panoptic import Image
+from kmax.errors import InputWarnings
 from kmax.evaluation.cityscapes import cityscapes_ap
 from kmax.evaluation.cityscapes.cityscapes_ap import CityscapesAP
 from kmax.evaluation.coco import coco_ap
 from kmax.evaluation.coco.coco_ap import CocoAP, IouType
-from kmax.evaluation.coco.coco_detections import read_detections
-from kmax.evaluation.panoptic.panoptic_files import Oddities, PanopticFiles
+from kmax.evaluation.panoptic.panoptic_files import PanopticFiles
 from kmax.evaluation.panoptic.panoptic_truth import instance_truth
 from kmax.evaluation.run.own_annotation import coco_ground_truth, instance_json, label_folder
 from kmax.evaluation.score_provenance import Provenance, files_digest
@@ -40,10 +41,10 @@ def average_precision(
     if run.evaluate.ap == "cityscapes":
         truth_dir, predicted_dir = label_folder(run.data), folder / "instances"
         return {"ap": cityscapes_ap.evaluate_files(truth_dir, predicted_dir, workers=None, split=split)}
-    oddities = Oddities()
+    warnings = InputWarnings()
     if run.evaluate.ap == "coco":
         path = instance_json(run.data)
-        truth = coco_ground_truth(path, images, oddities)
+        truth = coco_ground_truth(path, images, warnings)
         truth_digest, against = sha256(path), "the dataset's instance annotation"
     else:
         truth = instance_truth(files)
@@ -52,7 +53,7 @@ def average_precision(
         ]
         truth_digest, against = files_digest(files.truth_json, pngs), "things of the panoptic annotation"
     detections_json = folder / "instances.json"
-    detections = read_detections(detections_json, truth, "segm", oddities)
+    detections = read_detections(detections_json, truth, "segm", warnings)
     predicted_digest = sha256(detections_json)
     results: dict[str, CocoAP | CityscapesAP] = {}
     for name, iou_type in BY_IOU.items():
@@ -63,6 +64,6 @@ def average_precision(
         # pycocotools writes into the detections.
         copies = [dict(entry) for entry in detections]
         results[name] = coco_ap.evaluate(
-            truth, copies, iou_type, coco_ap.MAX_DETECTIONS, oddities.lines(), provenance
+            truth, copies, iou_type, coco_ap.MAX_DETECTIONS, warnings.lines(), provenance
         )
     return results

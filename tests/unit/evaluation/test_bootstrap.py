@@ -1,7 +1,7 @@
 import numpy as np
 
+from kmax.data.formats.coco_panoptic import CategoryFacts
 from kmax.evaluation.bootstrap import interval, intervals, miou_scores, pq_scores, resample_weights, resampled
-from kmax.evaluation.panoptic.panoptic_files import CategoryFacts
 from kmax.evaluation.panoptic.pq import Counts, PQResult
 from kmax.evaluation.semantic.miou import MiouResult, PixelCounts
 

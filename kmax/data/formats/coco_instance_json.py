@@ -1,23 +1,59 @@
-"""COCO instance JSON: ground truth and detections, checked before any compiled code sees them.
+"""COCO instance JSON: annotations and detections, checked before any compiled code reads them.
 
-The official evaluator stops in the middle, or goes on in silence, on most of what is refused or told here.
+`instance_annotations` validates a dataset for preparation. `read_ground_truth` and `read_detections` serve
+the evaluator. Most input that they reject or warn about crashes the official evaluator, or is silently ignored.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any
 
+from kmax.data.faults import Faults, Kind
+from kmax.data.formats.coco_json import Header, JsonObject, are_objects, has, objects
 from kmax.data.formats.coco_regions import is_count, is_number, region_fault
-from kmax.errors import InputError
-from kmax.evaluation.panoptic.panoptic_files import Oddities
+from kmax.errors import InputError, InputWarnings
 from kmax.files import read_json
 
+WHAT = "instance JSON"
 _READ = ("image_id", "category_id", "score", "segmentation", "bbox")
 
 
-def read_ground_truth(path: Path, oddities: Oddities) -> dict[str, Any]:
+def instance_annotations(header: Header, faults: Faults) -> Iterator[JsonObject]:
+    """The valid annotations of a dataset, in the order of the JSON; adds every fault.
+
+    Yields:
+        Objects with `id`, `image_id` (in `header.images`), `category_id`, a valid `segmentation`, and perhaps
+        `iscrowd`.
+
+    Raises:
+        InputError: the file is missing or not JSON.
+    """
+    seen: set[int] = set()
+    for _, where, entry in objects(header.path, WHAT, ("annotations",), faults):
+        wanted = {"id": int, "image_id": (int, str), "category_id": int}
+        if not has(entry, wanted, where, faults):
+            continue
+        image = header.images.get(entry["image_id"])
+        if image is None:
+            faults.add(Kind.ORPHAN, f"{where}: annotation of unknown image {entry['image_id']}")
+        elif entry["id"] in seen:
+            faults.add(Kind.DUPLICATE, f"{where}: annotation id {entry['id']} occurs twice")
+        elif entry["category_id"] not in header.categories:
+            faults.add(Kind.CATEGORY, f"{where}: unknown category {entry['category_id']}")
+        elif entry.get("iscrowd", 0) not in (0, 1):
+            faults.add(Kind.JSON, f"{where}: iscrowd is neither 0 nor 1")
+        else:
+            seen.add(entry["id"])
+            size = image.height, image.width
+            if fault := region_fault(entry.get("segmentation"), size, ground_truth=True):
+                faults.add(Kind.JSON, f"{where} (image {image.id}): {fault}")
+            else:
+                yield entry
+
+
+def read_ground_truth(path: Path, warnings: InputWarnings) -> dict[str, Any]:
     """An instance JSON such as `instances_val2017.json`: images, categories, annotations.
 
     Raises:
@@ -25,7 +61,7 @@ def read_ground_truth(path: Path, oddities: Oddities) -> dict[str, Any]:
     """
     content = read_json(path, "ground truth JSON")
     keys = ("images", "categories", "annotations")
-    if not isinstance(content, dict) or not all(_are_objects(content.get(key)) for key in keys):
+    if not isinstance(content, dict) or not all(are_objects(content.get(key)) for key in keys):
         raise InputError(f"{path}: ground truth JSON: no lists of 'images', 'categories' and 'annotations'")
     faults = [
         f"{path}: {key}[{index}]: '{field}' is missing or not a number"
@@ -40,7 +76,7 @@ def read_ground_truth(path: Path, oddities: Oddities) -> dict[str, Any]:
         listed: set[int] = set()
         for entry in content[key]:
             if entry["id"] in listed:
-                oddities.add(f"ground truth: an entry of {key} is listed twice", f"id {entry['id']}")
+                warnings.add(f"ground truth: an entry of {key} is listed twice", f"id {entry['id']}")
             listed.add(entry["id"])
     sizes = {image["id"]: (image["height"], image["width"]) for image in content["images"]}
     categories = {category["id"] for category in content["categories"]}
@@ -62,14 +98,14 @@ def read_ground_truth(path: Path, oddities: Oddities) -> dict[str, Any]:
         else:
             seen.add(entry["id"])
             if entry["id"] == 0:
-                oddities.add("ground truth: what has the annotation id 0 is never found", where)
+                warnings.add("ground truth: what has the annotation id 0 is never found", where)
     if faults:
         raise InputError(faults)
     return content
 
 
 def read_detections(
-    path: Path, truth: dict[str, Any], iou_type: str, oddities: Oddities
+    path: Path, truth: dict[str, Any], iou_type: str, warnings: InputWarnings
 ) -> list[dict[str, Any]]:
     """A list of detections in COCO's format for results.
 
@@ -78,7 +114,7 @@ def read_detections(
             box is malformed or of another size than its image.
     """
     content = read_json(path, "detections JSON")
-    if not _are_objects(content):
+    if not are_objects(content):
         raise InputError(f"{path}: detections JSON: not a list of objects")
     sizes = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
     categories = {category["id"] for category in truth["categories"]}
@@ -112,7 +148,7 @@ def read_detections(
         elif region is not None and (fault := region_fault(region, sizes[image], ground_truth=False)):
             faults.append(f"{where}: {fault}")
         elif region is None and iou_type == "segm":
-            oddities.add("detections: no mask, so the box counts as one", f"image {image}")
+            warnings.add("detections: no mask, so the box counts as one", f"image {image}")
     if faults:
         raise InputError(faults)
     # A null is an absent entry. Others (a caption) would make pycocotools read the list as something else.
@@ -125,7 +161,3 @@ def _is_box(value: Any) -> bool:
 
 def _is_one_of(value: Any, known: Container[Any]) -> bool:
     return type(value) in (int, str) and value in known
-
-
-def _are_objects(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(entry, dict) for entry in value)
