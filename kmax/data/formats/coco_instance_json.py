@@ -1,7 +1,8 @@
 """COCO instance JSON: annotations and detections, checked before any compiled code reads them.
 
 `instance_annotations` validates a dataset for preparation. `read_ground_truth` and `read_detections` serve
-the evaluator. Most input that they reject or warn about crashes the official evaluator, or is silently ignored.
+the evaluator. Most input that they reject or warn about crashes the official evaluator, or is
+silently ignored.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Compiled loops that count the pairs of ids of two maps; imported lazily, where they are called.
 
-The key of a pair is truth << 24 | predicted. Keys are counted in a hash table with linear probing, allocated by
-the caller.
+The key of a pair is truth << 24 | predicted. Keys are counted in a hash table with linear probing, which
+the caller allocates.
 """
 
 from __future__ import annotations

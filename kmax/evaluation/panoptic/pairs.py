@@ -37,8 +37,8 @@ class Pairs:
 def count_pairs(truth: NDArray[Any], predicted: NDArray[Any]) -> Pairs:
     """Count pixels per pair of ids of two maps of 24-bit ids.
 
-    Maps consist of regions, so only runs of equal pairs (in reading order), about a fiftieth of the pixels, are
-    looked up in a table.
+    Maps consist of regions, so only runs of equal pairs (in reading order), about a fiftieth of the pixels,
+    are looked up in a table.
 
     Args:
         truth, predicted: both uint8 [H, W, 3] (id = R + 256 G + 65536 B), or both integers [H, W].

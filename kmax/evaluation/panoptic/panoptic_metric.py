@@ -68,8 +68,8 @@ class PanopticMetric:
 
         Args:
             truth, predicted: integers [H, W] of segment ids below 2**24, 0 for void; tensors or arrays.
-            truth_segments: `segments_info` of COCO's panoptic JSON: id, category_id, iscrowd and area of each.
-            predicted_segments: id and category_id of each.
+            truth_segments: as `segments_info` of COCO's panoptic JSON, with id, category_id, iscrowd, area.
+            predicted_segments: the same, with id and category_id.
             image_id: unique over all ranks.
 
         Raises:
