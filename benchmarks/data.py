@@ -35,6 +35,7 @@ from kmax.data import image_source
 from kmax.data.augmentation import jitter, training_view
 from kmax.data.datasets import Prepared, open_prepared
 from kmax.data.download.download_dataset import download
+from kmax.data.image_list import val_images
 from kmax.data.loading import loader
 from kmax.data.prepare.prepare_dataset import prepare
 from kmax.inference.benchmark import machine
@@ -186,18 +187,19 @@ def reading(prepared: Prepared, data: Data, told: dict[str, Any], repeats: int) 
             pass
 
     # As in training, the annotation was read before.
-    val_epochs = iter([loader.val_batches(prepared, data, batch_size=1) for _ in range(repeats)])
+    images = val_images(prepared, data)
+    val_epochs = iter([loader.val_batches(prepared, data, images, batch_size=1) for _ in range(repeats)])
 
     def val() -> None:
         for _ in next(val_epochs):
             pass
 
     def val_anew() -> None:  # with the stages told apart
-        for _ in loader.val_batches(prepared, data, batch_size=1):
+        for _ in loader.val_batches(prepared, data, val_images(prepared, data), batch_size=1):
             pass
 
     next(batches)  # tables, weights and machine code that are kept
-    next(loader.val_batches(prepared, data, batch_size=1))
+    next(loader.val_batches(prepared, data, images, batch_size=1))
     times = best({"train": train, "val": val}, repeats)
     samples = count["train"] // batch * batch
     seconds = {"train": times["train"] / samples, "val": times["val"] / count["val"]}

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kmax.data.faults import Faults, Kind
-from kmax.data.formats.coco_json import Header, JsonObject, are_objects, has, objects
+from kmax.data.formats.coco_json import Header, JsonObject, are_objects, has, objects, read_lists
 from kmax.data.formats.coco_regions import is_count, is_number, region_fault
 from kmax.errors import InputError, InputWarnings
 from kmax.files import read_json
@@ -58,12 +58,9 @@ def read_ground_truth(path: Path, warnings: InputWarnings) -> dict[str, Any]:
     """An instance JSON such as `instances_val2017.json`: images, categories, annotations.
 
     Raises:
-        InputError: every entry that lacks what the evaluator reads.
+        InputError: entries without the keys that the evaluator reads, or with invalid values; one line each.
     """
-    content = read_json(path, "ground truth JSON")
-    keys = ("images", "categories", "annotations")
-    if not isinstance(content, dict) or not all(are_objects(content.get(key)) for key in keys):
-        raise InputError(f"{path}: ground truth JSON: no lists of 'images', 'categories' and 'annotations'")
+    content = read_lists(path, "ground truth JSON", ("images", "categories", "annotations"))
     faults = [
         f"{path}: {key}[{index}]: '{field}' is missing or not a number"
         for key, fields in (("images", ("id", "height", "width")), ("categories", ("id",)))
@@ -89,9 +86,9 @@ def read_ground_truth(path: Path, warnings: InputWarnings) -> dict[str, Any]:
         elif not _is_one_of(entry.get("category_id"), categories):
             faults.append(f"{where}: unknown category {entry.get('category_id')!r:.40}")
         elif not is_count(entry.get("id")) or entry["id"] in seen:
-            faults.append(f"{where}: 'id' {entry.get('id')!r:.40} is no number or occurs twice")
+            faults.append(f"{where}: 'id' {entry.get('id')!r:.40} is not a number or occurs twice")
         elif not is_number(entry.get("area")) or not _is_box(entry.get("bbox")):
-            faults.append(f"{where}: category {entry['category_id']}: no sound 'area' and 'bbox'")
+            faults.append(f"{where}: category {entry['category_id']}: 'area' or 'bbox' is missing or invalid")
         elif entry.get("iscrowd") not in (0, 1):
             faults.append(f"{where}: category {entry['category_id']}: 'iscrowd' is neither 0 nor 1")
         elif fault := region_fault(entry.get("segmentation"), sizes[entry["image_id"]], ground_truth=True):
@@ -99,7 +96,7 @@ def read_ground_truth(path: Path, warnings: InputWarnings) -> dict[str, Any]:
         else:
             seen.add(entry["id"])
             if entry["id"] == 0:
-                warnings.add("ground truth: what has the annotation id 0 is never found", where)
+                warnings.add("ground truth: an annotation with id 0 is never matched", where)
     if faults:
         raise InputError(faults)
     return content
@@ -111,8 +108,8 @@ def read_detections(
     """A list of detections in COCO's format for results.
 
     Raises:
-        InputError: every detection of an unknown image or category, without a finite score, or whose mask or
-            box is malformed or of another size than its image.
+        InputError: detections of unknown images or categories, without a finite score, or with a mask or box
+            that is malformed or does not have the size of its image; one line each.
     """
     content = read_json(path, "detections JSON")
     if not are_objects(content):
@@ -136,12 +133,12 @@ def read_detections(
         elif type(category) is not int:
             faults.append(f"{where}: 'category_id' is missing or not a number")
         elif category not in categories:
-            # pycocotools leaves it out in silence, and with it often all detections: those of contiguous ids.
+            # pycocotools silently ignores it: often all detections, if their ids are contiguous.
             faults.append(f"{where}: the ground truth has no such category")
         elif not is_number(entry.get("score")):
             faults.append(f"{where}: 'score' is {entry.get('score')!r:.40}, not a finite number")
         elif with_box != bool(entry.get("bbox")):
-            faults.append(f"{where}: some detections have 'bbox' and some have not")
+            faults.append(f"{where}: some detections have 'bbox' and others do not")
         elif with_box and not _is_box(entry["bbox"]):
             faults.append(f"{where}: 'bbox' is not four numbers")
         elif region is None and not with_box:
@@ -149,10 +146,10 @@ def read_detections(
         elif region is not None and (fault := region_fault(region, sizes[image], ground_truth=False)):
             faults.append(f"{where}: {fault}")
         elif region is None and iou_type == "segm":
-            warnings.add("detections: no mask, so the box counts as one", f"image {image}")
+            warnings.add("detections: without a mask, the box is used as the mask", f"image {image}")
     if faults:
         raise InputError(faults)
-    # A null is an absent entry. Others (a caption) would make pycocotools read the list as something else.
+    # Null counts as missing. Other keys (such as a caption) would make pycocotools read another format.
     return [{key: entry[key] for key in _READ if entry.get(key) is not None} for entry in content]
 
 

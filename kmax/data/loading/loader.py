@@ -8,7 +8,7 @@ partial.
 from __future__ import annotations
 
 import functools
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +25,6 @@ from kmax.data.augmentation.view import View, write_input
 from kmax.data.batch import Batch
 from kmax.data.datasets import ImageFolder, Prepared
 from kmax.data.formats.coco_panoptic import Image, ImageId, read_image_words
-from kmax.data.image_list import val_images
 from kmax.data.image_source import CACHE_BYTES, Source
 from kmax.data.loading.sample_workers import empty_images, read_samples
 from kmax.errors import InputError
@@ -133,25 +132,20 @@ def train_batches(
 def val_batches(
     prepared: Prepared,
     data: Data,
+    images: Sequence[Image],
     *,
     batch_size: int,
-    shard: int = 0,
-    num_shards: int = 1,
-    skip: Container[ImageId] = (),
     workers: int = 0,
 ) -> Iterator[InferenceBatch]:
-    """The validation images in the dataset's order, each once; the last batch may be smaller.
+    """Batches of validation images in the order of `images`; the last batch may be smaller.
 
     Args:
-        shard: read every `num_shards`-th image, from this one on.
-        skip: ids of images that are not wanted (those done before an interruption).
+        images: images of the val split, such as those of `read_val_split`.
 
     Raises:
-        InputError: unknown split or listed image; while iterating, a file that is missing or damaged.
+        InputError: unknown split; while iterating, a file that is missing or corrupt.
     """
-    images = val_images(prepared, data)[shard::num_shards]
-    wanted = [image for image in images if image.id not in skip]
-    keys = (wanted[i : i + batch_size] for i in range(0, len(wanted), batch_size))
+    keys = (images[i : i + batch_size] for i in range(0, len(images), batch_size))
     samples = _ValSamples(prepared.images_of(data.val_split))
     return read_samples(samples, keys, functools.partial(_inference_batch, data), workers)
 

@@ -1,8 +1,8 @@
 """Ground truth and predictions in COCO panoptic format, matched by image.
 
-The official evaluator silently accepts some unusual input. It is accepted here too, so that the numbers agree,
-but each kind is reported once (`InputWarnings`). Input that crashes the official evaluator is rejected with
-one line per fault.
+The official evaluator silently accepts some unusual input. It is accepted here too, so that the numbers
+agree, but each kind is reported once (`InputWarnings`). Input that crashes the official evaluator is rejected
+with one line per fault.
 """
 
 from __future__ import annotations

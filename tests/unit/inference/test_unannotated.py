@@ -249,8 +249,10 @@ def test_what_is_not_there_is_one_line(coco: None, capsys: pytest.CaptureFixture
 def test_files_of_other_sizes_than_listed_are_refused(coco: None) -> None:
     change_list(lambda images: images[1].update(width=WIDTH))
     run = load_run("small").on_split("test-dev")
+    prepared = open_prepared("coco")
+    images = val_images(prepared, run.data)
     with pytest.raises(InputError, match=r"000000000009\.jpg: image is 57x40, but listed as 56x40"):
-        list(val_batches(open_prepared("coco"), run.data, batch_size=2))
+        list(val_batches(prepared, run.data, images, batch_size=2))
 
 
 def test_an_archive_wants_the_predictions_of_just_this_split(coco: None, capsys) -> None:
