@@ -33,7 +33,7 @@ def region_fault(region: Any, size: tuple[int, int], ground_truth: bool) -> str 
 
 
 def decode_run_lengths(text: str) -> np.ndarray[Any, np.dtype[np.int64]] | None:
-    """Run lengths from COCO's compressed text: five bits per character, differences to the run before the last.
+    """Run lengths from COCO's compressed text: five bits per character, mostly differences.
 
     Returns:
         int64 [runs]; None if the text is malformed.

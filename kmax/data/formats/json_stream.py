@@ -94,9 +94,7 @@ class _Scanner:
                 if self._ended:
                     raise
             else:
-                if (
-                    self._text[end : end + 1] in _AFTER or self._ended
-                ):  # a number may continue in the next block
+                if self._text[end : end + 1] in _AFTER or self._ended:  # a number may go on in the next block
                     self._at = end
                     return value
             self._read(block)

@@ -8,7 +8,7 @@ partial.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -132,7 +132,7 @@ def train_batches(
 def val_batches(
     prepared: Prepared,
     data: Data,
-    images: Sequence[Image],
+    images: list[Image],
     *,
     batch_size: int,
     workers: int = 0,
