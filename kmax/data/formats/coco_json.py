@@ -8,7 +8,7 @@ files by `read_lists`.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,73 @@ from kmax.errors import InputError
 from kmax.files import read_json
 
 JsonObject = dict[str, Any]
+HEADER_KEYS = ("categories", "images")
 
 
 @dataclass(frozen=True)
 class Header:
-    """The valid images and categories of a JSON."""
+    """The valid images and categories of a JSON.
+
+    Attributes:
+        isthing: value for categories without this key; None: the key is required.
+    """
 
     path: Path
-    images: dict[ImageId, Image]
-    categories: dict[int, JsonCategory]
+    isthing: bool | None = None
+    images: dict[ImageId, Image] = field(default_factory=dict)
+    categories: dict[int, JsonCategory] = field(default_factory=dict)
+    _file_of: dict[str, str] = field(default_factory=dict)  # by name without suffix, as predictions are named
+
+    def add(self, key: str, where: str, entry: JsonObject, faults: Faults) -> None:
+        """Add an object of the list under `key`, "categories" or "images", or a fault."""
+        if key == "categories":
+            self._add_category(where, entry, faults)
+        else:
+            self._add_image(where, entry, faults)
+
+    def _add_category(self, where: str, entry: JsonObject, faults: Faults) -> None:
+        wanted = {"id": int, "name": str} | ({"isthing": (int, bool)} if self.isthing is None else {})
+        if not has(entry, wanted, where, faults):
+            return
+        number, color = entry["id"], entry.get("color")
+        if number < 0:
+            faults.add(Kind.JSON, f"{where}: category id {number} is below 0")
+            return
+        if number in self.categories:
+            faults.add(Kind.DUPLICATE, f"{where}: category id {number} occurs twice")
+            return
+        if color is not None and not _is_color(color):
+            faults.add(Kind.JSON, f"{where}: color is not three numbers 0..255")
+            color = None
+        isthing = bool(entry.get("isthing", self.isthing))
+        self.categories[number] = JsonCategory(
+            number, entry["name"], isthing, tuple(color) if color else None
+        )
+
+    def _add_image(self, where: str, entry: JsonObject, faults: Faults) -> None:
+        wanted = {"id": (int, str), "file_name": str, "width": int, "height": int}
+        if not has(entry, wanted, where, faults):
+            return
+        image = Image(entry["id"], entry["file_name"], entry["width"], entry["height"])
+        size = f"{image.width}x{image.height}"
+        stem = str(Path(image.file_name).with_suffix("")) if is_inside(image.file_name) else ""
+        if image.id in self.images:
+            faults.add(Kind.DUPLICATE, f"{where}: image id {image.id} occurs twice")
+        elif not stem:
+            faults.add(Kind.JSON, f"{where}: file_name {image.file_name!r} leaves the image folder")
+        elif image.width < 1 or image.height < 1:
+            faults.add(Kind.SIZE, f"{where}: image {image.file_name} is empty: {size}")
+        elif image.width * image.height > MAX_PIXELS:
+            reason = f"is too large: {size}; at most {MAX_PIXELS} pixels are read"
+            faults.add(Kind.SIZE, f"{where}: image {image.file_name} {reason}")
+        elif stem not in self._file_of:
+            self.images[image.id] = image
+            self._file_of[stem] = image.file_name
+        elif image.file_name == self._file_of[stem]:
+            faults.add(Kind.DUPLICATE, f"{where}: image file {image.file_name} occurs twice")
+        else:
+            reason = f"its predictions would overwrite those of {self._file_of[stem]}; rename one of them"
+            faults.add(Kind.DUPLICATE, f"{where}: image file {image.file_name}: {reason}")
 
 
 def read_header(path: Path, what: str, faults: Faults, *, isthing: bool | None = None) -> Header:
@@ -41,15 +99,10 @@ def read_header(path: Path, what: str, faults: Faults, *, isthing: bool | None =
     Raises:
         InputError: the file is missing or not JSON.
     """
-    categories: dict[int, JsonCategory] = {}
-    images: dict[ImageId, Image] = {}
-    file_of: dict[str, str] = {}  # by name without suffix, as predictions are named
-    for key, where, entry in objects(path, what, ("categories", "images"), faults):
-        if key == "categories":
-            _add_category(entry, where, categories, isthing, faults)
-        else:
-            _add_image(entry, where, images, file_of, faults)
-    return Header(path, images, categories)
+    header = Header(path, isthing)
+    for key, where, entry in objects(path, what, HEADER_KEYS, faults):
+        header.add(key, where, entry, faults)
+    return header
 
 
 def objects(
@@ -106,58 +159,6 @@ def read_lists(path: Path, what: str, keys: tuple[str, ...]) -> dict[str, Any]:
 def are_objects(value: Any) -> bool:
     """Whether this is a list of JSON objects."""
     return isinstance(value, list) and all(isinstance(entry, dict) for entry in value)
-
-
-def _add_category(
-    entry: JsonObject, where: str, categories: dict[int, JsonCategory], isthing: bool | None, faults: Faults
-) -> None:
-    wanted = {"id": int, "name": str} | ({"isthing": (int, bool)} if isthing is None else {})
-    if not has(entry, wanted, where, faults):
-        return
-    if entry["id"] < 0:
-        faults.add(Kind.JSON, f"{where}: category id {entry['id']} is below 0")
-        return
-    if entry["id"] in categories:
-        faults.add(Kind.DUPLICATE, f"{where}: category id {entry['id']} occurs twice")
-        return
-    color = entry.get("color")
-    if color is not None and not _is_color(color):
-        faults.add(Kind.JSON, f"{where}: color is not three numbers 0..255")
-        color = None
-    categories[entry["id"]] = JsonCategory(
-        entry["id"], entry["name"], bool(entry.get("isthing", isthing)), tuple(color) if color else None
-    )
-
-
-def _add_image(
-    entry: JsonObject, where: str, images: dict[ImageId, Image], file_of: dict[str, str], faults: Faults
-) -> None:
-    if not has(entry, {"id": (int, str), "file_name": str, "width": int, "height": int}, where, faults):
-        return
-    image = Image(entry["id"], entry["file_name"], entry["width"], entry["height"])
-    if image.id in images:
-        faults.add(Kind.DUPLICATE, f"{where}: image id {image.id} occurs twice")
-    elif not is_inside(image.file_name):
-        faults.add(Kind.JSON, f"{where}: file_name {image.file_name!r} leaves the image folder")
-    elif image.width < 1 or image.height < 1:
-        faults.add(Kind.SIZE, f"{where}: image {image.file_name} is empty: {image.width}x{image.height}")
-    elif image.width * image.height > MAX_PIXELS:
-        size = f"{image.width}x{image.height}"
-        faults.add(
-            Kind.SIZE,
-            f"{where}: image {image.file_name} is too large: {size}; at most {MAX_PIXELS} pixels are read",
-        )
-    elif (stem := str(Path(image.file_name).with_suffix(""))) not in file_of:
-        images[image.id] = image
-        file_of[stem] = image.file_name
-    elif image.file_name == file_of[stem]:
-        faults.add(Kind.DUPLICATE, f"{where}: image file {image.file_name} occurs twice")
-    else:
-        faults.add(
-            Kind.DUPLICATE,
-            f"{where}: image file {image.file_name}: its predictions would overwrite those of "
-            f"{file_of[stem]}; rename one of them",
-        )
 
 
 def has(entry: JsonObject, wanted: dict[str, Any], where: str, faults: Faults) -> bool:

@@ -7,19 +7,20 @@ accepts, and reject what crashes it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from kmax.data.faults import Faults, Kind
 from kmax.data.formats.coco_json import (
+    HEADER_KEYS,
     Header,
     JsonObject,
     are_objects,
     has,
     is_inside,
     objects,
-    read_header,
     read_lists,
 )
 from kmax.data.formats.coco_panoptic import (
@@ -36,14 +37,20 @@ WHAT = "panoptic JSON"
 
 
 def read_panoptic_json(path: Path) -> PanopticJson:
-    """Read and validate a panoptic JSON.
+    """Read and validate a panoptic JSON, in one pass.
 
     Raises:
         InputError: missing, not JSON, or any fault inside (the first of each kind, one line each).
     """
     faults = Faults()
-    header = read_header(path, WHAT, faults)
-    annotations = {annotation.image_id: annotation for annotation in read_annotations(header, faults)}
+    header = Header(path)
+    parsed: list[tuple[str, Annotation]] = []
+    for key, where, entry in objects(path, WHAT, (*HEADER_KEYS, "annotations"), faults):
+        if key == "annotations":
+            parsed += _annotation(path, where, entry, faults)
+        else:
+            header.add(key, where, entry, faults)
+    annotations = {annotation.image_id: annotation for annotation in _linked(header, parsed, faults)}
     if faults.count():
         raise InputError(faults.lines())
     images = list(header.images.values())
@@ -53,30 +60,47 @@ def read_panoptic_json(path: Path) -> PanopticJson:
 
 
 def read_annotations(header: Header, faults: Faults) -> Iterator[Annotation]:
-    """The annotations of a JSON in its order, at most one per image, with their valid segments.
+    """The annotations of a JSON in its order, one at a time; at most one per image, with valid segments.
 
     Raises:
         InputError: the file is missing or not JSON.
     """
+    entries = objects(header.path, WHAT, ("annotations",), faults)
+    parsed = (_annotation(header.path, where, entry, faults) for _, where, entry in entries)
+    return _linked(header, itertools.chain.from_iterable(parsed), faults)
+
+
+def _annotation(path: Path, where: str, entry: JsonObject, faults: Faults) -> list[tuple[str, Annotation]]:
+    """One pair of `where` and the annotation with its valid segments; empty if the annotation is invalid."""
+    if not has(entry, {"image_id": (int, str), "file_name": str, "segments_info": list}, where, faults):
+        return []
+    image_id, file_name = entry["image_id"], entry["file_name"]
+    if not is_inside(file_name):
+        faults.add(Kind.JSON, f"{where}: file_name {file_name!r} leaves the panoptic folder")
+        return []
+    segments = _segments(entry["segments_info"], f"{path}: image {image_id}", faults)
+    return [(where, Annotation(image_id, file_name, segments))]
+
+
+def _linked(header: Header, parsed: Iterable[tuple[str, Annotation]], faults: Faults) -> Iterator[Annotation]:
+    """The annotations of images of the header, each image and PNG once; adds a fault for all others."""
     path, images = header.path, header.images
     done: set[ImageId] = set()
     pngs: set[str] = set()
-    for _, where, entry in objects(path, WHAT, ("annotations",), faults):
-        wanted = {"image_id": (int, str), "file_name": str, "segments_info": list}
-        if not has(entry, wanted, where, faults):
-            continue
-        image_id, file_name = entry["image_id"], entry["file_name"]
+    for where, annotation in parsed:
+        image_id, file_name = annotation.image_id, annotation.file_name
         if image_id not in images:
             faults.add(Kind.ORPHAN, f"{where}: annotation of unknown image {image_id}")
         elif image_id in done:
             faults.add(Kind.DUPLICATE, f"{where}: image {image_id} is annotated twice")
         elif file_name in pngs:
             faults.add(Kind.DUPLICATE, f"{where}: panoptic PNG {file_name} belongs to two images")
-        elif not is_inside(file_name):
-            faults.add(Kind.JSON, f"{where}: file_name {file_name!r} leaves the panoptic folder")
         else:
-            segments = _segments(entry["segments_info"], f"{path}: image {image_id}", header, faults)
-            yield Annotation(image_id, file_name, segments)
+            for segment in annotation.segments:
+                if segment.category_id not in header.categories:
+                    reason = f"segment {segment.id}: unknown category {segment.category_id}"
+                    faults.add(Kind.CATEGORY, f"{path}: image {image_id}: {reason}")
+            yield annotation
             done.add(image_id)
             pngs.add(file_name)
     for image in images.values():
@@ -84,7 +108,7 @@ def read_annotations(header: Header, faults: Faults) -> Iterator[Annotation]:
             faults.add(Kind.UNANNOTATED, f"{path}: image {image.id} ({image.file_name}) has no annotation")
 
 
-def _segments(entries: list[Any], where: str, header: Header, faults: Faults) -> list[Segment]:
+def _segments(entries: list[Any], where: str, faults: Faults) -> list[Segment]:
     segments: dict[int, Segment] = {}
     for i, entry in enumerate(entries):
         here = f"{where}: segments_info[{i}]"
@@ -109,9 +133,6 @@ def _segments(entries: list[Any], where: str, header: Header, faults: Faults) ->
                 tuple(box),
                 bool(entry.get("iscrowd", 0)),
             )
-            if entry["category_id"] not in header.categories:
-                unknown = f"unknown category {entry['category_id']}"
-                faults.add(Kind.CATEGORY, f"{where}: segment {entry['id']}: {unknown}")
     return list(segments.values())
 
 
