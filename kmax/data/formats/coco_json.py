@@ -35,7 +35,8 @@ class Header:
     isthing: bool | None = None
     images: dict[ImageId, Image] = field(default_factory=dict)
     categories: dict[int, JsonCategory] = field(default_factory=dict)
-    _file_of: dict[str, str] = field(default_factory=dict)  # by name without suffix, as predictions are named
+    # By name without suffix, as predictions are named.
+    _file_of: dict[str, str] = field(default_factory=dict, init=False, repr=False)
 
     def add(self, key: str, where: str, entry: JsonObject, faults: Faults) -> None:
         """Add an object of the list under `key`, "categories" or "images", or a fault."""

@@ -78,7 +78,7 @@ def evaluate_files(
         predicted_dir: folder with `<city>_<sequence>_<frame>*.txt` at any depth; their lines are the path of
             a mask (from the text file's folder), a label id and a confidence.
         workers: processes; None: as many as cores and memory allow.
-        strict: refuse odd input that the official evaluator silently accepts, instead of warning.
+        strict: reject unusual input that the official evaluator silently accepts, instead of warning.
         split: its name for the provenance; None: the name of `truth_dir`.
 
     Raises:

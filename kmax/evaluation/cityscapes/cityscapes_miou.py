@@ -64,7 +64,7 @@ class CityscapesMiou:
 
     @property
     def warnings(self) -> list[str]:
-        """Accepted odd input."""
+        """Accepted unusual input."""
         return self.pixels.warnings
 
     def to_json(self) -> dict[str, Any]:

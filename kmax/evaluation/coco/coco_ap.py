@@ -86,7 +86,7 @@ def evaluate_files(
 
     Args:
         max_detections: per image and category, the most confident; 100 for COCO.
-        strict: refuse odd input that the official evaluator silently accepts, instead of warning.
+        strict: reject unusual input that the official evaluator silently accepts, instead of warning.
         split: its name for the provenance; None: the name of the ground truth JSON.
 
     Raises:

@@ -32,7 +32,7 @@ GROUPS: dict[str, bool | None] = {"all": None, "things": True, "stuff": False}
 
 @dataclass(frozen=True)
 class Counts:
-    """Sums per image and category, or any sums of them: float64 [..., C], whole numbers but for `iou_sum`."""
+    """Sums per image and category, or any sums of them: float64 [..., C], integers except for `iou_sum`."""
 
     iou_sum: NDArray[np.float64]
     tp: NDArray[np.float64]
