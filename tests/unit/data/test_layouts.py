@@ -15,7 +15,7 @@ from kmax.data.datasets import load_dataset, open_prepared
 from kmax.data.download.download_dataset import download
 from kmax.data.formats.coco_panoptic import read_map
 from kmax.data.formats.coco_panoptic_json import read_panoptic_json
-from kmax.data.image_source import Source
+from kmax.data.image_source import ImageSource
 from kmax.data.prepare.check_dataset import check
 from kmax.data.prepare.prepare_dataset import prepare
 
@@ -123,7 +123,7 @@ def test_semantic_maps_of_coco_are_those_of_detectron2(
     to_rank = np.array([order[category.id] for category in dataset.categories] + [255], np.uint8)
     compared = 0
     for split in ("train", "val"):
-        source = Source(dataset, split, None, "test", cache_bytes=0)
+        source = ImageSource(dataset, split, None, "test", cache_bytes=0)
         for i in range(0, len(source), 5):
             sample = source[i]
             classes = np.append(sample.labels.classes, len(to_rank) - 1)
