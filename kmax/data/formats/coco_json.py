@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kmax.data.faults import Faults, Kind
+from kmax.data.faults import FaultKind, Faults
 from kmax.data.formats import json_stream
 from kmax.data.formats.coco_panoptic import Image, ImageId, JsonCategory
 from kmax.data.formats.png import MAX_PIXELS
@@ -53,7 +53,7 @@ def objects(
     lists: set[str] = set()
     for key, entry in json_stream.entries(path, what, set(wanted)):
         if not key:
-            faults.add(Kind.JSON, f"{path}: not a JSON object")
+            faults.add(FaultKind.JSON, f"{path}: not a JSON object")
             return
         if key not in places:
             continue
@@ -66,10 +66,10 @@ def objects(
             yield key, f"{path}: {key}[{places[key]}]", entry
         else:
             places[key] += 1
-            faults.add(Kind.JSON, f"{path}: {key}[{places[key]}] is not an object")
+            faults.add(FaultKind.JSON, f"{path}: {key}[{places[key]}] is not an object")
     for key in wanted:
         if key not in lists:
-            faults.add(Kind.JSON, f"{path}: '{key}' is missing or not a list")
+            faults.add(FaultKind.JSON, f"{path}: '{key}' is missing or not a list")
 
 
 def _add_category(
@@ -79,14 +79,14 @@ def _add_category(
     if not has(entry, wanted, where, faults):
         return
     if entry["id"] < 0:
-        faults.add(Kind.JSON, f"{where}: category id {entry['id']} is below 0")
+        faults.add(FaultKind.JSON, f"{where}: category id {entry['id']} is below 0")
         return
     if entry["id"] in categories:
-        faults.add(Kind.DUPLICATE, f"{where}: category id {entry['id']} occurs twice")
+        faults.add(FaultKind.DUPLICATE, f"{where}: category id {entry['id']} occurs twice")
         return
     color = entry.get("color")
     if color is not None and not _is_color(color):
-        faults.add(Kind.JSON, f"{where}: color is not three numbers 0..255")
+        faults.add(FaultKind.JSON, f"{where}: color is not three numbers 0..255")
         color = None
     categories[entry["id"]] = JsonCategory(
         entry["id"], entry["name"], bool(entry.get("isthing", isthing)), tuple(color) if color else None
@@ -100,22 +100,22 @@ def _add_image(
         return
     image = Image(entry["id"], entry["file_name"], entry["width"], entry["height"])
     if image.id in images:
-        faults.add(Kind.DUPLICATE, f"{where}: image id {image.id} occurs twice")
+        faults.add(FaultKind.DUPLICATE, f"{where}: image id {image.id} occurs twice")
     elif not is_inside(image.file_name):
-        faults.add(Kind.JSON, f"{where}: file_name {image.file_name!r} leaves the image folder")
+        faults.add(FaultKind.JSON, f"{where}: file_name {image.file_name!r} leaves the image folder")
     elif image.width < 1 or image.height < 1:
-        faults.add(Kind.SIZE, f"{where}: image {image.file_name} is empty: {image.width}x{image.height}")
+        faults.add(FaultKind.SIZE, f"{where}: image {image.file_name} is empty: {image.width}x{image.height}")
     elif image.width * image.height > MAX_PIXELS:
         told = f"image {image.file_name} is too large: {image.width}x{image.height}"
-        faults.add(Kind.SIZE, f"{where}: {told}; at most {MAX_PIXELS} pixels are read")
+        faults.add(FaultKind.SIZE, f"{where}: {told}; at most {MAX_PIXELS} pixels are read")
     elif (stem := str(Path(image.file_name).with_suffix(""))) not in file_of:
         images[image.id] = image
         file_of[stem] = image.file_name
     elif image.file_name == file_of[stem]:
-        faults.add(Kind.DUPLICATE, f"{where}: image file {image.file_name} occurs twice")
+        faults.add(FaultKind.DUPLICATE, f"{where}: image file {image.file_name} occurs twice")
     else:
         faults.add(
-            Kind.DUPLICATE,
+            FaultKind.DUPLICATE,
             f"{where}: image file {image.file_name}: its predictions would overwrite those of "
             f"{file_of[stem]}; rename one of them",
         )
@@ -126,9 +126,9 @@ def has(entry: Entry, wanted: dict[str, Any], where: str, faults: Faults) -> boo
     sound = True
     for key, kind in wanted.items():
         if key not in entry:
-            faults.add(Kind.JSON, f"{where}: '{key}' is missing")
+            faults.add(FaultKind.JSON, f"{where}: '{key}' is missing")
         elif not isinstance(entry[key], kind) or (isinstance(entry[key], bool) and kind in (int, (int, str))):
-            faults.add(Kind.JSON, f"{where}: '{key}' has the wrong type ({type(entry[key]).__name__})")
+            faults.add(FaultKind.JSON, f"{where}: '{key}' has the wrong type ({type(entry[key]).__name__})")
         else:
             continue
         sound = False

@@ -11,7 +11,8 @@ import yaml
 from PIL import Image
 
 from kmax.cli.main import call
-from kmax.data.datasets import load_dataset, open_prepared
+from kmax.data.dataset_file import load_dataset
+from kmax.data.datasets import open_prepared
 from kmax.data.download.download_dataset import download
 from kmax.data.formats.coco_panoptic import read_map
 from kmax.data.formats.coco_panoptic_json import read_panoptic_json

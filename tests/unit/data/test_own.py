@@ -11,7 +11,8 @@ from PIL import Image
 from small_datasets import Own
 
 from kmax.cli.main import call
-from kmax.data.datasets import load_dataset, open_prepared
+from kmax.data.dataset_file import load_dataset
+from kmax.data.datasets import open_prepared
 from kmax.data.download.download_dataset import download
 from kmax.data.formats.coco_panoptic import read_map
 from kmax.data.prepare.check_dataset import check

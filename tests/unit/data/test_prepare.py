@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from small_datasets import Own, few_shapes
 
-from kmax.data.datasets import load_dataset, open_prepared
+from kmax.data.dataset_file import load_dataset
+from kmax.data.datasets import open_prepared
 from kmax.data.download.download_dataset import download
 from kmax.data.formats.coco_panoptic import read_map, write_map
 from kmax.data.formats.coco_panoptic_json import read_panoptic_json

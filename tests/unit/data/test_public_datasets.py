@@ -8,7 +8,7 @@ import pytest
 from faulty_server import Server
 from true_layouts import Packed, ade20k, cityscapes, coco, describe, files_below
 
-from kmax.data.datasets import load_dataset, raw_root
+from kmax.data.dataset_file import load_dataset, raw_root
 from kmax.data.download import download_dataset as download_module
 from kmax.data.download.download_dataset import download
 from kmax.errors import InputError
