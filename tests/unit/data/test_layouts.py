@@ -213,8 +213,8 @@ def test_faults_of_ade20k_are_told(ade: Path) -> None:
         "ADE_val_00000003.jpg: image not found",
         "ADE_val_00000001.png: instance PNG not found",
         "ADE_train_00016869.png: class 151 is not in 1..150",
-        "ADE_train_00016900.png: instance 250 is of the classes [1, 2], not of one in 1..100",
-        "ADE_train_00016900.png: instance 251 is of the classes [101], not of one in 1..100",
+        "ADE_train_00016900.png: instance 250 has the classes [1, 2], not one in 1..100",
+        "ADE_train_00016900.png: instance 251 has the classes [101], not one in 1..100",
         "categoryMapping.txt: instance class to class: 2 entries disagree",
     ):
         assert any(part in line for line in found), part
@@ -234,7 +234,7 @@ def test_faults_of_cityscapes_are_told(project: Path, samples: Path, tmp_path: P
     assert len(found) == 3
     for part in (
         "leftImg8bit/train: folder of images not found",
-        "frankfurt_000000_000294_gtFine_instanceIds.png: labels [34, 40] are not of Cityscapes (0..33)",
+        "frankfurt_000000_000294_gtFine_instanceIds.png: labels [34, 40] are not labels of Cityscapes (0..33)",
         "frankfurt_000000_000295_leftImg8bit.png: image not found",
     ):
         assert any(part in line for line in found), found

@@ -202,7 +202,7 @@ def test_faulty_masks_are_told(masks: Path) -> None:
     shutil.copy(masks / "semantic/field/b.png", masks / "semantic/field/c.png")
     found = check("field", workers=1).lines()
     for part in (
-        "field/a.png: values [9] are no categories",
+        "field/a.png: values [9] are not categories",
         "field/b.png: semantic PNG is 3x3, the image 10x8",
         "field/c.png: no image of this name",
     ):

@@ -221,7 +221,7 @@ def test_faults_that_harm_nobody_are_told_and_prepared(own: Own, capsys: pytest.
     write_map(own.png(), np.zeros((20, 30), int))
     download("own")
     prepare("own", workers=1)
-    assert "prepared all the same: 1 images without segments; kmax data check own" in capsys.readouterr().err
+    assert "prepared with warnings: 1 images without segments; kmax data check own" in capsys.readouterr().err
 
 
 def test_a_failed_preparation_keeps_the_former_one(own: Own) -> None:
