@@ -32,7 +32,7 @@ from timing import best
 from kmax import files
 from kmax.config import Data
 from kmax.data import image_source
-from kmax.data.augmentation import jitter, training_view
+from kmax.data.augmentation import training_view
 from kmax.data.datasets import Prepared, open_prepared
 from kmax.data.download.download_dataset import download
 from kmax.data.image_list import val_images
@@ -46,10 +46,10 @@ STAGES = {
     "read and decode images": [(image_source, "read_image_words"), (loader, "read_image_words")],
     "read and decode labels": [(image_source, "read_map")],
     "ids to segments": [(image_source, "owners_of")],
-    "resize images": [(jitter, "resample_image")],
-    "resize labels": [(jitter, "resample_owner")],
-    "colours": [(jitter, "_recolored")],
-    "pad, crop, flip": [(jitter, "place")],
+    "resize images": [(training_view, "resample_image")],
+    "resize labels": [(training_view, "resample_owner")],
+    "colours": [(training_view, "_resample_and_recolor")],
+    "pad, crop, flip": [(training_view, "place")],
     "copy-paste": [(training_view, "copy_paste")],
     "targets": [(loader, "targets_of")],
     "normalise and collate": [(loader, "_batch")],
@@ -219,7 +219,7 @@ def reading(prepared: Prepared, data: Data, told: dict[str, Any], repeats: int) 
 
 def images_in(prepared: Prepared, split: str) -> int:
     """Images of a split."""
-    return len(image_source.Source(prepared, split, None, split, 0))
+    return len(image_source.ImageSource(prepared, split, None, split, 0))
 
 
 def worker_memory(prepared: Prepared, data: Data, epochs: int) -> list[int]:

@@ -9,7 +9,7 @@ from PIL import Image as PillowImage
 
 from kmax.config import Data
 from kmax.data.datasets import Prepared, UnannotatedImages
-from kmax.data.faults import Faults, Kind
+from kmax.data.faults import FaultKind, Faults
 from kmax.data.formats.coco_json import read_header
 from kmax.data.formats.coco_panoptic import Annotation, Image, select_images
 from kmax.data.formats.coco_panoptic_json import read_panoptic_json
@@ -79,11 +79,11 @@ def _in_folder(folder: Path, faults: Faults) -> list[Image]:
         if key in images:
             other = images[key].file_name
             reason = f"its predictions would overwrite those of {other}; rename one of them"
-            faults.add(Kind.DUPLICATE, f"{path}: {reason}")
+            faults.add(FaultKind.DUPLICATE, f"{path}: {reason}")
             continue
         try:
             with PillowImage.open(path) as opened:
                 images[key] = Image(key, name.as_posix(), *opened.size)
         except PILLOW_FAULTS as error:
-            faults.add(Kind.UNREADABLE, f"{path}: image cannot be read: {error}")
+            faults.add(FaultKind.UNREADABLE, f"{path}: image cannot be read: {error}")
     return list(images.values())

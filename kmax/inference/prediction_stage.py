@@ -24,7 +24,7 @@ from kmax.data.formats.coco_panoptic import Annotation, Image, ImageId, write_ma
 from kmax.data.image_list import read_val_split
 from kmax.data.loading.loader import InferenceBatch, val_batches
 from kmax.errors import InputError
-from kmax.files import atomic_folder, digest, exclusive_lock, sha256, write_json
+from kmax.files import atomic_folder, digest, exclusive_lock, remove_leftovers, sha256, write_json
 from kmax.inference.prediction_files import (
     check_frame_names,
     coco_results,
@@ -38,7 +38,6 @@ from kmax.inference.prediction_shards import (
     cut_shards,
     gather,
     join_instances,
-    remove_leftovers,
 )
 from kmax.inference.segment_batch import Segmented, segment_images, segments_info
 from kmax.model.io import ModelMetadata, load_model

@@ -99,9 +99,3 @@ def remove_all(folder: Path) -> None:
     """Remove every checkpoint, to train anew."""
     for path in checkpoints(folder):
         path.unlink(missing_ok=True)
-
-
-def remove_leftovers(folder: Path, name: str) -> None:
-    """Remove temporary files that a killed process left while writing `name` (a pattern) in `folder`."""
-    for path in folder.glob(f".{name}.*.tmp"):
-        path.unlink(missing_ok=True)

@@ -12,7 +12,6 @@ from kmax.errors import InputError
 from kmax.model.io import load_model, save_model
 from kmax.model.kmax import KMaX
 from kmax.runs.identity import Identity
-from kmax.training.checkpoint import remove_leftovers
 from kmax.training.history import History
 
 
@@ -33,7 +32,7 @@ def publish(
     lock = paths.STATE / f"{run.run}.lock"
     with files.exclusive_lock(lock, f"{lock}: another training of this run publishes", wait=True):
         for path in (paths.history(run.run), paths.model(run.run)):
-            remove_leftovers(path.parent, path.name)
+            files.remove_leftovers(path.parent, path.name)
         text = history.csv()
         if not _is_text(paths.history(run.run), text):
             files.write_text(paths.history(run.run), text)

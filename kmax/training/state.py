@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from kmax import config
 from kmax.errors import InputError
-from kmax.files import exclusive_lock
+from kmax.files import exclusive_lock, remove_leftovers
 from kmax.model.kmax import KMaX
 from kmax.training import checkpoint
 from kmax.training.history import History
@@ -114,7 +114,7 @@ def find_checkpoint(name: str, folder: Path, fresh: bool) -> Path | None:
         folder: of its state, locked by the caller.
         fresh: remove the checkpoints, so that there is none.
     """
-    checkpoint.remove_leftovers(folder, "checkpoint-*")
+    remove_leftovers(folder, "checkpoint-*")
     if fresh:
         checkpoint.remove_all(folder)
     newest, warnings = checkpoint.newest(folder)

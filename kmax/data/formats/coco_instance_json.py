@@ -11,7 +11,7 @@ from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any
 
-from kmax.data.faults import Faults, Kind
+from kmax.data.faults import FaultKind, Faults
 from kmax.data.formats.coco_json import Header, JsonObject, are_objects, has, objects, read_lists
 from kmax.data.formats.coco_regions import is_count, is_number, region_fault
 from kmax.errors import InputError, InputWarnings
@@ -38,18 +38,18 @@ def instance_annotations(header: Header, faults: Faults) -> Iterator[JsonObject]
             continue
         image = header.images.get(entry["image_id"])
         if image is None:
-            faults.add(Kind.ORPHAN, f"{where}: annotation of unknown image {entry['image_id']}")
+            faults.add(FaultKind.ORPHAN, f"{where}: annotation of unknown image {entry['image_id']}")
         elif entry["id"] in seen:
-            faults.add(Kind.DUPLICATE, f"{where}: annotation id {entry['id']} occurs twice")
+            faults.add(FaultKind.DUPLICATE, f"{where}: annotation id {entry['id']} occurs twice")
         elif entry["category_id"] not in header.categories:
-            faults.add(Kind.CATEGORY, f"{where}: unknown category {entry['category_id']}")
+            faults.add(FaultKind.CATEGORY, f"{where}: unknown category {entry['category_id']}")
         elif entry.get("iscrowd", 0) not in (0, 1):
-            faults.add(Kind.JSON, f"{where}: iscrowd is neither 0 nor 1")
+            faults.add(FaultKind.JSON, f"{where}: iscrowd is neither 0 nor 1")
         else:
             seen.add(entry["id"])
             size = image.height, image.width
             if fault := region_fault(entry.get("segmentation"), size, ground_truth=True):
-                faults.add(Kind.JSON, f"{where} (image {image.id}): {fault}")
+                faults.add(FaultKind.JSON, f"{where} (image {image.id}): {fault}")
             else:
                 yield entry
 

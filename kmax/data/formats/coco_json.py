@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kmax.data.faults import Faults, Kind
+from kmax.data.faults import FaultKind, Faults
 from kmax.data.formats import json_stream
 from kmax.data.formats.coco_panoptic import Image, ImageId, JsonCategory
 from kmax.data.formats.png import MAX_PIXELS
@@ -51,13 +51,13 @@ class Header:
             return
         number, color = entry["id"], entry.get("color")
         if number < 0:
-            faults.add(Kind.JSON, f"{where}: category id {number} is below 0")
+            faults.add(FaultKind.JSON, f"{where}: category id {number} is below 0")
             return
         if number in self.categories:
-            faults.add(Kind.DUPLICATE, f"{where}: category id {number} occurs twice")
+            faults.add(FaultKind.DUPLICATE, f"{where}: category id {number} occurs twice")
             return
         if color is not None and not _is_color(color):
-            faults.add(Kind.JSON, f"{where}: color is not three numbers 0..255")
+            faults.add(FaultKind.JSON, f"{where}: color is not three numbers 0..255")
             color = None
         isthing = bool(entry.get("isthing", self.isthing))
         self.categories[number] = JsonCategory(
@@ -72,22 +72,22 @@ class Header:
         size = f"{image.width}x{image.height}"
         stem = str(Path(image.file_name).with_suffix("")) if is_inside(image.file_name) else ""
         if image.id in self.images:
-            faults.add(Kind.DUPLICATE, f"{where}: image id {image.id} occurs twice")
+            faults.add(FaultKind.DUPLICATE, f"{where}: image id {image.id} occurs twice")
         elif not stem:
-            faults.add(Kind.JSON, f"{where}: file_name {image.file_name!r} leaves the image folder")
+            faults.add(FaultKind.JSON, f"{where}: file_name {image.file_name!r} leaves the image folder")
         elif image.width < 1 or image.height < 1:
-            faults.add(Kind.SIZE, f"{where}: image {image.file_name} is empty: {size}")
+            faults.add(FaultKind.SIZE, f"{where}: image {image.file_name} is empty: {size}")
         elif image.width * image.height > MAX_PIXELS:
             reason = f"is too large: {size}; at most {MAX_PIXELS} pixels are read"
-            faults.add(Kind.SIZE, f"{where}: image {image.file_name} {reason}")
+            faults.add(FaultKind.SIZE, f"{where}: image {image.file_name} {reason}")
         elif stem not in self._file_of:
             self.images[image.id] = image
             self._file_of[stem] = image.file_name
         elif image.file_name == self._file_of[stem]:
-            faults.add(Kind.DUPLICATE, f"{where}: image file {image.file_name} occurs twice")
+            faults.add(FaultKind.DUPLICATE, f"{where}: image file {image.file_name} occurs twice")
         else:
             reason = f"its predictions would overwrite those of {self._file_of[stem]}; rename one of them"
-            faults.add(Kind.DUPLICATE, f"{where}: image file {image.file_name}: {reason}")
+            faults.add(FaultKind.DUPLICATE, f"{where}: image file {image.file_name}: {reason}")
 
 
 def read_header(path: Path, what: str, faults: Faults, *, isthing: bool | None = None) -> Header:
@@ -118,7 +118,7 @@ def objects(
     lists: set[str] = set()
     for key, entry in json_stream.entries(path, what, set(wanted)):
         if not key:
-            faults.add(Kind.JSON, f"{path}: not a JSON object")
+            faults.add(FaultKind.JSON, f"{path}: not a JSON object")
             return
         if key not in places:
             continue
@@ -131,10 +131,10 @@ def objects(
             yield key, f"{path}: {key}[{places[key]}]", entry
         else:
             places[key] += 1
-            faults.add(Kind.JSON, f"{path}: {key}[{places[key]}] is not an object")
+            faults.add(FaultKind.JSON, f"{path}: {key}[{places[key]}] is not an object")
     for key in wanted:
         if key not in lists:
-            faults.add(Kind.JSON, f"{path}: '{key}' is missing or not a list")
+            faults.add(FaultKind.JSON, f"{path}: '{key}' is missing or not a list")
 
 
 def read_lists(path: Path, what: str, keys: tuple[str, ...]) -> dict[str, Any]:
@@ -167,9 +167,9 @@ def has(entry: JsonObject, wanted: dict[str, Any], where: str, faults: Faults) -
     valid = True
     for key, kind in wanted.items():
         if key not in entry:
-            faults.add(Kind.JSON, f"{where}: '{key}' is missing")
+            faults.add(FaultKind.JSON, f"{where}: '{key}' is missing")
         elif not isinstance(entry[key], kind) or (isinstance(entry[key], bool) and kind in (int, (int, str))):
-            faults.add(Kind.JSON, f"{where}: '{key}' has the wrong type ({type(entry[key]).__name__})")
+            faults.add(FaultKind.JSON, f"{where}: '{key}' has the wrong type ({type(entry[key]).__name__})")
         else:
             continue
         valid = False

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from PIL import UnidentifiedImageError
 
-from kmax.data.formats.jpeg import decode_words
+from kmax.data.formats.image_arrays import decode_jpeg_words
 from kmax.data.formats.png import decode_ids, open_png
 from kmax.errors import InputError, unknown_name
 from kmax.files import atomic_path
@@ -125,7 +125,7 @@ def read_image_words(path: Path) -> NDArray[np.uint8]:
     with _one_line_errors(path):
         with open(path, "rb", buffering=0) as stream:
             data = stream.read()
-        pixels = decode_words(data)
+        pixels = decode_jpeg_words(data)
         if pixels is not None:
             return pixels
         with PillowImage.open(io.BytesIO(data)) as opened:

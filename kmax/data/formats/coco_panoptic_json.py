@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from kmax.data.faults import Faults, Kind
+from kmax.data.faults import FaultKind, Faults
 from kmax.data.formats.coco_json import (
     HEADER_KEYS,
     Header,
@@ -76,7 +76,7 @@ def _annotation(path: Path, where: str, entry: JsonObject, faults: Faults) -> li
         return []
     image_id, file_name = entry["image_id"], entry["file_name"]
     if not is_inside(file_name):
-        faults.add(Kind.JSON, f"{where}: file_name {file_name!r} leaves the panoptic folder")
+        faults.add(FaultKind.JSON, f"{where}: file_name {file_name!r} leaves the panoptic folder")
         return []
     segments = _segments(entry["segments_info"], f"{path}: image {image_id}", faults)
     return [(where, Annotation(image_id, file_name, segments))]
@@ -90,22 +90,24 @@ def _linked(header: Header, parsed: Iterable[tuple[str, Annotation]], faults: Fa
     for where, annotation in parsed:
         image_id, file_name = annotation.image_id, annotation.file_name
         if image_id not in images:
-            faults.add(Kind.ORPHAN, f"{where}: annotation of unknown image {image_id}")
+            faults.add(FaultKind.ORPHAN, f"{where}: annotation of unknown image {image_id}")
         elif image_id in done:
-            faults.add(Kind.DUPLICATE, f"{where}: image {image_id} is annotated twice")
+            faults.add(FaultKind.DUPLICATE, f"{where}: image {image_id} is annotated twice")
         elif file_name in pngs:
-            faults.add(Kind.DUPLICATE, f"{where}: panoptic PNG {file_name} belongs to two images")
+            faults.add(FaultKind.DUPLICATE, f"{where}: panoptic PNG {file_name} belongs to two images")
         else:
             for segment in annotation.segments:
                 if segment.category_id not in header.categories:
                     reason = f"segment {segment.id}: unknown category {segment.category_id}"
-                    faults.add(Kind.CATEGORY, f"{path}: image {image_id}: {reason}")
+                    faults.add(FaultKind.CATEGORY, f"{path}: image {image_id}: {reason}")
             yield annotation
             done.add(image_id)
             pngs.add(file_name)
     for image in images.values():
         if image.id not in done:
-            faults.add(Kind.UNANNOTATED, f"{path}: image {image.id} ({image.file_name}) has no annotation")
+            faults.add(
+                FaultKind.UNANNOTATED, f"{path}: image {image.id} ({image.file_name}) has no annotation"
+            )
 
 
 def _segments(entries: list[Any], where: str, faults: Faults) -> list[Segment]:
@@ -113,18 +115,18 @@ def _segments(entries: list[Any], where: str, faults: Faults) -> list[Segment]:
     for i, entry in enumerate(entries):
         here = f"{where}: segments_info[{i}]"
         if not isinstance(entry, dict):
-            faults.add(Kind.JSON, f"{here} is not an object")
+            faults.add(FaultKind.JSON, f"{here} is not an object")
             continue
         if not has(entry, {"id": int, "category_id": int, "area": int}, here, faults):
             continue
         if not 0 < entry["id"] < 2**24:
-            faults.add(Kind.JSON, f"{here}: segment id {entry['id']} is not in 1..{2**24 - 1}")
+            faults.add(FaultKind.JSON, f"{here}: segment id {entry['id']} is not in 1..{2**24 - 1}")
         elif entry["id"] in segments:
-            faults.add(Kind.DUPLICATE, f"{here}: segment id {entry['id']} occurs twice")
+            faults.add(FaultKind.DUPLICATE, f"{here}: segment id {entry['id']} occurs twice")
         elif not _is_box(box := entry.get("bbox", list(NO_BOX))):
-            faults.add(Kind.JSON, f"{here}: bbox is not four integers")
+            faults.add(FaultKind.JSON, f"{here}: bbox is not four integers")
         elif entry.get("iscrowd", 0) not in (0, 1):
-            faults.add(Kind.JSON, f"{here}: iscrowd is neither 0 nor 1")
+            faults.add(FaultKind.JSON, f"{here}: iscrowd is neither 0 nor 1")
         else:
             segments[entry["id"]] = Segment(
                 entry["id"],

@@ -18,14 +18,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from kmax.config import Data
-from kmax.data.augmentation.fitting import Preprocessing, write_fitted
-from kmax.data.augmentation.training_targets import Targets, targets_of
+from kmax.data.augmentation.fitting import Pipeline, write_fitted
 from kmax.data.augmentation.training_view import train_view
-from kmax.data.augmentation.view import View, write_input
+from kmax.data.augmentation.view import ImageTargets, View, targets_of, write_input
 from kmax.data.batch import Batch
 from kmax.data.datasets import ImageFolder, Prepared
 from kmax.data.formats.coco_panoptic import Image, ImageId, read_image_words
-from kmax.data.image_source import CACHE_BYTES, Source
+from kmax.data.image_source import CACHE_BYTES, ImageSource
 from kmax.data.loading.sample_workers import empty_images, read_samples
 from kmax.errors import InputError
 
@@ -54,7 +53,7 @@ class InferenceBatch:
 def network_input(
     rgb: NDArray[np.uint8],
     image_size: tuple[int, int],
-    preprocessing: Preprocessing = None,
+    preprocessing: Pipeline = None,
     native_size: bool = False,
 ) -> tuple[Tensor, tuple[int, int]]:
     """Make one image network input.
@@ -110,7 +109,7 @@ def train_batches(
             f"with {micro_batches} micro-batches"
         )
     size = global_batch_size // parts
-    source = Source(
+    source = ImageSource(
         prepared,
         data.train_split,
         data.train_images,
@@ -156,14 +155,14 @@ def val_batches(
 @dataclass(frozen=True)
 class _TrainSample:
     view: View
-    targets: Targets
+    targets: ImageTargets
     about: Image
 
 
 class _TrainSamples(Dataset[_TrainSample]):
     """Sample n of a run: image n % N of the order of epoch n // N."""
 
-    def __init__(self, source: Source, data: Data, seed: int, label_stride: int) -> None:
+    def __init__(self, source: ImageSource, data: Data, seed: int, label_stride: int) -> None:
         self.label_stride = label_stride
         self.source = source
         self.data = data

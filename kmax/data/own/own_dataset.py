@@ -15,15 +15,16 @@ import yaml
 from PIL import Image as PillowImage
 
 from kmax import paths
-from kmax.config import Dataset, Run
-from kmax.data.categories import palette_color
+from kmax.config import Run
+from kmax.config.category import palette_color
+from kmax.data.dataset_file import Dataset
 from kmax.data.faults import Fault, Faults
 from kmax.data.formats import coco_instance_json
 from kmax.data.formats.coco_json import Header, objects, read_header
 from kmax.data.formats.coco_panoptic_json import WHAT, read_annotations
 from kmax.data.formats.png import PILLOW_FAULTS
 from kmax.data.layouts import semantic_masks
-from kmax.data.layouts.labelled import files_in, read_png
+from kmax.data.layouts.label_reading import files_in, read_png
 from kmax.data.own.own_run import run_text
 from kmax.errors import InputError
 from kmax.files import write_text

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from kmax import paths
-from kmax.config import Data, OwnAnnotation
-from kmax.data.datasets import load_dataset, raw_root
+from kmax.config import Data
+from kmax.data.dataset_file import OwnAnnotation, load_dataset, raw_root
 from kmax.data.formats.coco_instance_json import read_ground_truth
 from kmax.data.formats.coco_panoptic import Image
 from kmax.errors import InputError, InputWarnings

@@ -16,7 +16,8 @@ from PIL import Image
 from kmax import paths
 from kmax.cli.main import call
 from kmax.config import Category
-from kmax.data.datasets import load_dataset, open_prepared
+from kmax.data.dataset_file import load_dataset
+from kmax.data.datasets import open_prepared
 from kmax.data.download.download_dataset import download
 from kmax.data.formats.coco_panoptic import write_map
 from kmax.data.image_list import val_images

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from kmax.errors import InputError
+from kmax.files import remove_leftovers
 from kmax.training import checkpoint
 
 
@@ -78,7 +79,7 @@ def test_leftovers_of_a_killed_writer_are_removed(tmp_path: Path) -> None:
     write(tmp_path, 3)
     (tmp_path / ".checkpoint-00000004.pt.abc123.tmp").write_bytes(b"half")
     (tmp_path / "events.jsonl").touch()
-    checkpoint.remove_leftovers(tmp_path, "checkpoint-*")
+    remove_leftovers(tmp_path, "checkpoint-*")
     assert sorted(os.listdir(tmp_path)) == ["checkpoint-00000003.pt", "events.jsonl"]
 
 
