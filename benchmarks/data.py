@@ -38,7 +38,7 @@ from kmax.data.download.download_dataset import download
 from kmax.data.image_list import val_images
 from kmax.data.loading import loader
 from kmax.data.prepare.prepare_dataset import prepare
-from kmax.inference.benchmark import machine
+from kmax.machine import describe
 from kmax.runs.run_files import load_run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -72,7 +72,7 @@ def main() -> None:
         told: dict[str, Any] = {
             "run": options.run,
             "size": data.image_size,
-            "machine": machine(torch.device("cpu")),
+            "machine": describe(torch.device("cpu")),
         }
         told |= decoding(prepared, options.repeats)
         told |= reading(prepared, data, told, options.repeats)

@@ -1,4 +1,4 @@
-"""Faults that a user can cause, told in clear lines instead of tracebacks.
+"""Errors that a user can cause, reported as one-line messages instead of tracebacks.
 
 The command line turns `InputError` into one line per fault and exit code 2. Anything else that escapes is a
 bug of this project and shows its traceback.
@@ -16,7 +16,7 @@ class InputError(Exception):
     """Bad input or usage: what is wrong, where, and what to do.
 
     Args:
-        faults: one line per fault. A single string is one fault.
+        faults: one line per fault, or a single fault as a string.
     """
 
     def __init__(self, faults: str | Iterable[str]) -> None:
@@ -24,7 +24,7 @@ class InputError(Exception):
         super().__init__("\n".join(self.lines()))
 
     def lines(self) -> list[str]:
-        """The faults to print: at most 20, then how many more there are."""
+        """The lines to print: at most 20 faults, then the number of the others."""
         hidden = len(self.faults) - MAX_FAULTS_SHOWN
         shown = self.faults[:MAX_FAULTS_SHOWN]
         return [*shown, f"... and {hidden} more"] if hidden > 0 else shown
@@ -35,7 +35,7 @@ class OutOfTimeError(Exception):
 
 
 def unknown_name(what: str, name: str, known: Iterable[str], where: str) -> InputError:
-    """An `InputError` for an unknown name that suggests the nearest known one."""
+    """An `InputError` for an unknown name, with the nearest known one."""
     known = sorted(known)
     by_lower = {one.lower(): one for one in known}
     near = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.6)

@@ -13,35 +13,11 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from typing import Generic, TypeVar
 
 from kmax.errors import InputError, InputWarnings
+from kmax.machine import available_cpus
 from kmax.progress import track
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-def available_cpus() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def count_from_environment(variable: str, default: int) -> int:
-    """A number of processes or parts that the environment may set.
-
-    Raises:
-        InputError: it is no number.
-    """
-    text = os.environ.get(variable) or str(default)
-    if not text.isdecimal():
-        raise InputError(f"environment variable {variable}: a number is wanted, not '{text}'")
-    return int(text)
-
-
-def loader_workers(gpus: int) -> int:
-    """Processes that read ahead for each process that computes: KMAX_WORKERS, else by cores and GPUs.
-
-    Without a GPU there are none: the network needs the cores.
-    """
-    return count_from_environment("KMAX_WORKERS", default=min(8, available_cpus() // gpus) if gpus else 0)
 
 
 def map_checked(

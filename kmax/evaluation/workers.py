@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TypeVar
 
 from kmax.errors import InputError, InputWarnings
-from kmax.parallel import available_cpus, map_checked
+from kmax.machine import available_cpus, free_memory
+from kmax.parallel import map_checked
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -59,26 +59,3 @@ def bounded_workers(wanted: int | None, images: int, megabytes_each: int) -> int
         return wanted
     by_memory = free_memory() // 2 // (megabytes_each * MEGABYTE)
     return max(1, min(available_cpus(), by_memory, images // IMAGES_PER_WORKER))
-
-
-def free_memory(root: Path = Path("/")) -> int:
-    """Bytes that can still be allocated, within the limit of the control group if there is one."""
-    free = 2**40
-    for line in _lines(root / "proc/meminfo"):
-        if line.startswith("MemAvailable:"):
-            free = int(line.split()[1]) * 1024
-    group = root / "sys/fs/cgroup"
-    newer = ("memory.max", "memory.current")
-    older = ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")
-    for limit, used in (newer, older):
-        values = [*_lines(group / limit), *_lines(group / used)]
-        if len(values) == 2 and all(value.isdecimal() for value in values):
-            free = min(free, max(0, int(values[0]) - int(values[1])))
-    return free
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text().splitlines()
-    except OSError:
-        return []

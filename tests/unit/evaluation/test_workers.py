@@ -1,10 +1,8 @@
-from pathlib import Path
-
 import pytest
 
 from kmax.errors import InputError, InputWarnings
 from kmax.evaluation import workers
-from kmax.evaluation.workers import MEGABYTE, bounded_workers, each_image, free_memory
+from kmax.evaluation.workers import MEGABYTE, bounded_workers, each_image
 
 
 def halve(number: int, warnings: InputWarnings) -> int:
@@ -12,21 +10,6 @@ def halve(number: int, warnings: InputWarnings) -> int:
     if number % 2:
         raise InputError(f"{number} is odd")
     return number // 2
-
-
-def write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-
-
-def test_the_tighter_limit_of_memory_counts(tmp_path: Path) -> None:
-    write(tmp_path / "proc/meminfo", "MemTotal: 9000 kB\nMemAvailable: 4000 kB\n")
-    assert free_memory(tmp_path) == 4000 * 1024
-    write(tmp_path / "sys/fs/cgroup/memory.max", "max\n")
-    write(tmp_path / "sys/fs/cgroup/memory.current", "1000\n")
-    assert free_memory(tmp_path) == 4000 * 1024
-    write(tmp_path / "sys/fs/cgroup/memory.max", "501000\n")
-    assert free_memory(tmp_path) == 500_000
 
 
 def test_workers_are_bounded_by_cores_memory_and_images(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,7 @@ from kmax.errors import InputError
 from kmax.evaluation.panoptic.explanation import explain, write_explanation
 from kmax.evaluation.panoptic.segment_outcomes import Outcome, SegmentOutcomes
 from kmax.reporting import report
-from kmax.reporting.figures import write_figures
-from kmax.reporting.quality_figures import class_parts, confusions, size_parts
+from kmax.reporting.figures import class_parts, confusions, size_parts, write_figures
 
 RUN = "shapes-tiny"
 

@@ -51,7 +51,7 @@ def test_when_all_are_damaged_the_user_decides(tmp_path: Path) -> None:
     write(tmp_path, 3, 4)
     for path in checkpoint.checkpoints(tmp_path):
         path.write_bytes(b"garbage")
-    with pytest.raises(InputError, match="no checkpoint can be read; train anew with --fresh") as error:
+    with pytest.raises(InputError, match="no checkpoint can be read; start again with --fresh") as error:
         checkpoint.newest(tmp_path)
     assert len(error.value.faults) == 3
 

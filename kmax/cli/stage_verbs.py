@@ -7,10 +7,9 @@ from typing import Annotated
 
 import typer
 
-from kmax.cli.options import Recorded, Split, Verify
+from kmax.cli.common import Recorded, Run, Split, Verify
 
 weights = typer.Typer(help="Checkpoints to start from (params/weights.yaml).")
-Run = Annotated[str, typer.Argument(metavar="RUN", help="Name of a file in params/runs.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -22,11 +21,11 @@ def add_to(app: typer.Typer) -> None:
 
 @weights.command()
 def fetch(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="An entry of params/weights.yaml.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name in params/weights.yaml.")],
 ) -> None:
-    """Fetch a checkpoint and check its sha256.
+    """Fetch a checkpoint and verify its SHA-256.
 
-    The source is a path or a URL; writes data/weights/NAME.safetensors.
+    The source is a path or a URL. Writes data/weights/NAME.safetensors.
 
     \b
     Example: kmax weights fetch NAME
@@ -38,21 +37,21 @@ def fetch(
 
 def train(
     run: Run,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Forget the saved state and start again.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Remove the saved state and start again.")] = False,
     time_budget: Annotated[
         str | None,
         typer.Option(
             metavar="TIME",
-            help="Save and end with exit code 75 after this time: seconds, or 90s, 45m, 12h. "
+            help="Save and exit with code 75 after this time: seconds, or 90s, 45m, 12h. "
             "The environment variable KMAX_TIME_BUDGET (seconds) does the same.",
         ),
     ] = None,
 ) -> None:
     """Train a run, or resume it.
 
-    Writes results/RUN/model.safetensors and reports/metrics/RUN/history.csv. Uses all GPUs that it sees (the
-    CPU where there is none), and SLURM's nodes where SLURM started it. State lies in runs/RUN/DIGEST: ended
-    at any step, the same command goes on and reaches the same weights.
+    Writes results/RUN/model.safetensors and reports/metrics/RUN/history.csv. Uses all visible GPUs (the CPU
+    if there are none), and all nodes if SLURM started it. The state is in runs/RUN/DIGEST: stopped at any
+    step, the same command resumes and reaches the same weights.
 
     \b
     Examples:
@@ -65,25 +64,25 @@ def train(
 
 
 def port(run: Run, verify: Verify = False, recorded: Recorded = None) -> None:
-    """Turn a fetched checkpoint into a run's model.
+    """Convert a fetched checkpoint into a run's model.
 
-    Writes results/RUN/model.safetensors, and what became of every tensor to results/RUN/port.json.
+    Writes results/RUN/model.safetensors, and an account of every tensor to results/RUN/port.json.
 
     \b
     Example: kmax port coco-resnet50-tfzoo --verify
     """
     from kmax import stages
 
-    tell = partial(typer.echo, err=True)
-    typer.echo(stages.port(run, verify=verify, recorded=recorded, tell=tell))
+    log = partial(typer.echo, err=True)
+    typer.echo(stages.port(run, verify=verify, recorded=recorded, log=log))
 
 
 def predict(run: Run, split: Split = None) -> None:
-    """Segment the run's val images.
+    """Segment the run's validation images.
 
     Writes results/RUN/predictions/ (with --split: predictions-SPLIT/): panoptic.json, panoptic/*.png,
-    pictures/, and as the run file asks instances.json or instances/ (for AP) and semantic/ (for mean IoU).
-    Interrupted, it goes on.
+    pictures/, and if the run asks for them instances.json or instances/ (for AP) and semantic/ (for mean
+    IoU). If interrupted, the same command resumes.
 
     \b
     Examples:
@@ -111,8 +110,8 @@ def evaluate(run: Run) -> None:
 def benchmark(run: Run) -> None:
     """Measure size and speed of a run's model.
 
-    Writes parameters, FLOPs, latency and memory to reports/metrics/RUN/speed.json. Run it alone on its
-    device: other work there makes the times longer.
+    Writes parameters, FLOPs, latency and memory to reports/metrics/RUN/speed.json. Nothing else should run on
+    the device, because other work slows it down.
 
     \b
     Example: kmax benchmark shapes-smoke

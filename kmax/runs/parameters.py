@@ -41,7 +41,7 @@ def diff(run: str, other: str) -> list[str]:
     ]
 
 
-def check() -> int:
+def check(read_tables: Callable[[], object]) -> int:
     """Read every parameter file; the names that files refer to must exist.
 
     Returns:
@@ -50,8 +50,6 @@ def check() -> int:
     Raises:
         InputError: one line per fault in any of them.
     """
-    from kmax.reporting.config import read_tables
-
     faults: list[str] = []
     datasets = sorted((paths.PARAMS / "datasets").glob("*.yaml"))
     for path in datasets:

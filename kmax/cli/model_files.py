@@ -1,4 +1,4 @@
-"""Verbs on files alone, without run files: `kmax predict-images`, `kmax port-file`."""
+"""Verbs on model files, without a run: `kmax predict-images`, `kmax port-file`."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from typing import Annotated
 
 import typer
 
-from kmax.cli.options import Recorded, Verify
+from kmax.cli.common import Recorded, Verify
 
 
-class Source(StrEnum):
-    """Kinds of checkpoints."""
+class CheckpointFormat(StrEnum):
+    """Formats of checkpoints."""
 
     torch = "torch"
     safetensors = "safetensors"
     tf = "tf"
 
 
-class Flavour(StrEnum):
-    """Which original is computed."""
+class ModelFlavour(StrEnum):
+    """Originals whose computation is reproduced."""
 
     tf = "tf"
     torch = "torch"
 
 
 class CrossAttention(StrEnum):
-    """Forms of cross-attention."""
+    """Variants of cross-attention."""
 
     kmeans = "kmeans"
     cmt = "cmt"
@@ -46,10 +46,10 @@ def predict_images(
     weights: Annotated[Path, typer.Option(help="A model.safetensors of this project.")],
     out: Annotated[Path, typer.Option(help="Folder to write to.")],
 ) -> None:
-    """Segment images of your own.
+    """Segment any images.
 
-    Writes overlays, panoptic PNGs and a JSON. The weights file carries the model's arguments and categories,
-    so nothing else is needed.
+    Writes overlays, panoptic PNGs and a JSON file. The weight file contains the model's arguments and
+    categories, so nothing else is needed.
 
     \b
     Example: kmax predict-images photo.jpg --weights results/shapes-tiny/model.safetensors --out masks
@@ -60,41 +60,44 @@ def predict_images(
 
 
 def port_file(
-    source: Annotated[Source, typer.Argument(help="What wrote the checkpoint.")],
+    source: Annotated[CheckpointFormat, typer.Argument(help="Format of the checkpoint.")],
     checkpoint: Annotated[
         Path,
         typer.Argument(
             metavar="CHECKPOINT",
-            help="The file; of TensorFlow what its files begin with (ckpt-150000), or their folder.",
+            help="The file; for TensorFlow the prefix of its files (ckpt-150000) or their folder.",
         ),
     ],
     model: Annotated[str, typer.Option(help="Architecture, for example kmax_resnet50.")],
-    dataset: Annotated[str, typer.Option(help="Dataset whose categories the weights predict.")],
+    dataset: Annotated[str, typer.Option(help="Dataset whose categories the model predicts.")],
     image_size: Annotated[tuple[int, int], typer.Option(help="Network input: height width.")],
-    out: Annotated[Path, typer.Option(help="The safetensors file to write; its report lies beside it.")],
+    out: Annotated[
+        Path, typer.Option(help="The safetensors file to write; the report is written beside it.")
+    ],
     flavour: Annotated[
-        Flavour | None,
-        typer.Option(help="Which original is computed; left out: the one that the weights come from."),
+        ModelFlavour | None,
+        typer.Option(help="Original whose computation is reproduced; default: the origin of the weights."),
     ] = None,
-    num_clusters: Annotated[int, typer.Option(help="Cluster centres.", min=1)] = 128,
-    decoder_stages: Annotated[int, typer.Option(help="Stages of the pixel decoder.", min=4, max=5)] = 4,
+    num_clusters: Annotated[int, typer.Option(help="Number of cluster centres.", min=1)] = 128,
+    decoder_stages: Annotated[
+        int, typer.Option(help="Number of stages of the pixel decoder.", min=4, max=5)
+    ] = 4,
     cross_attention: Annotated[
-        CrossAttention, typer.Option(help="Form of cross-attention.")
+        CrossAttention, typer.Option(help="Variant of cross-attention.")
     ] = CrossAttention.kmeans,
     thresholds_of: Annotated[
         str | None,
         typer.Option(
-            metavar="RUN", help="Thresholds and preprocessing that the file keeps for predict-images."
+            metavar="RUN", help="Run whose thresholds and preprocessing are stored for predict-images."
         ),
     ] = None,
     verify: Verify = False,
     recorded: Recorded = None,
 ) -> None:
-    """Turn a checkpoint file into a model.
+    """Convert a checkpoint file into a model.
 
-    TensorFlow's checkpoints are read without TensorFlow; pickles (.pth, .pkl) without running what they ask
-    for.
-    Every tensor must find its place; the account of them is written beside the model.
+    TensorFlow checkpoints are read without TensorFlow, and pickles (.pth, .pkl) without executing their code.
+    Every tensor must be mapped; an account of all tensors is written beside the model.
 
     \b
     Examples:
@@ -121,7 +124,7 @@ def port_file(
         thresholds_of=thresholds_of,
         verify=verify,
         recorded=recorded,
-        tell=partial(typer.echo, err=True),
+        log=partial(typer.echo, err=True),
         **arguments,
     )
     typer.echo(path)
