@@ -32,12 +32,13 @@ from timing import best
 from kmax import files
 from kmax.config import Data
 from kmax.data import image_source
-from kmax.data.augmentation import jitter, training_view
+from kmax.data.augmentation import training_view
 from kmax.data.datasets import Prepared, open_prepared
 from kmax.data.download.download_dataset import download
+from kmax.data.image_list import val_images
 from kmax.data.loading import loader
 from kmax.data.prepare.prepare_dataset import prepare
-from kmax.inference.benchmark import machine
+from kmax.machine import describe
 from kmax.runs.run_files import load_run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,10 +46,10 @@ STAGES = {
     "read and decode images": [(image_source, "read_image_words"), (loader, "read_image_words")],
     "read and decode labels": [(image_source, "read_map")],
     "ids to segments": [(image_source, "owners_of")],
-    "resize images": [(jitter, "resample_image")],
-    "resize labels": [(jitter, "resample_owner")],
-    "colours": [(jitter, "_recolored")],
-    "pad, crop, flip": [(jitter, "place")],
+    "resize images": [(training_view, "resample_image")],
+    "resize labels": [(training_view, "resample_owner")],
+    "colours": [(training_view, "_resample_and_recolor")],
+    "pad, crop, flip": [(training_view, "place")],
     "copy-paste": [(training_view, "copy_paste")],
     "targets": [(loader, "targets_of")],
     "normalise and collate": [(loader, "_batch")],
@@ -71,7 +72,7 @@ def main() -> None:
         told: dict[str, Any] = {
             "run": options.run,
             "size": data.image_size,
-            "machine": machine(torch.device("cpu")),
+            "machine": describe(torch.device("cpu")),
         }
         told |= decoding(prepared, options.repeats)
         told |= reading(prepared, data, told, options.repeats)
@@ -186,18 +187,19 @@ def reading(prepared: Prepared, data: Data, told: dict[str, Any], repeats: int) 
             pass
 
     # As in training, the annotation was read before.
-    val_epochs = iter([loader.val_batches(prepared, data, batch_size=1) for _ in range(repeats)])
+    images = val_images(prepared, data)
+    val_epochs = iter([loader.val_batches(prepared, data, images, batch_size=1) for _ in range(repeats)])
 
     def val() -> None:
         for _ in next(val_epochs):
             pass
 
     def val_anew() -> None:  # with the stages told apart
-        for _ in loader.val_batches(prepared, data, batch_size=1):
+        for _ in loader.val_batches(prepared, data, val_images(prepared, data), batch_size=1):
             pass
 
     next(batches)  # tables, weights and machine code that are kept
-    next(loader.val_batches(prepared, data, batch_size=1))
+    next(loader.val_batches(prepared, data, images, batch_size=1))
     times = best({"train": train, "val": val}, repeats)
     samples = count["train"] // batch * batch
     seconds = {"train": times["train"] / samples, "val": times["val"] / count["val"]}
@@ -217,7 +219,7 @@ def reading(prepared: Prepared, data: Data, told: dict[str, Any], repeats: int) 
 
 def images_in(prepared: Prepared, split: str) -> int:
     """Images of a split."""
-    return len(image_source.Source(prepared, split, None, split, 0))
+    return len(image_source.ImageSource(prepared, split, None, split, 0))
 
 
 def worker_memory(prepared: Prepared, data: Data, epochs: int) -> list[int]:

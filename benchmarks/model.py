@@ -27,12 +27,13 @@ from torch import Tensor, nn
 from kmax import files
 from kmax.config import Losses, Predict
 from kmax.data.batch import Batch
-from kmax.data.datasets import load_dataset
+from kmax.data.dataset_file import load_dataset
 from kmax.data.loading.loader import network_input
 from kmax.data.shapes.scenes import draw_scene
 from kmax.inference import segment_batch
-from kmax.inference.benchmark import machine, measure, peak_memory, picture, wait
+from kmax.inference.benchmark import measure, peak_memory, picture, wait
 from kmax.losses import Criterion, criterion
+from kmax.machine import describe
 from kmax.model.create import create_model
 from kmax.model.kmax import KMaX
 from kmax.model.output import Output
@@ -99,7 +100,7 @@ def main() -> None:
         "precision": options.precision,
         "compiled": options.compiled,
         "what": "training step" if options.step else "inference",
-        "machine": machine(device),
+        "machine": describe(device),
         "matmul_flops_per_second": rate,
         "peak_flops_per_second": options.peak_tflops and options.peak_tflops * 1e12,
         "whole": whole,

@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar on a terminal, a line now and then in a log."""
+"""Progress on stderr: a bar on a terminal, occasional lines in a log."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 def track(results: Iterator[Result], total: int | None, task: str) -> Iterator[Result]:
-    """Pass `results` on, and tell how many of `total` (None: unknown) there were."""
+    """Yield `results`, and show how many of `total` (None: unknown) were yielded."""
     console = Console(stderr=True)
     if console.is_terminal:
         columns = (TextColumn(task), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -46,7 +46,7 @@ def track(results: Iterator[Result], total: int | None, task: str) -> Iterator[R
 
 
 class Transfers:
-    """Files on their way, from several threads: a bar for each on a terminal, lines now and then in a log."""
+    """Downloads of several threads: a bar for each on a terminal, occasional lines in a log."""
 
     def __init__(self) -> None:
         columns = (
@@ -72,7 +72,7 @@ class Transfers:
 
     @contextlib.contextmanager
     def transfer(self, name: str) -> Iterator[Transfer]:
-        """One file; its bar disappears at the end."""
+        """The progress of one file; its bar disappears at the end."""
         if self._bars is None:
             yield Transfer(name, None, None)
             return
@@ -84,7 +84,7 @@ class Transfers:
 
 
 class Transfer:
-    """One file on its way."""
+    """The progress of one file."""
 
     def __init__(self, name: str, bars: Progress | None, task: TaskID | None) -> None:
         self._name, self._bars, self._task = name, bars, task
@@ -93,7 +93,7 @@ class Transfer:
         self._last = self._started = time.monotonic()
 
     def begin(self, total: int | None, done: int) -> None:
-        """So many bytes are there already, of so many (None: unknown)."""
+        """Start with `done` bytes present out of `total` (None: unknown)."""
         self._total, self._done, self._done_at_start = total, done, done
         self._last = self._started = time.monotonic()
         if self._bars is not None and self._task is not None:
@@ -101,7 +101,7 @@ class Transfer:
             self._bars.update(self._task, total=total, completed=done)
 
     def advance(self, count: int) -> None:
-        """So many bytes more have come."""
+        """Count `count` more bytes."""
         self._done += count
         if self._bars is not None and self._task is not None:
             self._bars.advance(self._task, count)
@@ -115,9 +115,9 @@ class Transfer:
             self.say(f"{self._name}: {self._done / 1e6:.0f}{of} MB, {speed / 1e6:.1f} MB/s{left}")
 
     def say(self, line: str) -> None:
-        """A line on stderr that does not spoil the bars."""
+        """Print a line on stderr without disturbing the bars."""
         if self._bars is not None:
             self._bars.console.print(line, markup=False, highlight=False, soft_wrap=True)
         else:
-            sys.stderr.write(f"{line}\n")  # in one piece, for several threads do so
+            sys.stderr.write(f"{line}\n")  # in one call, because several threads print
             sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""`kmax data ...`: datasets from raw files to canonical form."""
+"""`kmax data ...`: datasets from raw files to the canonical format."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def add_to(app: typer.Typer) -> None:
 
 @group.command()
 def download(dataset: Dataset) -> None:
-    """Fetch or find the raw files.
+    """Download the raw files, or find them on disk.
 
-    Writes data/raw/DATASET/manifest.json. Data that is here already is found by KMAX_DATA_ROOT, or by the
-    root in the dataset's file.
+    Writes data/raw/DATASET/manifest.json. Existing data is found through KMAX_DATA_ROOT, or through the root
+    in the dataset's file.
 
     \b
     Example: KMAX_DATA_ROOT=/datasets kmax data download coco_mini
@@ -33,7 +33,7 @@ def download(dataset: Dataset) -> None:
 
 @group.command()
 def prepare(dataset: Dataset) -> None:
-    """Bring a dataset into canonical form.
+    """Convert a dataset to the canonical format.
 
     Writes data/prepared/DATASET: COCO panoptic JSON and PNG, and a manifest.
 
@@ -47,10 +47,10 @@ def prepare(dataset: Dataset) -> None:
 
 @group.command()
 def check(dataset: Dataset) -> None:
-    """Say all that is wrong with a dataset, file by file.
+    """Report every fault of a dataset, file by file.
 
-    Of each kind of fault at most 20 lines, and then how many more there are. Ends with exit code 2 where
-    something is wrong.
+    Prints at most 20 lines per kind of fault, then the number of the others. The exit code is 2 if there are
+    faults.
 
     \b
     Example: kmax data check coco_mini
@@ -59,7 +59,7 @@ def check(dataset: Dataset) -> None:
 
     faults = check(dataset)
     if not faults.count():
-        typer.echo(f"{dataset}: no fault found")
+        typer.echo(f"{dataset}: no faults found")
         return
     for line in [*faults.lines(), f"{dataset}: {faults.summary()}"]:
         typer.echo(line, err=True)
@@ -73,30 +73,34 @@ Folders = Annotated[
 
 @group.command()
 def init(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What the dataset shall be called.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the new dataset.")],
     images: Folders = None,
     panoptic_json: Annotated[
         list[Path] | None, typer.Option(metavar="FILE", help="COCO panoptic annotation.")
     ] = None,
     panoptic_dir: Annotated[
         list[Path] | None,
-        typer.Option(metavar="DIR", help="Its PNGs; left out: the folder of the JSON's name."),
+        typer.Option(
+            metavar="DIR", help="PNG files of that annotation; default: the folder named like the JSON file."
+        ),
     ] = None,
     instances_json: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE", help="COCO instance annotation; the rest is background."),
+        typer.Option(metavar="FILE", help="COCO instance annotation; all other pixels are background."),
     ] = None,
     semantic_dir: Annotated[
-        list[Path] | None, typer.Option(metavar="DIR", help="Grey PNGs of class ids, named like the images.")
+        list[Path] | None,
+        typer.Option(metavar="DIR", help="Grayscale PNG files of class ids, named like the images."),
     ] = None,
     instance_dir: Annotated[
-        list[Path] | None, typer.Option(metavar="DIR", help="Grey PNGs of instance numbers; 0: none.")
+        list[Path] | None,
+        typer.Option(metavar="DIR", help="Grayscale PNG files of instance numbers; 0: no instance."),
     ] = None,
 ) -> None:
-    """Describe a dataset of your own, and a run that trains on it.
+    """Describe your own dataset, and a run that trains on it.
 
-    Writes params/datasets/NAME.yaml and params/runs/NAME-tiny.yaml. Each option is given once, or twice: for
-    training and for validation. Given once, one in ten images is held out for validation.
+    Writes params/datasets/NAME.yaml and params/runs/NAME-tiny.yaml. Give each option once, or twice for
+    training and validation. If given once, every tenth image is held out for validation.
 
     \b
     Example: kmax data init cells --images cells/images --panoptic-json cells/panoptic.json
@@ -119,21 +123,26 @@ def init(
 @group.command()
 def show(
     dataset: Dataset,
-    out: Annotated[Path, typer.Option(help="The PNG to write.")],
+    out: Annotated[Path, typer.Option(help="PNG file to write.")],
     augmented: Annotated[
-        bool, typer.Option("--augmented", help="Show each as training sees it, too.")
+        bool, typer.Option("--augmented", help="Also show each image as training sees it.")
     ] = False,
     run: Annotated[
         str | None,
-        typer.Option(metavar="RUN", help="Whose augmentation; left out: deeplab2's for COCO, at 641 x 641."),
+        typer.Option(
+            metavar="RUN", help="Run whose augmentation is shown; default: deeplab2's for COCO, at 641 x 641."
+        ),
     ] = None,
-    split: Annotated[str, typer.Option(help="Which images.")] = "train",
-    count: Annotated[int, typer.Option(help="How many.", min=1)] = 6,
-    seed: Annotated[int, typer.Option(help="Of the choice of images and of the augmentation.", min=0)] = 0,
+    split: Annotated[str, typer.Option(help="Split of the images.")] = "train",
+    count: Annotated[int, typer.Option(help="Number of images.", min=1)] = 6,
+    seed: Annotated[
+        int, typer.Option(help="Seed of the choice of images and of the augmentation.", min=0)
+    ] = 0,
 ) -> None:
     """Draw a contact sheet: images with their segments.
 
-    With --augmented, also what training makes of them: after jitter, colours, crop, flip and copy-paste.
+    With --augmented, also the training samples made from them: after jitter, colours, crop, flip and
+    copy-paste.
 
     \b
     Example: kmax data show coco_mini --augmented --out sheet.png

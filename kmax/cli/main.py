@@ -1,7 +1,7 @@
-"""The `kmax` command: assembles the verbs, and turns faults into lines and exit codes.
+"""The `kmax` command: assembles the verbs, and converts errors to one-line messages and exit codes.
 
-Exit codes: 0 done; 2 usage or bad input (one line per fault, no traceback); 75 out of the time budget, call
-again and it resumes; 130 Ctrl-C; 143 asked to end (SIGTERM). A bug of this project shows its traceback (1).
+Exit codes: 0 done; 2 usage or bad input (one line per fault, no traceback); 75 out of time, the same command
+resumes; 130 Ctrl-C; 143 SIGTERM. A bug of this project shows its traceback (1).
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from typing import Any
 
 import typer
 
-from kmax.cli import compare, data, engines, files, metrics, params, report, runs, submission, track
+from kmax.cli import data, doctor, metrics, model_files, params, results, stage_verbs, submission
 from kmax.errors import InputError, OutOfTimeError
 
 EXIT_USAGE, EXIT_OUT_OF_TIME, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 75, 130, 143
-# What a machine can refuse: the fault of a disk or of permissions, not of this program.
+# Errors of disks and permissions rather than of this program.
 MACHINE_ERRORS = {
-    errno.ENOSPC: "the disk is full: free some space and call again",
-    errno.EDQUOT: "the disk quota is used up: free some space and call again",
-    errno.EFBIG: "the file is larger than this machine allows",
+    errno.ENOSPC: "the disk is full: free some space and try again",
+    errno.EDQUOT: "the disk quota is exceeded: free some space and try again",
+    errno.EFBIG: "the file is larger than the system allows",
     errno.EACCES: "no permission",
     errno.EPERM: "no permission",
     errno.EROFS: "the file system is read-only",
     errno.EMFILE: "too many open files: raise `ulimit -n`",
     errno.ENOMEM: "out of memory",
-    errno.EIO: "the disk cannot be read or written",
+    errno.EIO: "input/output error of the disk",
     errno.ESTALE: "the network file system lost the file",
 }
 _USAGE_ERROR: Any = typer.BadParameter.__base__  # typer exports the leaves of click's errors, not UsageError
@@ -52,21 +52,14 @@ The stages of a run, in order:
 
 Exit codes: 0 done, 2 bad usage or input, 75 out of time (call again to resume), 130 interrupted.""",
 )
-data.add_to(app)
-runs.add_to(app)
-files.add_to(app)
-metrics.add_to(app)
-submission.add_to(app)
-compare.add_to(app)
-report.add_to(app)
-params.add_to(app)
-track.add_to(app)
-engines.add_to(app)
+for verbs in (data, stage_verbs, model_files, metrics, submission, results, params, doctor):
+    verbs.add_to(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and end the process with its exit code."""
-    # Large pages for torch's tensors on CPUs: a training step spends a tenth less time. Read as torch starts.
+    # Large pages for torch's tensors on CPUs make a training step a tenth faster. torch reads this at
+    # start-up.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     signal.signal(signal.SIGTERM, _terminate)
     sys.exit(call(arguments))
@@ -83,27 +76,27 @@ def call(arguments: Sequence[str] | None = None) -> int:
         code = code if isinstance(code, int) else 0
         sys.stdout.flush()
     except InputError as error:
-        return _say(EXIT_USAGE, error.lines())
+        return _report(EXIT_USAGE, error.lines())
     except OutOfTimeError as error:
-        return _say(EXIT_OUT_OF_TIME, [str(error)])
+        return _report(EXIT_OUT_OF_TIME, [str(error)])
     except _USAGE_ERROR as error:
-        return _say(EXIT_USAGE, [_usage(error)])
+        return _report(EXIT_USAGE, [_usage(error)])
     except (KeyboardInterrupt, typer.Abort):
         code = EXIT_INTERRUPTED
-    except BrokenPipeError:  # the reader of our output (`| head`) has gone
+    except BrokenPipeError:  # the reader of the output (`| head`) has exited
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
         if error.errno not in MACHINE_ERRORS:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        return _say(EXIT_USAGE, [f"{where}{MACHINE_ERRORS[error.errno]} ({error.strerror})"])
+        return _report(EXIT_USAGE, [f"{where}{MACHINE_ERRORS[error.errno]} ({error.strerror})"])
     if code == EXIT_INTERRUPTED:
-        _say(code, ["interrupted; the same command continues where that is possible"])
+        _report(code, ["interrupted; the same command resumes where possible"])
     return code
 
 
-def _say(code: int, lines: Sequence[str]) -> int:
+def _report(code: int, lines: Sequence[str]) -> int:
     for line in lines:
         print(f"kmax: {line}", file=sys.stderr)
     return code

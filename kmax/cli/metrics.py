@@ -2,31 +2,48 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kmax.cli.common import percent, text_table
+from kmax.errors import InputError
+
+if TYPE_CHECKING:
+    from kmax.evaluation.panoptic.explanation import Explanation
+
 group = typer.Typer(help="Evaluators on files alone.")
+_AP_ORDER = (
+    *("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large"),
+    *("ar1", "ar10", "ar", "ar_small", "ar_medium", "ar_large"),
+)
+_CITYSCAPES_MEANS = {
+    "iiou": "instance-level",
+    "category_iou": "categories",
+    "category_iiou": "categories, instance-level",
+}
 
 
-class Evaluator(StrEnum):
-    """Whose rules of panoptic quality."""
+class PanopticRules(StrEnum):
+    """Evaluators of panoptic quality."""
 
     PANOPTICAPI = "panopticapi"
     DEEPLAB2 = "deeplab2"
 
 
 class IouType(StrEnum):
-    """What detections are compared by."""
+    """Shapes of detections."""
 
     SEGM = "segm"
     BBOX = "bbox"
 
 
-class Labels(StrEnum):
-    """What the PNG files of semantic predictions hold."""
+class LabelFormat(StrEnum):
+    """Contents of the PNG files of semantic predictions."""
 
     PANOPTIC = "panoptic"
     CITYSCAPES = "cityscapes"
@@ -45,7 +62,7 @@ PredJson = Annotated[Path, typer.Option(help="Panoptic JSON of the predictions."
 PredDir = Annotated[Path, typer.Option(help="Folder of the predictions' PNG files.")]
 Out = Annotated[Path | None, typer.Option(help="JSON file to write the figures to.")]
 Strict = Annotated[
-    bool, typer.Option("--strict", help="Refuse odd input that the official evaluator silently accepts.")
+    bool, typer.Option("--strict", help="Reject unusual input that the official evaluator silently accepts.")
 ]
 Workers = Annotated[
     int | None, typer.Option(min=1, help="Processes; default: as many as cores and free memory allow.")
@@ -71,18 +88,20 @@ def pq(
     pred_dir: PredDir,
     out: Out = None,
     strict: Strict = False,
-    evaluator: Annotated[Evaluator, typer.Option(help="Whose rules.")] = Evaluator.PANOPTICAPI,
+    evaluator: Annotated[
+        PanopticRules, typer.Option(help="Evaluator whose rules are applied.")
+    ] = PanopticRules.PANOPTICAPI,
     workers: Workers = None,
     split: Split = None,
     check_with: Check = None,
     explain: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Folder to write where quality is lost to, as CSV and JSON."),
+        typer.Option(metavar="DIR", help="Folder to write an analysis of the errors to, as CSV and JSON."),
     ] = None,
 ) -> None:
     """Panoptic quality.
 
-    PQ, SQ and RQ, for all, things and stuff.
+    PQ, SQ and RQ of all classes, things and stuff.
 
     \b
     Example:
@@ -90,25 +109,52 @@ def pq(
       kmax metrics pq --gt-json $G/panoptic_val.json --gt-dir $G/panoptic_val
         --pred-json $P/panoptic.json --pred-dir $P/panoptic --out pq.json
     """
-    from kmax import stages
+    from kmax.evaluation.panoptic import deeplab2
+    from kmax.evaluation.panoptic import pq as panoptic_quality
+    from kmax.evaluation.panoptic.explanation import explain_files
     from kmax.evaluation.panoptic.panoptic_files import PanopticArguments
 
-    text = stages.pq_files(
-        PanopticArguments(gt_json, gt_dir, pred_json, pred_dir, workers, strict, split),
-        out=out,
-        evaluator=evaluator.value,
-        check=check_with is not None,
-        explain=explain,
-    )
-    typer.echo(text)
+    if check_with is not None and evaluator is not PanopticRules.PANOPTICAPI:
+        raise InputError("--check-with official: only panopticapi can be compared with")
+    if explain is not None and evaluator is not PanopticRules.PANOPTICAPI:
+        raise InputError("--explain: only panoptic quality by the rules of panopticapi is explained")
+    arguments = PanopticArguments(gt_json, gt_dir, pred_json, pred_dir, workers, strict, split)
+    notes = []
+    if explain is not None:
+        result, explanation = explain_files(arguments)
+        notes.append(_write_explanation(explain, explanation))
+    elif evaluator is PanopticRules.DEEPLAB2:
+        result = deeplab2.evaluate_files(arguments)
+    else:
+        result = panoptic_quality.evaluate_files(arguments)
+    if check_with is not None:
+        from kmax.evaluation.official import check_pq
+
+        notes.append(check_pq(result, arguments))
+    figures = result.to_json()
+    rows = [[name, *(percent(figures[name][key]) for key in ("pq", "sq", "rq")), str(figures[name]["n"])]
+            for name in panoptic_quality.GROUPS]  # fmt: skip
+    _print_figures(result, figures, text_table(["", "PQ", "SQ", "RQ", "classes"], rows), notes, out)
+
+
+def _write_explanation(folder: Path, explanation: Explanation) -> str:
+    """Write the analysis of the errors into `folder`; returns its summary as a table."""
+    from kmax.evaluation.panoptic.explanation import ALL_SIZES, PARTS, write_explanation
+
+    write_explanation(folder, explanation)
+    groups = explanation.group_parts()
+    chosen = {name: parts["all"] for name, parts in groups.items()}
+    chosen |= {size: groups["all"][size] for size in ALL_SIZES if size != "all"}
+    rows = [[name, *(percent(parts[part]) for part in PARTS)] for name, parts in chosen.items()]
+    return f"Where quality is lost:\n{text_table(['', 'PQ', *PARTS[1:]], rows)}\n{folder}"
 
 
 @group.command()
 def ap(
     gt_json: Annotated[Path, typer.Option(help="Instance JSON of the ground truth.")],
-    pred_json: Annotated[Path, typer.Option(help="JSON list of detections, in COCO's format for results.")],
+    pred_json: Annotated[Path, typer.Option(help="JSON list of detections, in COCO's result format.")],
     iou_type: Annotated[IouType, typer.Option(help="Compare masks or boxes.")] = IouType.SEGM,
-    max_detections: Annotated[int, typer.Option(help="Per image and category; ADE20K takes 255.")] = 100,
+    max_detections: Annotated[int, typer.Option(help="Per image and category; ADE20K uses 255.")] = 100,
     out: Out = None,
     strict: Strict = False,
     split: Split = None,
@@ -123,25 +169,24 @@ def ap(
       kmax metrics ap --gt-json instances_val2017.json --pred-json detections.json
         --out ap.json
     """
-    from kmax import stages
+    from kmax.evaluation.coco import coco_ap
 
-    text = stages.ap_files(
-        gt_json,
-        pred_json,
-        out=out,
-        strict=strict,
-        iou_type=iou_type.value,
-        max_detections=max_detections,
-        split=split,
-        check=check_with is not None,
-    )
-    typer.echo(text)
+    kind: Any = iou_type.value
+    result = coco_ap.evaluate_files(gt_json, pred_json, kind, max_detections, strict, split)
+    figures = result.to_json()
+    notes = []
+    if check_with is not None:
+        from kmax.evaluation.official import check_coco_ap
+
+        notes.append(check_coco_ap(result, gt_json, pred_json))
+    rows = [[name.replace("_", " "), percent(figures[name])] for name in _AP_ORDER]
+    _print_figures(result, figures, text_table([iou_type.value, ""], rows), notes, out)
 
 
 @group.command("cityscapes-ap")
 def cityscapes_ap(
     gt_dir: Annotated[Path, typer.Option(help="Folder of *_gtFine_instanceIds.png, such as gtFine/val.")],
-    pred_dir: Annotated[Path, typer.Option(help="Folder of a text file per frame, and its masks.")],
+    pred_dir: Annotated[Path, typer.Option(help="Folder with a text file per frame, and its masks.")],
     out: Out = None,
     strict: Strict = False,
     workers: Workers = None,
@@ -150,24 +195,28 @@ def cityscapes_ap(
 ) -> None:
     """Average precision of Cityscapes.
 
-    Of instances, as its benchmark computes it.
+    Of instances, as the Cityscapes benchmark computes it.
 
     \b
     Example:
       kmax metrics cityscapes-ap --gt-dir gtFine/val --pred-dir results --out ap.json
     """
-    from kmax import stages
+    from kmax.evaluation.cityscapes import cityscapes_ap
+    from kmax.evaluation.cityscapes.cityscapes_format import INSTANCE_CLASSES
 
-    text = stages.cityscapes_ap_files(
-        gt_dir,
-        pred_dir,
-        out=out,
-        strict=strict,
-        workers=workers,
-        split=split,
-        check=check_with is not None,
-    )
-    typer.echo(text)
+    result = cityscapes_ap.evaluate_files(gt_dir, pred_dir, workers, strict, split)
+    notes = []
+    if check_with is not None:
+        from kmax.evaluation.official import check_cityscapes_ap
+
+        notes.append(check_cityscapes_ap(result, gt_dir, pred_dir))
+    figures = result.to_json()
+    rows = [
+        [label.name, *(percent(figures["per_category"][str(label.id)][key]) for key in ("ap", "ap50"))]
+        for label in INSTANCE_CLASSES
+    ]
+    rows.append(["mean", percent(figures["ap"]), percent(figures["ap50"])])
+    _print_figures(result, figures, text_table(["", "AP", "AP50"], rows), notes, out)
 
 
 @group.command()
@@ -176,7 +225,7 @@ def miou(
     pred_dir: PredDir,
     gt_json: Annotated[Path | None, typer.Option(help="Panoptic JSON of the ground truth.")] = None,
     pred_json: Annotated[Path | None, typer.Option(help="Panoptic JSON of the predictions.")] = None,
-    labels: Annotated[Labels, typer.Option(help="What the PNG files hold.")] = Labels.PANOPTIC,
+    labels: Annotated[LabelFormat, typer.Option(help="Contents of the PNG files.")] = LabelFormat.PANOPTIC,
     out: Out = None,
     strict: Strict = False,
     workers: Workers = None,
@@ -191,18 +240,56 @@ def miou(
     Example:
       kmax metrics miou --labels cityscapes --gt-dir gtFine/val --pred-dir results
     """
-    from kmax import stages
+    from kmax.evaluation.cityscapes import cityscapes_miou
+    from kmax.evaluation.panoptic.panoptic_files import PanopticArguments
+    from kmax.evaluation.semantic import label_maps
+    from kmax.evaluation.semantic import miou as mean_iou
 
-    text = stages.miou_files(
-        gt_json,
-        gt_dir,
-        pred_json,
-        pred_dir,
-        out=out,
-        strict=strict,
-        labels=labels.value,
-        workers=workers,
-        split=split,
-        check=check_with is not None,
-    )
+    options: dict[str, Any] = {"workers": workers, "strict": strict, "split": split}
+    if check_with is not None and labels is not LabelFormat.CITYSCAPES:
+        raise InputError("--check-with official: only the mean IoU of --labels cityscapes can be compared")
+    if [gt_json is not None, pred_json is not None] != [labels is LabelFormat.PANOPTIC] * 2:
+        raise InputError("--gt-json and --pred-json belong to --labels panoptic, which needs both")
+    notes = []
+    result: Any
+    if gt_json is not None and pred_json is not None:
+        result = pixels = mean_iou.evaluate_files(
+            PanopticArguments(gt_json, gt_dir, pred_json, pred_dir, **options)
+        )
+    elif labels is LabelFormat.ADE20K:
+        result = pixels = label_maps.evaluate_ade20k(gt_dir, pred_dir, **options)
+    else:
+        result = cityscapes_miou.evaluate_files(gt_dir, pred_dir, **options)
+        pixels = result.pixels
+        if check_with is not None:
+            from kmax.evaluation.official import check_cityscapes_miou
+
+            notes.append(check_cityscapes_miou(result, gt_dir, pred_dir))
+    figures = result.to_json()
+    rows = [
+        [category.name, percent(figures["per_class"][str(category.id)]["iou"])]
+        for category in pixels.categories
+    ]
+    rows += [[f"mean, {name}", percent(value)] for name, value in figures["averages"].items()]
+    rows += [
+        [f"mean, {text}", percent(figures[key])] for key, text in _CITYSCAPES_MEANS.items() if key in figures
+    ]
+    _print_figures(result, figures, text_table(["", "IoU"], rows), notes, out)
+
+
+def _print_figures(
+    result: Any, figures: dict[str, Any], table: str, notes: Sequence[str], out: Path | None
+) -> None:
+    """Print warnings to stderr, then evaluator, table and notes; write `out` if given, and print its path."""
+    from kmax.files import write_json
+
+    for warning in result.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    images, engine = figures["provenance"]["images"], figures["provenance"].get("engine")
+    computed = f", computed by {engine}" if engine else ""
+    head = f"{figures['evaluator']}, version {figures['version']}{computed}, {images} images"
+    text = "\n".join([head, table, *notes])
+    if out is not None:
+        write_json(out, figures | {"warnings": result.warnings})
+        text += f"\n{out}"
     typer.echo(text)

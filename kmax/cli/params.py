@@ -32,7 +32,7 @@ def show(run: Run) -> None:
     \b
     Example: kmax params show shapes-tiny
     """
-    from kmax.stages import parameters
+    from kmax.runs import parameters
 
     typer.echo(parameters.show(run), nl=False)
 
@@ -44,7 +44,7 @@ def diff(run: Run, other: Annotated[str, typer.Argument(metavar="OTHER", help="A
     \b
     Example: kmax params diff shapes-smoke shapes-tiny
     """
-    from kmax.stages import parameters
+    from kmax.runs import parameters
 
     for line in parameters.diff(run, other):
         typer.echo(line)
@@ -53,9 +53,10 @@ def diff(run: Run, other: Annotated[str, typer.Argument(metavar="OTHER", help="A
 @group.command()
 def check() -> None:
     """Read every file of params/."""
-    from kmax.stages import parameters
+    from kmax.reporting.config import read_tables
+    from kmax.runs import parameters
 
-    typer.echo(f"{parameters.check()} parameter files are right")
+    typer.echo(f"{parameters.check(read_tables)} parameter files are right")
 
 
 @group.command()
@@ -70,6 +71,6 @@ def schema(
     \b
     Example: kmax params schema run --out run.schema.json
     """
-    from kmax.stages import parameters
+    from kmax.runs import parameters
 
     typer.echo(parameters.schema(kind.value, out))

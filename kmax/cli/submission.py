@@ -8,27 +8,26 @@ from typing import Annotated
 
 import typer
 
-from kmax.cli.options import Split
+from kmax.cli.common import Run, Split
 
 group = typer.Typer(help="Archives for the test servers of datasets.")
 
 
 class CocoTask(StrEnum):
-    """What COCO's server scores."""
+    """Tasks of COCO's server."""
 
     PANOPTIC = "panoptic"
     INSTANCES = "instances"
 
 
 class CityscapesTask(StrEnum):
-    """What Cityscapes' server scores."""
+    """Tasks of Cityscapes' server."""
 
     PANOPTIC = "panoptic"
     INSTANCES = "instances"
     SEMANTIC = "semantic"
 
 
-Run = Annotated[str, typer.Argument(metavar="RUN", help="Name of a file in params/runs.")]
 Out = Annotated[Path, typer.Option(metavar="FILE.zip", help="Archive to write.")]
 
 
@@ -41,44 +40,47 @@ def add_to(app: typer.Typer) -> None:
 def coco(
     run: Run,
     out: Out,
-    task: Annotated[CocoTask, typer.Option(help="Which of the server's tasks.")] = CocoTask.PANOPTIC,
+    task: Annotated[CocoTask, typer.Option(help="Task of the server.")] = CocoTask.PANOPTIC,
     algorithm: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The algorithm's name there; default: the run's.")
+        str | None,
+        typer.Option(metavar="NAME", help="Name of the algorithm on the server; default: the run's."),
     ] = None,
     split: Split = None,
 ) -> None:
     """Pack predictions for COCO's server.
 
-    All images of the split must be there; every file is checked first. Tells the name that the server wants
-    where FILE.zip has another.
+    All images of the split must have predictions; every file is checked first. Prints the file name that the
+    server expects if FILE.zip differs from it.
 
     \b
     Example:
       kmax submission coco coco-resnet50-tfzoo --split test-dev
         --out panoptic_test-dev2017_coco-resnet50-tfzoo_results.zip
     """
-    from kmax.stages.submission import submission
+    from kmax import stages
 
-    typer.echo(submission("coco", run, out, task=task.value, split=split, algorithm=algorithm))
+    expected = stages.submit_coco(run, out, task=task.value, split=split, algorithm=algorithm)
+    if out.name != expected:
+        typer.echo(f"the server expects the file name {expected}")
+    typer.echo(out)
 
 
 @group.command()
 def cityscapes(
     run: Run,
     out: Out,
-    task: Annotated[
-        CityscapesTask, typer.Option(help="Which of the server's tasks.")
-    ] = CityscapesTask.PANOPTIC,
+    task: Annotated[CityscapesTask, typer.Option(help="Task of the server.")] = CityscapesTask.PANOPTIC,
     split: Split = None,
 ) -> None:
     """Pack predictions for Cityscapes' server.
 
-    All frames of the split must be there; every file is checked first.
+    All frames of the split must have predictions; every file is checked first.
 
     \b
     Example:
       kmax submission cityscapes cityscapes-resnet50-tfzoo --split test --task semantic --out labels.zip
     """
-    from kmax.stages.submission import submission
+    from kmax import stages
 
-    typer.echo(submission("cityscapes", run, out, task=task.value, split=split))
+    stages.submit_cityscapes(run, out, task=task.value, split=split)
+    typer.echo(out)

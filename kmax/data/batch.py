@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 NO_SEGMENT = -1
 VOID_CLASS = -1
+INPUT_MEAN = np.float32(127.5)  # the level of an image that is 0 in the input; 0..255 becomes -1..1
 
 
 @dataclass(frozen=True)

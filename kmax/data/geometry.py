@@ -17,6 +17,7 @@ from scipy import sparse
 
 Size = tuple[int, int]
 FloatImage = NDArray[np.float32]
+Taps = tuple[NDArray[np.intp], NDArray[np.intp], FloatImage]  # lower, upper, fraction between; one axis
 
 
 @functools.lru_cache(maxsize=4096)

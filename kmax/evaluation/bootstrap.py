@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from kmax.evaluation.panoptic.panoptic_files import CategoryFacts
+from kmax.data.formats.coco_panoptic import CategoryFacts
 from kmax.evaluation.panoptic.pq import GROUPS, Counts, PQResult, members
 from kmax.evaluation.semantic.miou import AVERAGES, MiouResult, PixelCounts
 

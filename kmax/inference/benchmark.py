@@ -10,8 +10,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
-import importlib.metadata
-import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -26,6 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from kmax import config, files, paths
 from kmax.data.loading.loader import network_input
 from kmax.inference.segment_batch import segment_images
+from kmax.machine import describe, process_memory
 from kmax.model.io import load_model
 from kmax.model.kmax import KMaX
 
@@ -97,7 +96,7 @@ def benchmark_model(model: KMaX, isthing: torch.Tensor, predict: config.Predict)
         "multiply_adds": flops // 2,
         "seconds": times,
         "memory": memory,
-        "machine": machine(device),
+        "machine": describe(device),
     }
 
 
@@ -165,34 +164,6 @@ def _return_free_memory() -> None:
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):  # glibc only
         ctypes.CDLL(None).malloc_trim(0)
-
-
-def machine(device: torch.device) -> dict[str, Any]:
-    """What times were measured on."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
-    return {
-        "device": device.type,
-        "name": name,
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "kmax": importlib.metadata.version("kmax"),
-    }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
-def process_memory() -> dict[str, int]:
-    """Current (VmRSS) and highest (VmHWM) resident memory of this process, in bytes."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    fields = dict(line.split(":", 1) for line in lines if ":" in line)
-    return {key: int(fields[key].split()[0]) * 1024 for key in ("VmRSS", "VmHWM")}
 
 
 def wait(device: torch.device) -> None:

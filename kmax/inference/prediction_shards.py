@@ -96,10 +96,3 @@ def join_instances(shards: Iterable[Shard], path: Path) -> None:
                 stream.write(before + json.dumps(entry, sort_keys=True, separators=(",", ":")))
                 before = ",\n"
         stream.write("\n]\n" if before == ",\n" else "[]\n")
-
-
-def remove_leftovers(work: Path) -> None:
-    """Remove what processes that were killed left of shards."""
-    for pattern in (".*.tmp", ".*.old"):
-        for left in work.glob(pattern):
-            shutil.rmtree(left, ignore_errors=True)

@@ -1,13 +1,12 @@
 """The predict stage: predictions on a run's val images, resumable, in shards.
 
-It may be stopped at any moment: each finished shard is kept in the run's state folder, under a name that
-depends on everything that affects it, and is skipped when the same command comes again. The declared folder
-appears at the end, by rename.
+It can be stopped at any time: each finished shard is kept in the run's state folder, under a name that
+depends on everything that affects it, and the next call skips it. The declared folder appears at the end, by
+rename.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import astuple, dataclass
@@ -19,13 +18,12 @@ from torch import multiprocessing
 
 from kmax import paths
 from kmax.config import Run
-from kmax.data.datasets import Prepared, UnannotatedImages, open_prepared
+from kmax.data.datasets import Prepared, open_prepared
 from kmax.data.formats.coco_panoptic import Annotation, Image, ImageId, write_map
-from kmax.data.formats.coco_panoptic_json import read_panoptic_json
-from kmax.data.image_list import val_images
+from kmax.data.image_list import read_val_split
 from kmax.data.loading.loader import InferenceBatch, val_batches
 from kmax.errors import InputError
-from kmax.files import atomic_folder, digest, exclusive_lock, sha256, write_json
+from kmax.files import atomic_folder, digest, exclusive_lock, remove_leftovers, sha256, write_json
 from kmax.inference.prediction_files import (
     check_frame_names,
     coco_results,
@@ -39,77 +37,61 @@ from kmax.inference.prediction_shards import (
     cut_shards,
     gather,
     join_instances,
-    remove_leftovers,
 )
 from kmax.inference.segment_batch import Segmented, segment_images, segments_info
+from kmax.machine import gpu_count, launcher, loader_workers, local_rank
 from kmax.model.io import ModelMetadata, load_model
-from kmax.parallel import loader_workers
 from kmax.progress import track
 
 Truth = tuple[Path, Annotation]
 
 
 def predict_run(run: Run, state: Path, provenance: Mapping[str, Any], split: str | None = None) -> Path:
-    """Predict the val images of a run, or those of them that are not finished yet.
+    """Predict the val images of a run that are not predicted yet.
 
-    Where `RANK` and `WORLD_SIZE` (torchrun) or `SLURM_PROCID` and `SLURM_STEP_NUM_TASKS` (srun) say that
-    there are several launchers, each does its share, and the one that ends last publishes. A launcher starts
-    a process per GPU that it sees; the processes of torchrun take one GPU each.
+    Several copies of the command, started by torchrun or srun (`kmax.machine.launcher`), predict a share
+    each, and the last one to finish publishes. Each copy starts a process per visible GPU; processes of
+    torchrun use one GPU each.
 
     Args:
         state: folder of the run's mutable state.
-        provenance: what the caller knows of the model's origin; it is written into `provenance.json`, with
-            the model's SHA-256.
-        split: whose images are predicted instead, all of them; it needs no annotation.
+        provenance: the origin of the model; it is written to `provenance.json` with the model's SHA-256.
+        split: another split, of which all images are predicted; it needs no annotation.
 
     Returns:
         `results/<run>/predictions`, or `predictions-<split>`.
 
     Raises:
-        InputError: model or data are missing or damaged (which file, and why).
+        InputError: the model or data is missing or damaged.
     """
     job = _open_job(run, state, provenance, split)
     rank, world = launcher()
-    gpus = torch.cuda.device_count()
-    if gpus > 1 and "LOCAL_RANK" not in os.environ:
+    gpus, local = gpu_count(), local_rank()
+    if gpus > 1 and local is None:
         _predict_on_gpus(job, rank * gpus, world * gpus, gpus)
     else:
-        local_rank = int(os.environ.get("LOCAL_RANK", 0))
-        device = torch.device("cuda", local_rank % gpus) if gpus else torch.device("cpu")
+        device = torch.device("cuda", (local or 0) % gpus) if gpus else torch.device("cpu")
         _predict_share(job, rank, world, device)
     _publish(job)
     return job.target
 
 
-def launcher() -> tuple[int, int]:
-    """(rank, number) of this launcher among those that do the same command, from the environment.
-
-    Raises:
-        InputError: the variables are no such numbers.
-    """
-    for rank, world in (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS")):
-        if rank in os.environ and world in os.environ:
-            values = os.environ[rank], os.environ[world]
-            if not all(value.isdecimal() for value in values) or int(values[0]) >= int(values[1]):
-                raise InputError(f"environment: {rank}={values[0]} and {world}={values[1]} name no shard")
-            return int(values[0]), int(values[1])
-    return 0, 1
-
-
 @dataclass(frozen=True)
 class _Job:
-    """What all ranks share.
+    """The task that all ranks share.
 
     Attributes:
-        run: its val images are those that are predicted.
+        run: parameters, with the split to predict as val split.
         target: the folder to publish.
-        work: holds the finished shards.
+        truths: PNG and segments of the ground truth of the images that are drawn, if they have one.
+        work: folder of the finished shards.
     """
 
     run: Run
     target: Path
     prepared: Prepared
     images: list[Image]
+    truths: dict[ImageId, Truth]
     work: Path
     provenance: dict[str, Any]
 
@@ -121,9 +103,12 @@ class _Job:
 def _open_job(run: Run, state: Path, provenance: Mapping[str, Any], split: str | None) -> _Job:
     prepared = open_prepared(run.data.dataset)
     if split is None:
-        prepared.split(run.data.val_split)  # the run's own images are to be evaluated: annotated ones
+        prepared.split(
+            run.data.val_split
+        )  # the run's own images will be evaluated, so they must be annotated
     run = run.on_split(split)
-    images = val_images(prepared, run.data)
+    listed = read_val_split(prepared, run.data)
+    images = listed.images
     model_path = paths.model(run.run)
     if not model_path.exists():
         verb = "train" if run.train else "port"
@@ -135,16 +120,21 @@ def _open_job(run: Run, state: Path, provenance: Mapping[str, Any], split: str |
     sections = {"predict": run.predict.model_dump(), "data": run.data.model_dump()}
     model_sha256 = sha256(model_path)
     parts: list[Any] = [sections, run.model.flavour, model_sha256, prepared.digest]
-    if run.data.val_split in prepared.unannotated:  # of which the digest of the dataset knows nothing
+    if run.data.val_split in prepared.unannotated:  # the dataset's digest does not cover them
         parts.append([astuple(image) for image in images])
     key = digest(parts)
-    told = {**provenance, "model_sha256": model_sha256}
+    provenance = {**provenance, "model_sha256": model_sha256}
     target, work = paths.predictions(run.run, split), state / f"predictions-{key[:16]}"
-    return _Job(run, target, prepared, images, work, told)
+    truths: dict[ImageId, Truth] = {}
+    if listed.annotations is not None:
+        folder = prepared.split(run.data.val_split).panoptic_dir
+        drawn = listed.annotations[: run.predict.pictures]
+        truths = {one.image_id: (folder / one.file_name, one) for one in drawn}
+    return _Job(run, target, prepared, images, truths, work, provenance)
 
 
 def _predict_on_gpus(job: _Job, first_rank: int, world: int, gpus: int) -> None:
-    """A process per GPU; a user's fault that one of them meets is raised here as it was raised there."""
+    """Start a process per GPU; an `InputError` of one of them is raised here."""
     faults = multiprocessing.get_context("spawn").SimpleQueue()
     try:
         multiprocessing.spawn(_predict_on_gpu, (job, first_rank, world, faults), nprocs=gpus)  # type: ignore[attr-defined, no-untyped-call]
@@ -163,31 +153,31 @@ def _predict_on_gpu(local_rank: int, job: _Job, first_rank: int, world: int, fau
 
 
 def _predict_share(job: _Job, rank: int, world: int, device: torch.device) -> None:
-    """Predict the unfinished shards among every `world`-th, from the shard `rank` on."""
+    """Predict the unfinished ones of the shards `rank`, `rank + world`, `rank + 2 * world`, ..."""
     run, share = job.run, job.shards()[rank::world]
     wanted = {shard.images[0].id: shard for shard in share if shard.read() is None}
     if not wanted:
         return
     if len(wanted) < len(share) and rank == 0:
         print(
-            f"predict {run.run}: {len(share) - len(wanted)} of {len(share)} shards are there", file=sys.stderr
+            f"predict {run.run}: {len(share) - len(wanted)} of {len(share)} shards are finished",
+            file=sys.stderr,
         )
     model, metadata = load_model(paths.model(run.run))
     _check_categories(metadata, job)
     model.to(device)
-    truths = _truths(job)
     isthing = torch.tensor([category.isthing for category in job.prepared.categories], device=device)
-    unfinished = {image.id for shard in wanted.values() for image in shard.images}
+    unfinished = [image for shard in wanted.values() for image in shard.images]
 
     def predict() -> Iterator[None]:
         batches = val_batches(
             job.prepared,
             run.data,
+            unfinished,
             batch_size=run.predict.batch_size,
-            skip={image.id for image in job.images} - unfinished,
-            workers=loader_workers(torch.cuda.device_count() if device.type != "cpu" else 0),
+            workers=loader_workers(gpu_count() if device.type != "cpu" else 0),
         )
-        for batch in batches:  # whole shards but for the last of all: a batch is a shard
+        for batch in batches:  # each batch is one shard
             results = segment_images(
                 model,
                 batch.images.to(device),
@@ -200,20 +190,11 @@ def _predict_share(job: _Job, rank: int, world: int, device: torch.device) -> No
             annotations: list[dict[str, Any]] = []
             shard = wanted[batch.image_ids[0]]
             with shard.write(annotations) as folder:
-                annotations += _write_batch(job, folder, shard, batch, list(results), truths)
+                annotations += _write_batch(job, folder, shard, batch, list(results))
             yield
 
     for _ in track(predict(), len(wanted), f"predict {run.run}"):
         pass
-
-
-def _truths(job: _Job) -> dict[ImageId, Truth]:
-    """PNG and segments of the ground truth of each image that has one."""
-    split = job.prepared.images_of(job.run.data.val_split)
-    if isinstance(split, UnannotatedImages):
-        return {}
-    annotations = read_panoptic_json(split.panoptic_json).annotations
-    return {one.image_id: (split.panoptic_dir / one.file_name, one) for one in annotations}
 
 
 def _write_batch(
@@ -222,9 +203,8 @@ def _write_batch(
     shard: Shard,
     batch: InferenceBatch,
     results: list[Segmented],
-    truths: dict[ImageId, Truth],
 ) -> list[dict[str, Any]]:
-    """Write all files of one batch; return the images' annotations in COCO panoptic format."""
+    """Write all files of one batch; returns the images' annotations in COCO panoptic format."""
     predict, categories = job.run.predict, job.prepared.categories
     images_dir = job.prepared.images_of(job.run.data.val_split).images_dir
     pictured = {image.id for image in job.images[: predict.pictures]}
@@ -240,7 +220,7 @@ def _write_batch(
                 categories,
                 input_size=(batch.images.shape[2], batch.images.shape[3]),
                 content_size=batch.content_sizes[place],
-                truth=truths.get(image.id),
+                truth=job.truths.get(image.id),
             )
         write_map(folder / "panoptic" / name, result.panoptic.ids)
         if result.semantic is not None:
@@ -260,15 +240,15 @@ def _write_batch(
 def _check_categories(metadata: ModelMetadata, job: _Job) -> None:
     if [c.id for c in metadata.categories] != [c.id for c in job.prepared.categories]:
         path, dataset = paths.model(job.run.run), job.prepared.dataset
-        raise InputError(f"{path}: its categories are not those of the dataset '{dataset}'")
+        raise InputError(f"{path}: its categories differ from those of the dataset '{dataset}'")
 
 
 def _publish(job: _Job) -> None:
-    """Put the finished shards where they are declared, once all of them are there."""
-    with exclusive_lock(job.work / ".lock", f"{job.work}: another process publishes it", wait=True):
+    """Assemble the declared folder once all shards are finished."""
+    with exclusive_lock(job.work / ".lock", f"{job.work}: another process is publishing it", wait=True):
         shards = job.shards()
         if not all(shard.folder.exists() for shard in shards):
-            return  # the launchers of other ranks are still at work; the last one comes here again
+            return  # other copies of the command are still running; the last one publishes
         annotations: list[dict[str, Any]] = []
         for shard in shards:
             finished = shard.read()

@@ -1,4 +1,4 @@
-"""`kmax report`: tables, figures and the site of a selection of runs, and comparison with a published set."""
+"""The report on a selection of runs (tables, figures, site), and its comparison with a published one."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from kmax import files, paths
 from kmax.errors import InputError
 from kmax.reporting import writers
 from kmax.reporting.config import read_tables
-from kmax.reporting.csv_files import read_rows
 from kmax.reporting.figures import write_figures
-from kmax.reporting.measured import Measured, read_measured
+from kmax.reporting.measured import Measured, read_measured, read_rows
 from kmax.reporting.site import write_site
 from kmax.reporting.tables import FilledTable, fill_tables
 
@@ -20,12 +19,12 @@ from kmax.reporting.tables import FilledTable, fill_tables
 def report(
     runs: Sequence[str], *, out: Path = paths.REPORTS, measured: Mapping[str, Measured] | None = None
 ) -> Path:
-    """Write `<out>/{tables,figures,site}` of the selected runs; what was not measured is shown as not run.
+    """Write `<out>/{tables,figures,site}` of the selected runs; unmeasured runs are shown as not run.
 
     Args:
         runs: names of runs.
         out: folder of the report.
-        measured: what was measured; read from the files of the runs where it is left out.
+        measured: measured figures; None: read them from the files of the runs.
 
     Returns:
         The path of the site's first page.
@@ -58,7 +57,7 @@ def write_tables(folder: Path, filled: Iterable[FilledTable]) -> None:
 
 @dataclass(frozen=True)
 class Difference:
-    """One figure that two sets of tables give differently; None where a set lacks it."""
+    """A figure that differs between two sets of tables; None if a set lacks it."""
 
     table: str
     row: str
@@ -75,10 +74,10 @@ class Difference:
 def compare_reports(folder: Path, ours: Path = paths.TABLES) -> list[Difference]:
     """The figures of our tables that differ from those in `folder` (a set of tables, or a report with one).
 
-    Figures that depend on the machine are left out.
+    Figures that depend on the machine are not compared.
 
     Raises:
-        InputError: either has no tables.
+        InputError: either set has no tables.
     """
     theirs = folder / "tables" if (folder / "tables").is_dir() else folder
     left, right = _read_figures(ours), _read_figures(theirs)
@@ -101,7 +100,7 @@ def _read_figures(folder: Path) -> dict[tuple[str, str, str], dict[str, str]]:
     """The rows of all tables in a folder by table, row and column, without machine-dependent ones."""
     tables = sorted(folder.glob("*.csv"))
     if not tables:
-        raise InputError(f"{folder}: no tables (*.csv); make them with: kmax report")
+        raise InputError(f"{folder}: no tables (*.csv); create them with: kmax report")
     figures = {}
     for path in tables:
         for row in read_rows(path, writers.CSV_COLUMNS):

@@ -85,10 +85,10 @@ class TablesFile(Parameters):
 
 
 def read_tables() -> tuple[list[Table], Reference]:
-    """The tables, and what was reported by key.
+    """The tables, and the reported figures by key.
 
     Raises:
-        InputError: wrong keys, or rows that name keys which reference.csv has not.
+        InputError: wrong keys, or rows with keys that reference.csv lacks.
     """
     tables = load(TablesFile, paths.TABLES_FILE).tables
     reference = read_reference()
@@ -105,10 +105,10 @@ def read_tables() -> tuple[list[Table], Reference]:
 
 
 def read_reference() -> Reference:
-    """The rows of params/reference.csv by their key, cells as written there.
+    """The rows of params/reference.csv by their key, with cells as text.
 
     Raises:
-        InputError: missing or unreadable, a column missing, a key twice, a figure that is no number.
+        InputError: missing or unreadable, a missing column, a duplicate key, a figure that is not a number.
     """
     path = paths.REFERENCE_FILE
     try:

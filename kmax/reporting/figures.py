@@ -1,20 +1,52 @@
-"""Figures as SVG: training curves, per-class bars, where quality is lost. Equal input gives equal bytes."""
+"""Figures as SVG: training curves, bars per class, where quality is lost. Equal input gives equal bytes."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from kmax import files, paths
-from kmax.reporting.canvas import canvas, patch, svg_text
-from kmax.reporting.csv_files import read_rows
-from kmax.reporting.quality_figures import class_parts, confusions, size_parts
+from kmax.errors import InputError
+from kmax.reporting.measured import read_rows
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 THING, STUFF, SEMANTIC = "#2f6fb0", "#5a9e5f", "#444444"
 MAX_CLASSES = 160
+PARTS = {
+    "pq": ("PQ", "#2f6fb0"),
+    "segmentation": ("segmentation", "#e3a947"),
+    "classification": ("classification", "#a8589e"),
+    "missed": ("missed", "#8b919b"),
+    "spurious": ("spurious", "#d2693f"),
+}
+SIZES = ("small", "medium", "large")
+MAX_PARTS_CLASSES = 60
+MAX_CONFUSED = 20
+NONE = "none"
+STYLE = {
+    "svg.hashsalt": "kmax",
+    "svg.fonttype": "path",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e4e4e4",
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+}
 
 
 def training_curves(run: str) -> str | None:
-    """SVG of the total loss, its terms and the learning rate over steps; None where there is no history."""
+    """SVG of the total loss, its terms and the learning rate over steps; None without a history."""
     path = paths.history(run)
     rows = read_rows(path, ("step", "loss/total")) if path.exists() else []
     if not rows:
@@ -42,7 +74,7 @@ def training_curves(run: str) -> str | None:
 
 
 def class_bars(run: str) -> str | None:
-    """SVG of PQ per class, with semantic IoU as a mark; None where the run is not evaluated."""
+    """SVG of PQ per class, with semantic IoU as a mark; None if the run is not evaluated."""
     path = paths.per_class(run)
     rows = read_rows(path, ("name", "isthing", "pq", "semantic_iou")) if path.exists() else []
     rows = [row for row in rows if row["pq"]]
@@ -73,6 +105,122 @@ def class_bars(run: str) -> str | None:
         return svg_text(figure)
 
 
+def _title(name: str) -> str:
+    return name.removeprefix("loss/").replace("_", " ")
+
+
+def size_parts(run: str) -> str | None:
+    """SVG of the parts of quality per group and per object size; None without an analysis of errors."""
+    path = paths.explanation(run) / "summary.json"
+    if not path.exists():
+        return None
+    try:
+        groups = files.read_json(path, "analysis of errors")["groups"]
+        rows = {f"{group}": groups[group]["all"] for group in ("all", "things", "stuff")}
+        rows |= {f"{size} objects": groups["all"][size] for size in SIZES}
+        shares = {
+            f"{name} ({row['n']} classes)": [float(row[part]) for part in PARTS]
+            for name, row in rows.items()
+            if row["n"]
+        }
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: not an analysis of errors: {error!r}") from error
+    return _bars(shares, 0.3) if shares else None
+
+
+def class_parts(run: str) -> str | None:
+    """SVG of the parts of quality of the worst classes; None without an analysis of errors."""
+    path = paths.explanation(run) / "parts.csv"
+    rows = read_rows(path, ("name", "size", *PARTS)) if path.exists() else []
+    rows = [row for row in rows if row["size"] == "all" and row["pq"]]
+    rows.sort(key=lambda row: (float(row["pq"]), row["name"]))
+    if not rows:
+        return None
+    shares = {row["name"]: [float(row[part]) for part in PARTS] for row in rows[:MAX_PARTS_CLASSES]}
+    return _bars(shares, 0.22)
+
+
+def confusions(run: str) -> str | None:
+    """SVG of the confusion table of the most confused classes; None without an analysis of errors.
+
+    Rows are classes of the ground truth, columns those of the prediction; "none" stands for missed and
+    spurious segments, "others" for all classes that are not shown.
+    """
+    path = paths.explanation(run) / "confusion.csv"
+    rows = read_rows(path, ("truth", "predicted", "segments")) if path.exists() else []
+    if not rows:
+        return None
+    try:
+        found = [(row["truth"] or NONE, row["predicted"] or NONE, int(row["segments"])) for row in rows]
+    except ValueError as error:
+        raise InputError(f"{path}: not a confusion table: {error}") from error
+    weight: dict[str, float] = {}
+    for true, predicted, segments in found:
+        for name in {true, predicted} - {NONE}:
+            # Confusions count first, then the number of segments.
+            weight[name] = weight.get(name, 0) + segments * (
+                1 if true != predicted and NONE not in (true, predicted) else 1e-6
+            )
+    ranked = sorted(weight, key=lambda name: (-weight[name], name))
+    shown = ranked[:MAX_CONFUSED]
+    ends = [*(["others"] if len(ranked) > len(shown) else []), NONE]
+    names = [*shown, *ends]
+    place = {
+        name: names.index(name if name in shown or name == NONE else "others") for name in [*ranked, NONE]
+    }
+    table = np.zeros((len(names), len(names)), np.int64)
+    for true, predicted, segments in found:
+        table[place[true], place[predicted]] += segments
+    return _heat_map(table, names)
+
+
+def _heat_map(table: np.ndarray, names: list[str]) -> str:
+    """Numbers of segments, coloured by their share of the row."""
+    share = table / np.maximum(table.sum(1, keepdims=True), 1)
+    with canvas(2.2 + 0.34 * len(names), 1.6 + 0.27 * len(names)) as figure:
+        axes = figure.subplots()
+        axes.grid(visible=False)
+        axes.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+        places = list(range(len(names)))
+        axes.set_xticks(places, names, rotation=45, ha="left", rotation_mode="anchor", fontsize=8)
+        axes.set_yticks(places, names, fontsize=8)
+        axes.xaxis.tick_top()
+        axes.tick_params(length=0)
+        axes.set_xlabel("predicted")
+        axes.set_ylabel("ground truth")
+        for row, column in np.argwhere(table).tolist():
+            color = "white" if share[row, column] > 0.55 else "#1d2430"
+            axes.text(column, row, str(table[row, column]), ha="center", va="center", fontsize=7, color=color)
+        return svg_text(figure)
+
+
+def _bars(shares: dict[str, list[float]], height: float) -> str:
+    """Stacked bars, one per name, whose parts add up to 1."""
+    with canvas(7.0, 0.9 + height * len(shares)) as figure:
+        axes: Axes = figure.subplots()
+        places = list(range(len(shares)))
+        values = 100 * np.array(list(shares.values()))
+        starts = np.cumsum(values, axis=1) - values
+        for column, (_, color) in enumerate(PARTS.values()):
+            axes.barh(places, values[:, column], left=starts[:, column], color=color, height=0.75)
+        axes.set_yticks(places, list(shares))
+        axes.invert_yaxis()
+        axes.margins(y=0.5 / len(shares))
+        axes.set(xlim=(0, 100), xlabel="share of what is there to gain, %")
+        axes.grid(visible=False, axis="y")
+        axes.legend(
+            handles=[patch(color, name) for name, color in PARTS.values()],
+            loc="lower left",
+            bbox_to_anchor=(0, 1),
+            ncols=len(PARTS),
+            fontsize=8,
+            borderaxespad=0.2,
+            columnspacing=1.2,
+            handlelength=1.2,
+        )
+        return svg_text(figure)
+
+
 KINDS = {
     "training": training_curves,
     "parts": size_parts,
@@ -94,5 +242,28 @@ def write_figures(runs: list[str], folder: Path) -> dict[str, list[str]]:
     return written
 
 
-def _title(name: str) -> str:
-    return name.removeprefix("loss/").replace("_", " ")
+@contextmanager
+def canvas(width: float, height: float) -> Iterator[Figure]:
+    """A figure of `width` x `height` inches in this project's style, without a window system."""
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with rc_context(STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasAgg(figure)
+        yield figure
+
+
+def svg_text(figure: Figure) -> str:
+    """The figure as SVG."""
+    text = io.StringIO()
+    figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+    return text.getvalue()
+
+
+def patch(color: str, label: str) -> Any:
+    """A coloured patch for a legend."""
+    from matplotlib.patches import Patch
+
+    return Patch(color=color, label=label)

@@ -1,23 +1,30 @@
-"""What was measured of a run, read from files: the same structure as from MLflow (`from_mlflow`)."""
+"""Measured figures of runs, read from files or from MLflow; and the CSV files of reports."""
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from kmax import files, paths
+from kmax.errors import InputError
 from kmax.tracking.events import flatten
+from kmax.tracking.mlflow_mirror import Mirror, require_mlflow, tracking_uri
 
 SPEED = "speed"
+TEXT = "text/"
+STAGES = ("evaluate", "benchmark")
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Numbers and texts of metrics.json by path, and of speed.json by path behind `speed/`.
+    """Numbers and texts of a run's metrics.json by path, and of its speed.json by path after `speed/`.
 
     Attributes:
-        run: that was measured.
+        run: name of the run.
         numbers: such as `pq/all/pq`, `intervals/pq/all/pq/0`, `speed/parameters`.
         texts: such as `pq/evaluator`, `provenance/commit`.
     """
@@ -27,15 +34,15 @@ class Measured:
     texts: Mapping[str, str] = field(default_factory=dict)
 
     def interval(self, path: str) -> tuple[float, float] | None:
-        """The 95% interval of a number, where there is one."""
+        """The 95% interval of a number, or None."""
         *above, name = path.split("/")
-        # The interval of `miou/miou` stands at `intervals/miou`.
+        # The interval of `miou/miou` is at `intervals/miou`.
         place = "/".join(above) if above[-1:] == [name] else path
         low, high = (self.numbers.get(f"intervals/{place}/{end}") for end in (0, 1))
         return None if low is None or high is None else (low, high)
 
     def evaluator(self, path: str) -> str | None:
-        """Who computed a number: the evaluator and its version, from the number's part of metrics.json."""
+        """The evaluator of a number and its version, from the number's part of metrics.json."""
         part = path.split("/")[0]
         name = self.texts.get(f"{part}/evaluator")
         version = self.texts.get(f"{part}/version")
@@ -43,7 +50,7 @@ class Measured:
 
 
 def read_measured(runs: Iterable[str]) -> dict[str, Measured]:
-    """What the files of each run hold; runs of which nothing was measured are left out.
+    """The figures in the files of each run; runs without any are omitted.
 
     Raises:
         InputError: a file is damaged.
@@ -63,8 +70,57 @@ def read_measured(runs: Iterable[str]) -> dict[str, Measured]:
     return measured
 
 
+def measured_from_mlflow(runs: Iterable[str]) -> dict[str, Measured]:
+    """Figures that the latest finished evaluate and benchmark stages of each run logged to MLflow.
+
+    Raises:
+        InputError: MLflow is not installed, or the store cannot be read.
+    """
+    require_mlflow()
+    mirror = Mirror(tracking_uri())
+    measured = {}
+    try:
+        for run in runs:
+            numbers: dict[str, float] = {}
+            texts: dict[str, str] = {}
+            for stage in STAGES:
+                found = mirror.latest(run, stage)
+                if found is not None:
+                    numbers |= _results(found.data.metrics)
+                    texts |= {
+                        k.removeprefix(TEXT): v for k, v in found.data.tags.items() if k.startswith(TEXT)
+                    }
+            if numbers:
+                measured[run] = Measured(run, numbers, texts)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"tracking store {mirror.uri} cannot be read: {reason}") from error
+    return measured
+
+
+def _results(metrics: dict[str, Any]) -> dict[str, float]:
+    """The metrics of a stage without the system metrics."""
+    return {name: float(value) for name, value in metrics.items() if not name.startswith("system/")}
+
+
 def seeds_of(run: str, known: Iterable[str]) -> list[str]:
-    """The runs among `known` that differ from `run` by their seed only: itself and `<run>-s<seed>`."""
+    """The runs among `known` that differ from `run` only by their seed: itself and `<run>-s<seed>`."""
     seeded = re.compile(rf"{re.escape(run)}(-s(\d+))?")
     found = [(int(match[2] or -1), name) for name in known if (match := seeded.fullmatch(name))]
     return [name for _, name in sorted(found)]
+
+
+def read_rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
+    """The rows of a CSV file that has at least `columns`.
+
+    Raises:
+        InputError: unreadable, or a column is missing.
+    """
+    try:
+        with open(path, encoding="utf-8", newline="") as stream:
+            rows = list(csv.DictReader(stream, strict=True))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from error
+    if rows and not all(rows[0].get(column) is not None for column in columns):
+        raise InputError(f"{path}: wants the columns {', '.join(columns)}")
+    return rows

@@ -1,6 +1,6 @@
-"""The static site: tables, and a page per run with pictures, curves, bars and where its figures come from.
+"""The static site: tables, and a page per run with pictures, curves, bars and provenance.
 
-It works from the file system, without any network: links are relative, style and figures are inside.
+It works from the file system without a network: links are relative, and style and figures are included.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ from typing import Any
 from kmax import files, paths
 from kmax.config.metrics import METRICS
 from kmax.reporting import writers
-from kmax.reporting.csv_files import read_rows
 from kmax.reporting.figures import KINDS
-from kmax.reporting.measured import Measured
+from kmax.reporting.measured import Measured, read_rows
 from kmax.reporting.tables import FilledTable
 
 PICTURES = ("image", "ground_truth", "prediction")
@@ -50,7 +49,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Example:
-    """The pictures of one image, as paths relative to the page, under a title."""
+    """The pictures of one image: titles and paths relative to the page."""
 
     stem: str
     views: list[tuple[str, str]]
@@ -59,7 +58,7 @@ class Example:
 
 @dataclass(frozen=True)
 class RunPage:
-    """What the page of one run shows."""
+    """The contents of the page of one run."""
 
     run: str
     description: str
@@ -81,21 +80,13 @@ def write_site(
     """Write index.html, runs/<run>.html and their pictures into `folder`.
 
     Args:
-        folder: where to.
-        filled: tables.
-        measured: by run; each of these gets a page.
+        folder: the site.
+        filled: the tables.
+        measured: measured figures by run; each run gets a page.
         figures: run -> names of its figures in `figures_folder`.
-        figures_folder: of the figures.
+        figures_folder: folder of the figures.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    templates = Environment(
-        loader=PackageLoader("kmax.reporting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    templates = writers.templates()
     style = (Path(__file__).parent / "templates" / "style.css").read_text(encoding="utf-8")
     files.write_text(folder / "style.css", style)
     pages = [_run_page(folder, measured[run], figures.get(run, []), figures_folder) for run in measured]
@@ -132,7 +123,7 @@ def _run_page(folder: Path, measured: Measured, figures: list[str], figures_fold
 
 
 def _description(parameters: Path) -> str:
-    """The run file's own description."""
+    """The description in the run file."""
     from kmax.parameter_files import read_yaml
 
     value = read_yaml(parameters) if parameters.exists() else {}
@@ -152,7 +143,7 @@ def _headline(measured: Measured) -> list[Figure]:
 
 
 def _provenance(measured: Measured) -> list[tuple[str, str]]:
-    """Where the figures come from: run, weights, parameters, commit, evaluators."""
+    """The origin of the figures: run, weights, parameters, commit, evaluators."""
     rows = [(title, measured.texts[path]) for title, path in PROVENANCE if measured.texts.get(path)]
     for part, metric in METRICS.items():
         evaluator = measured.evaluator(f"{part}/")
@@ -169,8 +160,8 @@ def _copy_pictures(pictures: Path, place: Path, below: str) -> list[Example]:
     """Copy folders of pictures beside the page.
 
     Args:
-        pictures: with a folder per image.
-        place: where to.
+        pictures: source, with a folder per image.
+        place: the folder to copy to.
         below: path of `place` from the page's folder.
     """
     examples = []
@@ -189,11 +180,11 @@ def _copy_pictures(pictures: Path, place: Path, below: str) -> list[Example]:
 
 
 def _worst(place: Path, run: str) -> list[Example]:
-    """Copy the pictures of the worst images; each is titled with its quality."""
+    """Copy the pictures of the worst images; titles give their quality."""
     folder = paths.explanation(run)
     examples = _copy_pictures(folder / "worst", place, f"{run}/worst")
     rows = read_rows(folder / "images.csv", ("image_id", "quality")) if examples else []
-    # Pictures and rows stand in the same order, the worst first.
+    # Pictures and rows have the same order, the worst first.
     return [
         replace(example, stem=f"{example.stem.partition('_')[2]}: quality {100 * float(row['quality']):.1f}")
         for example, row in zip(examples, rows, strict=False)

@@ -1,4 +1,4 @@
-"""Tables: what was reported beside what was measured, with difference, interval, seeds and a verdict."""
+"""Tables: reported beside measured figures, with differences, intervals, seeds and a verdict."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ REPRODUCED, NOT_RUN, WEIGHTS_ONLY, MEASURED, SHORT = (
 
 @dataclass(frozen=True)
 class Cell:
-    """One figure; all in the column's unit, rounded to its digits; None where there is none.
+    """One figure. All values are in the column's unit, rounded to its digits, or None.
 
     Attributes:
         reported: by the row's reference.
-        measured: here; the mean over seeds where there are several.
+        measured: by this project; the mean if there are several seeds.
         difference: measured minus reported, of the rounded figures.
         interval: 95% bootstrap interval over images, of a single run.
         seeds: number of runs in the mean.
@@ -47,7 +47,7 @@ class FilledRow:
         label: of the row.
         cells: one per column.
         verdict: `reproduced`, `short by x`, `weights only`, `not run`; `measured` where nothing was reported.
-        runs: that the figures are of.
+        runs: measured runs.
         source: of the reported figures.
     """
 
@@ -65,7 +65,7 @@ class FilledTable:
     Attributes:
         table: its definition.
         rows: filled.
-        evaluators: that made the measured figures, as metrics.json names them.
+        evaluators: of the measured figures, as named in metrics.json.
     """
 
     table: Table
@@ -74,12 +74,12 @@ class FilledTable:
 
     @property
     def judged(self) -> bool:
-        """Whether any row has both a reported and a measured figure, which the tolerance compares."""
+        """Whether any row has both a reported and a measured figure to compare."""
         return any(cell.difference is not None for row in self.rows for cell in row.cells)
 
     @property
     def evaluator_line(self) -> str:
-        """Who made the figures."""
+        """The sources of the reported and the evaluators of the measured figures."""
         sources = sorted({row.source for row in self.rows if row.source})
         reported = f"Reported: {'; '.join(sources)}. " if sources else ""
         if self.evaluators:
@@ -90,7 +90,7 @@ class FilledTable:
 def fill_tables(
     tables: list[Table], reference: Reference, measured: Mapping[str, Measured]
 ) -> list[FilledTable]:
-    """Fill all tables with what was reported and measured."""
+    """Fill all tables with reported and measured figures."""
     return [_fill_table(table, reference, measured) for table in tables]
 
 
@@ -128,17 +128,17 @@ def _fill_cell(column: Column, reported: Mapping[str, str], runs: list[Measured]
         return round(value, column.digits) + 0.0  # no negative zero
 
     text = reported.get(column.reported, "") if column.reported else ""
-    told = float(text) if text else None
-    having = [run for run in runs if column.measured and column.measured in run.numbers]
-    if column.measured is None or not having:
-        return Cell(reported=told)
-    values = [run.numbers[column.measured] * column.scale for run in having]
+    published = float(text) if text else None
+    available = [run for run in runs if column.measured and column.measured in run.numbers]
+    if column.measured is None or not available:
+        return Cell(reported=published)
+    values = [run.numbers[column.measured] * column.scale for run in available]
     mean = shown(statistics.fmean(values))
-    interval = having[0].interval(column.measured) if len(having) == 1 else None
+    interval = available[0].interval(column.measured) if len(available) == 1 else None
     return Cell(
-        reported=told,
+        reported=published,
         measured=mean,
-        difference=None if told is None else shown(mean - told),
+        difference=None if published is None else shown(mean - published),
         interval=None
         if interval is None
         else (shown(interval[0] * column.scale), shown(interval[1] * column.scale)),
@@ -148,7 +148,7 @@ def _fill_cell(column: Column, reported: Mapping[str, str], runs: list[Measured]
 
 
 def _verdict(table: Table, row: Row, cells: list[Cell], *, is_trained: bool, is_ported: bool) -> str:
-    """Decided by the table's verdict column. A table of ported weights judges the weights themselves."""
+    """The verdict by the table's verdict column; a table of ported weights judges the weights themselves."""
     if not (is_trained or is_ported):
         return NOT_RUN
     column = table.verdict_column

@@ -1,8 +1,9 @@
-"""Tables as Markdown, CSV, LaTeX (booktabs) and HTML."""
+"""Tables as Markdown, CSV, LaTeX (booktabs), and as HTML by templates."""
 
 from __future__ import annotations
 
 import csv
+import functools
 import io
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +11,10 @@ from kmax.reporting.config import Column
 from kmax.reporting.tables import MEASURED, NOT_RUN, REPRODUCED, WEIGHTS_ONLY, Cell, FilledTable
 
 if TYPE_CHECKING:
+    from jinja2 import Environment
     from markupsafe import Markup
 
-# What a figure says, and what two sets of tables are compared by.
+# The fields of a figure; two sets of tables are compared by them.
 FIGURE_COLUMNS = (
     "reported",
     "measured",
@@ -53,7 +55,7 @@ def number(value: float, digits: int, sign: bool = False) -> str:
 
 
 def cell_parts(cell: Cell, column: Column) -> dict[str, str]:
-    """The texts of a cell; those of figures that there are not are absent."""
+    """The texts of a cell; missing figures are omitted."""
     digits = column.digits
     parts = {}
     if cell.reported is not None:
@@ -72,7 +74,7 @@ def cell_parts(cell: Cell, column: Column) -> dict[str, str]:
 
 
 def cell_text(cell: Cell, column: Column, bold: str = "**{}**") -> str:
-    """A cell in one line: `53.0 → **52.8** (−0.2) [52.3–53.1]`; what was reported alone is given plainly."""
+    """A cell in one line: `53.0 → **52.8** (−0.2) [52.3–53.1]`, or the reported figure alone."""
     parts = cell_parts(cell, column)
     if "measured" not in parts:
         return parts.get("reported", "")
@@ -104,7 +106,7 @@ def markdown(filled: FilledTable) -> str:
 
 
 def csv_rows(filled: FilledTable) -> list[dict[str, str]]:
-    """One row per figure, for programs."""
+    """One row per figure, to be read by programs."""
     result = []
     for row in filled.rows:
         for cell, column in zip(row.cells, filled.table.columns, strict=True):
@@ -140,7 +142,7 @@ def csv_text(filled: FilledTable) -> str:
 
 
 def latex(filled: FilledTable) -> str:
-    """A LaTeX table; needs the package booktabs."""
+    """A LaTeX table; it needs the package booktabs."""
     columns = filled.table.columns
     lines = [
         r"\begin{table}",
@@ -160,7 +162,7 @@ def latex(filled: FilledTable) -> str:
 
 
 def _latex_cell(cell: Cell, column: Column) -> str:
-    """The cell's line, with what was reported above what was measured."""
+    """The reported figure above the measured one."""
     parts = cell_parts(cell, column)
     if "measured" not in parts:
         return tex(parts.get("reported", ""))
@@ -179,44 +181,41 @@ def tex(text: str) -> str:
 
 
 def html(filled: FilledTable) -> Markup:
-    """The table as HTML with classes for the site's style; complete by itself too."""
+    """The table as HTML (templates/table.html), with classes for the site's style; also usable alone."""
     from markupsafe import Markup
 
     columns = filled.table.columns
-    title = Markup("<caption>{}</caption>").format(filled.table.title)
-    names = Markup("").join(Markup('<th scope="col" class="num">{}</th>').format(c.name) for c in columns)
-    head = Markup('<thead><tr><th scope="col">model</th>{}<th scope="col">verdict</th></tr></thead>').format(
-        names
+    rows = [
+        {
+            "label": row.label,
+            "cells": [
+                (cell_parts(cell, column), "down" if (cell.difference or 0) < 0 else "up")
+                for cell, column in zip(row.cells, columns, strict=True)
+            ],
+            "verdict": row.verdict,
+            "style": verdict_class(row.verdict),
+        }
+        for row in filled.rows
+    ]
+    text = templates().get_template("table.html").render(table=filled.table, rows=rows)
+    return Markup(text + "\n")
+
+
+@functools.cache
+def templates() -> Environment:
+    """The Jinja templates of tables and of the site; text is escaped, and unknown names are errors."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(
+        loader=PackageLoader("kmax.reporting"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    body = Markup("")
-    for row in filled.rows:
-        cells = Markup("").join(_html_cell(cell, c) for cell, c in zip(row.cells, columns, strict=True))
-        verdict = Markup('<span class="verdict {}">{}</span>').format(verdict_class(row.verdict), row.verdict)
-        body += Markup('<tr><th scope="row">{}</th>{}<td>{}</td></tr>\n').format(row.label, cells, verdict)
-    return Markup("<table>\n{}\n{}\n<tbody>\n{}</tbody>\n</table>\n").format(title, head, body)
-
-
-def _html_cell(cell: Cell, column: Column) -> Markup:
-    from markupsafe import Markup
-
-    parts = cell_parts(cell, column)
-    if "measured" not in parts:
-        inner = Markup('<span class="reported">{}</span>').format(parts["reported"]) if parts else Markup("–")
-        return Markup('<td class="num">{}</td>').format(inner)
-    lines = []
-    if "reported" in parts:
-        lines.append(Markup('<span class="reported">{}</span>').format(parts["reported"]))
-    difference = Markup("")
-    if cell.difference is not None:
-        kind = "down" if cell.difference < 0 else "up"
-        difference = Markup(' <span class="{}">({})</span>').format(kind, parts["difference"])
-    lines.append(Markup("<strong>{}</strong>{}").format(parts["measured"], difference))
-    details = [parts[name] for name in ("interval", "seeds") if name in parts]
-    lines += [Markup("<small>{}</small>").format(detail) for detail in details]
-    return Markup('<td class="num">{}</td>').format(Markup("<br>").join(lines))
 
 
 def verdict_class(verdict: str) -> str:
-    """The style of a verdict."""
+    """The CSS class of a verdict."""
     known = {REPRODUCED: "good", MEASURED: "plain", WEIGHTS_ONLY: "part", NOT_RUN: "none"}
     return known.get(verdict, "short")

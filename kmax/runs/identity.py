@@ -1,4 +1,4 @@
-"""Who a run is: digests of what determines its weights, and the commit that made it."""
+"""The identity of a run: digests of everything that determines its weights, and the commit."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from kmax.runs.weight_digests import expected_sha256
 
 @dataclass(frozen=True)
 class Identity:
-    """Identity of one run: same digest, same weights.
+    """Identity of one run; runs with the same digest have the same weights.
 
     Attributes:
         run: its name.
-        digest: of the sections that determine the weights, the data and the initial weights.
-        parameters_digest: of the whole run file.
-        data_digest: of the prepared dataset; empty where a ported run's dataset is not prepared.
-        weights_digest: SHA-256 of the initial (or ported) weight file; empty when training from scratch.
-        commit: of the project, with `-dirty` when tracked files differ from it.
+        digest: of the sections that determine the weights, of the data and of the initial weights.
+        parameters_digest: of all parameters of the run.
+        data_digest: of the prepared dataset; empty if a ported run's dataset is not prepared.
+        weights_digest: SHA-256 of the initial (or ported) weight file; empty for training from scratch.
+        commit: of the project, with `-dirty` if tracked files differ from it.
         state: folder of the run's mutable state.
     """
 
@@ -38,18 +38,18 @@ class Identity:
 
 
 def identify(run: config.Run, data_digest: str | None = None) -> Identity:
-    """The identity of `run` with the data and weights at hand.
+    """The identity of `run` with the present data and weights.
 
     A trained run depends on its data, model and train sections, the prepared data and the initial weights; a
-    ported run on its data, model and port sections and the weight file alone, so that it can be ported before
-    (or without) its dataset.
+    ported run only on its data, model and port sections and the weight file, so it can be ported before (or
+    without) its dataset.
 
     Args:
         run: parameters.
-        data_digest: of the data that the run is of; None: of the prepared dataset.
+        data_digest: digest of the run's data; None: read it from the prepared dataset.
 
     Raises:
-        InputError: the dataset of a trained run is not prepared, or the SHA-256 of its weights is not known.
+        InputError: the dataset of a trained run is not prepared, or the SHA-256 of its weights is unknown.
     """
     parameters = run.model_dump(mode="json")
     trained = run.train is not None
@@ -77,14 +77,14 @@ def identify(run: config.Run, data_digest: str | None = None) -> Identity:
 
 
 def stage_parameters(run: config.Run, stage: str) -> dict[str, Any]:
-    """What the output of a stage depends on beside the weights: sections of the run file, the evaluator."""
+    """Parameters beside the weights on which a stage's output depends: sections of the run, the evaluator."""
     sections = {"predict": ("predict",), "evaluate": ("predict", "evaluate")}.get(stage, ())
     parameters = {name: getattr(run, name).model_dump(mode="json") for name in sections}
     return parameters | ({"evaluator": {"version": VERSION}} if stage == "evaluate" else {})
 
 
 def commit() -> str:
-    """Commit of the project folder, with `-dirty` when tracked files differ; `unknown` outside of git."""
+    """Commit of the project folder, with `-dirty` if tracked files differ; `unknown` outside git."""
     try:
         head = _git("rev-parse", "HEAD")
         changes = _git("status", "--porcelain", "--untracked-files=no")
@@ -107,7 +107,7 @@ def _data_digest(dataset: str, required: bool) -> str:
     value = files.read_json(manifest, "manifest of the prepared dataset")
     digest = value.get("digest") if isinstance(value, dict) else None
     if not isinstance(digest, str):
-        raise InputError(f"{manifest}: has no 'digest'; run: kmax data prepare {dataset}")
+        raise InputError(f"{manifest}: no 'digest'; run: kmax data prepare {dataset}")
     return digest
 
 
@@ -117,5 +117,5 @@ def _weights_digest(name: str) -> str:
         raise unknown_name("weights", name, registry, str(paths.WEIGHTS_FILE))
     digest = expected_sha256(name, registry[name])
     if digest is None:
-        raise InputError(f"weights '{name}': of unknown SHA-256; run: kmax weights fetch {name}")
+        raise InputError(f"weights '{name}': unknown SHA-256; run: kmax weights fetch {name}")
     return digest

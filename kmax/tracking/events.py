@@ -1,8 +1,8 @@
-"""The event log of a run: a JSON object a line, appended under a kernel file lock by any number of processes.
+"""The event log of a run: one JSON object per line, appended under a file lock by any number of processes.
 
-An event has an `id`, a `time` (milliseconds since 1970), the `stage`, a `child` (the MLflow child run that
-it belongs to) and a `kind` (`start`, `metrics`, `parameters`, `tags`, `dataset`, `artifact`, `weights`,
-`end`) with the fields of that kind.
+An event has an `id`, a `time` (milliseconds since 1970), the `stage`, a `child` (its MLflow child run) and a
+`kind` (`start`, `metrics`, `parameters`, `tags`, `dataset`, `artifact`, `weights`, `end`) with the fields of
+that kind.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MAX_LIST = 4
 def append(path: Path, event: Mapping[str, Any]) -> None:
     """Append one event, whole or not at all; `id` and `time` are added.
 
-    A line torn by a crash of an earlier writer is closed first, so it spoils no line but itself.
+    If an earlier writer crashed within a line, that line is terminated first, and only it is lost.
 
     Raises:
         InputError: the folder cannot be written or the disk is full.
@@ -53,7 +53,7 @@ def append(path: Path, event: Mapping[str, Any]) -> None:
 
 
 def read(path: Path, offset: int = 0) -> Iterator[tuple[Event, int]]:
-    """The complete events from byte `offset` on, each with the offset behind it; torn lines are skipped."""
+    """Complete events from byte `offset` on, each with the offset after it; incomplete lines are skipped."""
     try:
         stream = open(path, "rb")  # noqa: SIM115 - closed by the with below
     except FileNotFoundError:
@@ -73,21 +73,21 @@ def read(path: Path, offset: int = 0) -> Iterator[tuple[Event, int]]:
 
 
 def encode_number(value: float) -> float | str:
-    """A number for strict JSON, which knows no NaN or infinity: these become strings for `float`."""
+    """A number for strict JSON: NaN and infinities become strings that `float` reads."""
     value = float(value)
     return value if math.isfinite(value) else str(value)
 
 
 def metric_name(name: str) -> str:
-    """`name` with what MLflow refuses in names (`@ ( ) ^` and the like) replaced by underscores."""
+    """`name` with characters that MLflow refuses (`@ ( ) ^` and the like) replaced by underscores."""
     return re.sub(r"[^\w.\-/ :]", "_", name, flags=re.ASCII)
 
 
 def flatten(value: Any) -> tuple[dict[str, float], dict[str, str]]:
-    """Numbers and texts of a nested JSON value, each by its path (`pq/all/pq`), in names that MLflow takes.
+    """Numbers and texts of a nested JSON value by their path (`pq/all/pq`), in names that MLflow accepts.
 
     The items of short lists are named by their index (an interval's ends are `.../0` and `.../1`). Longer
-    lists are left out, nulls too; truth values become texts.
+    lists and nulls are omitted; booleans become texts.
     """
     numbers: dict[str, float] = {}
     texts: dict[str, str] = {}

@@ -1,7 +1,7 @@
 """Mirrors one stage while it runs: `python -m kmax.tracking.mirror_process STATE STAGE CHILD`.
 
-It ends when its standard input ends, which the kernel sees to even if the stage is killed. While a training
-runs it also samples MLflow's system metrics (CPU, memory, disk, network, GPU) as events of their own.
+It ends when its standard input is closed, which the kernel does even if the stage is killed. During a
+training it also samples MLflow's system metrics (CPU, memory, disk, network, GPU) and appends them as events.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ SAMPLED_STAGES = ("train",)
 
 
 def main(state: Path, stage: str, child: str) -> None:
-    """Mirror the events of `state` every few seconds until standard input ends, and then once more.
+    """Mirror the events of `state` every few seconds until standard input is closed, and then once more.
 
-    A store that just failed is not tried again at the end: the stage would wait for nothing.
+    A store that has just failed is not tried again at the end, so the stage does not wait in vain.
     """
     mirror: Mirror | None = None
     sampler = SystemMetrics(state, stage, child) if stage in SAMPLED_STAGES else None
@@ -56,10 +56,10 @@ def main(state: Path, stage: str, child: str) -> None:
 
 
 def warn(state: Path, error: Exception) -> None:
-    """One line for the person who watches the stage; the work itself goes on."""
+    """Print one line about a failing store; the stage itself continues."""
     reason = " ".join(str(error).split())[:160] or type(error).__name__
     kept = f"events are kept in {state / events.FILE_NAME} (send them later: kmax track sync)"
-    print(f"warning: tracking store {tracking_uri()} fails, {kept}: {reason}", file=sys.stderr, flush=True)
+    print(f"warning: tracking store {tracking_uri()} failed, {kept}: {reason}", file=sys.stderr, flush=True)
 
 
 class SystemMetrics:
@@ -67,8 +67,8 @@ class SystemMetrics:
 
     Args:
         state: folder of the event log.
-        stage: that runs.
-        child: MLflow child run that gets them.
+        stage: the running stage.
+        child: MLflow child run that they are logged to.
     """
 
     def __init__(self, state: Path, stage: str, child: str) -> None:
@@ -79,7 +79,7 @@ class SystemMetrics:
         self.start = next(started, time.time_ns() // 1_000_000)
 
     def sample(self) -> None:
-        """Take one sample of all monitors and append it."""
+        """Sample all monitors and append the values as one event."""
         values: dict[str, float | str] = {}
         for monitor in self.monitors:
             monitor.collect_metrics()
@@ -91,7 +91,7 @@ class SystemMetrics:
 
 
 def _monitors() -> list[Any]:
-    """MLflow's monitors of this machine; the GPU's where there is one."""
+    """MLflow's monitors of this machine, with the GPU's if there is one."""
     with quiet_import():
         from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
         from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor

@@ -1,16 +1,17 @@
 """Replays event logs into MLflow.
 
-Replaying is idempotent: runs are found by tags before they are made, metrics carry the time of their event
-(a store keeps one value per name, time and step), tags and artifacts overwrite themselves. So it may start
-over from the beginning whenever its notes (`mlflow-<store>.json` beside the events) are lost, and several
-processes may call it: one lock per event log and, for an embedded store, one per store order them. The first
-writer thereby also initialises the store alone.
+Replaying is idempotent: runs are looked up by tags before they are created, metrics carry the time of their
+event (a store keeps one value per name, time and step), tags and artifacts overwrite themselves. It can
+therefore start again from the beginning when its notes (`mlflow-<store>.json` beside the events) are lost,
+and several processes may call it: one lock per event log and, for an embedded store, one per store serialise
+them. So only one process initialises the store.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.util
 import logging
 import os
 import re
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from kmax import files
+from kmax.errors import InputError
 from kmax.tracking import events
 from kmax.tracking.events import metric_name
 
@@ -40,13 +42,19 @@ PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES
 
 
 def tracking_uri() -> str:
-    """The store: MLFLOW_TRACKING_URI, else an SQLite file in the project folder."""
+    """URI of the store: MLFLOW_TRACKING_URI, else an SQLite file in the project folder."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DEFAULT_STORE.resolve()}"
+
+
+def require_mlflow() -> None:
+    """Raise `InputError` if MLflow is not installed."""
+    if importlib.util.find_spec("mlflow") is None:
+        raise InputError('mlflow is not installed; install it with: pip install "kmax-deeplab[engines]"')
 
 
 @contextlib.contextmanager
 def quiet_import() -> Iterator[None]:
-    """Import MLflow inside: without telemetry or chatter, and soon tired of a server that is down."""
+    """Import MLflow in this context: no telemetry, no log output, short timeouts for an absent server."""
     os.environ.update(SWITCHES)
     for name, value in PATIENCE.items():
         os.environ.setdefault(name, value)
@@ -59,7 +67,7 @@ def quiet_import() -> Iterator[None]:
 
 @dataclass
 class Notes:
-    """What was mirrored to one store so far: ids of the runs, and the offset in the event log."""
+    """What was sent to one store so far: ids of the runs, and the offset in the event log."""
 
     uri: str
     runs: dict[str, str] = field(default_factory=dict)
@@ -68,7 +76,7 @@ class Notes:
 
 @dataclass
 class _Batch:
-    """What is to be logged to one MLflow run."""
+    """Everything to be logged to one MLflow run."""
 
     metrics: list[Any] = field(default_factory=list)
     parameters: dict[str, str] = field(default_factory=dict)
@@ -83,7 +91,7 @@ class Mirror:
         uri: of the store.
 
     Attributes:
-        skipped: files that no replay could send, since they are gone or changed.
+        skipped: files that no replay could send because they are missing or have changed.
     """
 
     def __init__(self, uri: str) -> None:
@@ -96,7 +104,7 @@ class Mirror:
         self._experiment = ""
 
     def replay(self, state: Path) -> int:
-        """Send the events of `state` that the store has not got yet; returns how many there were."""
+        """Send the events of `state` that the store lacks; returns their number."""
         with (
             files.exclusive_lock(state / "mirror.lock", "", wait=True),
             self._store_lock(),
@@ -108,7 +116,7 @@ class Mirror:
         return count
 
     def latest(self, run: str, stage: str) -> Any | None:
-        """The MLflow run of the latest finished attempt at a stage of `run`; None where there is none."""
+        """The MLflow run of the latest finished attempt of a stage of `run`, or None."""
         with self._store_lock():
             self._connect()
         found = self._client.search_runs(
@@ -122,7 +130,7 @@ class Mirror:
 
     @contextlib.contextmanager
     def _store_lock(self) -> Iterator[None]:
-        """One writer at a time in an embedded store: SQLite breaks on two creators, refuses two writers."""
+        """One writer at a time for an embedded store: SQLite fails with two creators or two writers."""
         database = re.match(r"sqlite:///([^?]+)", self.uri)
         if database is None:
             yield
@@ -176,7 +184,7 @@ class _Replay:
         return count
 
     def _read_notes(self) -> Notes:
-        """The notes, or new ones where they are missing or the store has lost the runs."""
+        """The notes; new ones if they are missing or the store has lost the runs."""
         from mlflow.exceptions import MlflowException
 
         if not self.notes_path.exists():
@@ -192,7 +200,7 @@ class _Replay:
         return notes if active else Notes(self.mirror.uri)
 
     def _run_id(self, child: str, event: events.Event) -> str:
-        """The MLflow run of a child (or the parent): noted, found by its tags, or made."""
+        """The MLflow run of a child (or of the parent): from the notes, found by its tags, or created."""
         if child in self.notes.runs:
             return self.notes.runs[child]
         found = self.client.search_runs(
@@ -209,8 +217,10 @@ class _Replay:
                 tags |= {"kmax.stage": event["stage"], "mlflow.parentRunId": self._run_id(PARENT, event)}
                 tags |= {"mlflow.source.name": f"kmax {event['stage']} {self.run_name}"}
                 name = f"{self.run_name}/{event['stage']}"
-            made = self.client.create_run(self.experiment, start_time=event["time"], tags=tags, run_name=name)
-            run_id = made.info.run_id
+            created = self.client.create_run(
+                self.experiment, start_time=event["time"], tags=tags, run_name=name
+            )
+            run_id = created.info.run_id
         self.notes.runs[child] = run_id
         return run_id
 
@@ -280,7 +290,7 @@ class _Replay:
                 self.client.set_terminated(run_id, status=status, end_time=time)
 
     def _settle_parameters(self, run_id: str, batch: _Batch) -> None:
-        """MLflow's parameters are final; a resumed stage that finds other ones (ranks) tells them in tags."""
+        """MLflow's parameters are final; a resumed stage with other values (ranks) logs them as tags."""
         if not batch.parameters:
             return
         known = self.client.get_run(run_id).data.params
@@ -299,15 +309,15 @@ class _Replay:
         self.client.log_inputs(run_id, datasets=[DatasetInput(dataset, tags=[context])])
 
     def _log_artifact(self, run_id: str, event: events.Event) -> None:
-        """Send a file, unless another one has taken its name since."""
+        """Send a file, unless it has been replaced since."""
         path = Path(event["path"])
         if path.is_file() and files.sha256(path) == event["sha256"]:
             self.client.log_artifact(run_id, str(path), event["folder"] or None)
         else:
-            self.skipped.append(f"{path}: gone or changed since {event['stage']} logged it")
+            self.skipped.append(f"{path}: missing or changed since {event['stage']} logged it")
 
     def _refer_to_weights(self, run_id: str, event: events.Event) -> None:
-        """An external model of MLflow: path and hash, no copy."""
+        """Register an external model: path and hash, no copy."""
         from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
         name = re.sub(r"[/:.%\"']", "_", self.run_name)

@@ -1,4 +1,4 @@
-"""Tracking a stage: events on disk, and a mirror process beside it that sends them to MLflow."""
+"""Tracking a stage: events on disk, and a mirror process that sends them to MLflow."""
 
 from __future__ import annotations
 
@@ -12,22 +12,24 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from kmax import config, files
+from kmax import config, files, paths
 from kmax.errors import InputError, OutOfTimeError
+from kmax.machine import launcher
 from kmax.runs.identity import Identity, identify, stage_parameters
 from kmax.tracking import events
 
 Stage = Literal["train", "port", "predict", "evaluate", "benchmark"]
 MIRROR_CLOSE_SECONDS = 60.0
+MAX_PICTURES = 24
 
 
 class Tracker:
-    """What a stage tells about itself. Made by `track`; every call appends one event.
+    """Records one attempt of a stage: every call appends one event. Created by `track`.
 
     Args:
-        identity: whose state folder takes the events.
-        stage: which stage tells.
-        child: names the MLflow child run: the stage, and a digest where parameters of its own select it.
+        identity: of the run; its state folder holds the events.
+        stage: the stage.
+        child: name of the MLflow child run: the stage, with a digest of the stage's own parameters, if any.
     """
 
     def __init__(self, identity: Identity, stage: str, child: str) -> None:
@@ -38,20 +40,20 @@ class Tracker:
         self.path = identity.state / events.FILE_NAME
 
     def metrics(self, values: Mapping[str, float], step: int = 0, headline: bool = False) -> None:
-        """Log scalars at a training step (0 for results); `headline` shows them on the parent run too."""
+        """Log scalars at a training step (0 for results); `headline` logs them to the parent run too."""
         encoded = {name: events.encode_number(value) for name, value in values.items()}
         self._append("metrics", values=encoded, step=int(step), headline=headline)
 
     def parameters(self, values: Mapping[str, Any]) -> None:
-        """Log parameters that are found out only now (device, ranks, derived batch)."""
+        """Log parameters that are known only at run time (device, ranks, derived batch)."""
         self._append("parameters", values=events.flatten_parameters(values))
 
     def tags(self, values: Mapping[str, str]) -> None:
-        """Set tags; the last value counts."""
+        """Set tags; a later value replaces an earlier one."""
         self._append("tags", values={key: str(value) for key, value in values.items()})
 
     def dataset(self, name: str, digest: str, context: str = "") -> None:
-        """Name a dataset that the stage reads, by its digest; `context` is its use: the stage by default."""
+        """Log a dataset that the stage reads, by its digest; `context` is its use (default: the stage)."""
         self._append("dataset", name=name, digest=digest, context=context or self.stage)
 
     def picture(self, path: Path, folder: str = "pictures") -> None:
@@ -59,11 +61,11 @@ class Tracker:
         self.artifact(path, folder)
 
     def artifact(self, path: Path, folder: str = "") -> None:
-        """Log a small file as an artifact; its hash keeps a later file of that name from being sent."""
+        """Log a small file as an artifact; its hash prevents a later file of that name from being sent."""
         self._append("artifact", path=str(path), folder=folder, sha256=files.sha256(path))
 
     def record(self, path: Path, prefix: str = "") -> None:
-        """Log a JSON result: the file as artifact, its numbers as metrics, its texts as tags `text/...`."""
+        """Log a JSON result: the file as an artifact, its numbers as metrics, its texts as tags."""
         numbers, texts = events.flatten(files.read_json(path, "result"))
         place = f"{prefix}/" if prefix else ""
         headline = {place + name: value for name, value in numbers.items() if "/per_" not in name}
@@ -75,16 +77,16 @@ class Tracker:
         self.artifact(path)
 
     def weights(self, path: Path) -> None:
-        """Refer to a weight file by path and hash; it is never copied to the tracking store."""
+        """Log a weight file by path and hash; it is never copied to the tracking store."""
         self._append("weights", path=str(path), sha256=files.sha256(path))
 
     def _append(self, kind: str, **fields: Any) -> None:
-        entry = {"stage": self.stage, "child": self.child, "attempt": self.attempt, "kind": kind, **fields}
-        events.append(self.path, entry)
+        event = {"stage": self.stage, "child": self.child, "attempt": self.attempt, "kind": kind, **fields}
+        events.append(self.path, event)
 
 
 class SilentTracker(Tracker):
-    """The tracker of ranks other than 0: it tells nothing."""
+    """The tracker of ranks other than 0: it records nothing."""
 
     def _append(self, kind: str, **fields: Any) -> None:
         pass
@@ -101,29 +103,27 @@ class SilentTracker(Tracker):
 
 @contextlib.contextmanager
 def track(run: config.Run, stage: Stage, *, identity: Identity | None = None) -> Iterator[Tracker]:
-    """Track one attempt of a stage: start, what the tracker is told, outputs, and how it ended.
+    """Track one attempt of a stage: its start, what the tracker logs, its outputs, and how it ended.
 
-    On success the stage's declared outputs are recorded (`kmax.tracking.outputs`). MLflow is served by a
-    process of its own, so no call here waits for a database or a network; leaving waits for it for a bounded
-    time. On ranks other than 0 nothing is told.
+    On success the stage's declared outputs are recorded. Another process sends the events to MLflow, so no
+    call here waits for a database or a network; leaving the context waits for that process for a bounded
+    time. Only rank 0 records.
     """
     identity = identity or identify(run)
     own = stage_parameters(run, stage)
     child = f"{stage}-{files.digest(own)[:8]}" if own else stage
-    if rank() != 0:
+    if launcher()[0] != 0:
         yield SilentTracker(identity, stage, child)
         return
     tracker = Tracker(identity, stage, child)
     tracker._append("start", **_introduction(run, identity, own))
-    if identity.data_digest and stage != "benchmark":  # which draws its own picture
+    if identity.data_digest and stage != "benchmark":  # a benchmark measures a generated picture
         tracker.dataset(run.data.dataset, identity.data_digest)
     mirror = _start_mirror(identity.state, stage, child)
     status = "FAILED"
     try:
         yield tracker
-        from kmax.tracking.outputs import record_outputs
-
-        record_outputs(tracker)
+        _record_outputs(tracker)
         status = "FINISHED"
     except OutOfTimeError:
         status = "SCHEDULED"
@@ -137,19 +137,42 @@ def track(run: config.Run, stage: Stage, *, identity: Identity | None = None) ->
         except InputError as error:
             if status == "FINISHED":
                 raise
-            # How the stage ended decides its exit code; a full disk must not hide it.
+            # The stage's own error decides its exit code; a full disk must not hide it.
             print(f"warning: the end of this stage is not recorded: {error}", file=sys.stderr)
         finally:
             _close_mirror(mirror, identity.state)
 
 
-def rank() -> int:
-    """Rank of this process among those of its stage (torchrun's, else SLURM's)."""
-    return int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0)
+def _record_outputs(tracker: Tracker) -> None:
+    """Record the declared outputs of the tracker's stage: numbers, pictures, and weights by reference."""
+    run = tracker.identity.run
+    match tracker.stage:
+        case "train":
+            if paths.model(run).exists():
+                tracker.weights(paths.model(run))
+            if paths.history(run).exists():
+                tracker.artifact(paths.history(run))
+        case "port":
+            if paths.model(run).exists():
+                tracker.weights(paths.model(run))
+            if paths.port_report(run).exists():
+                tracker.artifact(paths.port_report(run))
+        case "predict":
+            folder = paths.predictions(run) / "pictures"
+            for picture in sorted(folder.glob("*/*.png"))[:MAX_PICTURES]:
+                tracker.picture(picture, f"pictures/{picture.parent.name}")
+        case "evaluate":
+            if paths.metrics(run).exists():
+                tracker.record(paths.metrics(run))
+            if paths.per_class(run).exists():
+                tracker.artifact(paths.per_class(run))
+        case "benchmark":
+            if paths.speed(run).exists():
+                tracker.record(paths.speed(run), prefix="speed")
 
 
 def _introduction(run: config.Run, identity: Identity, own: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a start event: all that a mirror needs to make the parent and child runs."""
+    """The fields of a start event: all that a mirror needs to create the parent and child runs."""
     parameters = run.model_dump(mode="json", exclude={"run", "description", "predict", "evaluate"})
     return {
         "run": identity.run,
@@ -167,7 +190,7 @@ def _introduction(run: config.Run, identity: Identity, own: dict[str, Any]) -> d
 
 
 def mirror_wanted() -> bool:
-    """Whether events go to MLflow: it is installed and KMAX_TRACKING is not `off`."""
+    """Whether events are sent to MLflow: it is installed, and KMAX_TRACKING is not `off`."""
     return os.environ.get("KMAX_TRACKING") != "off" and importlib.util.find_spec("mlflow") is not None
 
 
@@ -175,12 +198,13 @@ def _start_mirror(state: Path, stage: str, child: str) -> subprocess.Popen[bytes
     if not mirror_wanted():
         return None
     command = [sys.executable, "-m", "kmax.tracking.mirror_process", str(state), stage, child]
-    # A session of its own: Ctrl-C is for the stage, whose end closes the mirror's standard input.
+    # In its own session, so that Ctrl-C reaches only the stage; the end of the stage closes the mirror's
+    # input.
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)
 
 
 def _close_mirror(mirror: subprocess.Popen[bytes] | None, state: Path) -> None:
-    """Let the mirror send the rest, for a bounded time; what it cannot send stays for `kmax track sync`."""
+    """Give the mirror a bounded time to send the rest; `kmax track sync` sends what remains."""
     if mirror is None:
         return
     if mirror.stdin:

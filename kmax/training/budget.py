@@ -1,7 +1,7 @@
 """When to stop: a time budget, the end of the SLURM job, or a signal.
 
-All of them do the same: finish the step, write a checkpoint, leave with exit code 75 so that the engine calls
-again. Ctrl-C does so too, but leaves with 130; a second Ctrl-C leaves at once.
+All have the same effect: the training finishes the step, writes a checkpoint and exits with code 75, so that
+the engine calls it again. After Ctrl-C the exit code is 130; a second Ctrl-C exits at once.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 @dataclass(frozen=True)
 class Budget:
-    """The moment by which this attempt must have ended.
+    """The time by which this attempt must end.
 
     Attributes:
-        end: seconds since the epoch; None without a limit.
-        reason: what set the limit, for the message.
+        end: in seconds since the epoch; None without a limit.
+        reason: the origin of the limit, for messages.
     """
 
     end: float | None
@@ -39,7 +39,7 @@ class Budget:
 
 
 def read_budget(seconds: float | None, start: float | None = None) -> Budget:
-    """The earliest of: `seconds` (else KMAX_TIME_BUDGET) from `start`, and the SLURM job's end less a minute.
+    """The earlier of `seconds` (else KMAX_TIME_BUDGET) after `start` and a minute before the SLURM job's end.
 
     Raises:
         InputError: KMAX_TIME_BUDGET is not a number of seconds.
@@ -63,13 +63,13 @@ def _number(variable: str, text: str) -> float:
     except ValueError:
         value = -1.0
     if not value >= 0:
-        raise InputError(f"environment variable {variable}: a number of seconds is wanted, not '{text}'")
+        raise InputError(f"environment variable {variable}: expected a number of seconds, got '{text}'")
     return value
 
 
 @dataclass
 class Stop:
-    """What signals have asked for so far."""
+    """Signals received so far."""
 
     out_of_time: bool = False
     interrupted: bool = False
@@ -77,11 +77,11 @@ class Stop:
 
 @contextlib.contextmanager
 def stop_signals(forward: Callable[[int], None] | None = None, patient: bool = False) -> Iterator[Stop]:
-    """Note SIGTERM, SIGUSR1 and Ctrl-C instead of dying from them, and restore the handlers afterwards.
+    """Record SIGTERM, SIGUSR1 and Ctrl-C instead of terminating, and restore the handlers afterwards.
 
     Args:
-        forward: called with every signal, to pass it on to ranks.
-        patient: a second Ctrl-C is noted too; otherwise it raises KeyboardInterrupt at once.
+        forward: called with every signal, to forward it to the ranks.
+        patient: also record a second Ctrl-C, which otherwise raises KeyboardInterrupt at once.
     """
     stop = Stop()
 
@@ -96,7 +96,7 @@ def stop_signals(forward: Callable[[int], None] | None = None, patient: bool = F
             forward(number)
 
     if threading.current_thread() is not threading.main_thread():
-        yield stop  # only the main thread may set handlers
+        yield stop  # only the main thread can set handlers
         return
     previous = {number: signal.signal(number, handle) for number in (*STOP_SIGNALS, signal.SIGINT)}
     try:

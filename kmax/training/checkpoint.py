@@ -1,20 +1,29 @@
-"""Checkpoints of a training: written atomically, the newest two kept, a damaged one passed over.
+"""The state of a training, and its checkpoints.
 
-A checkpoint is one file of `torch.save`, read with `weights_only=True` (tensors and plain values, no code).
-It is a ZIP archive whose entries carry checksums; they are verified here, as torch itself does not.
+Checkpoints are written atomically, the newest two are kept, and a damaged one is skipped. A checkpoint is one
+file of `torch.save`, read with `weights_only=True` (tensors and plain values, no code). It is a ZIP archive
+whose entries carry checksums; they are verified here because torch does not verify them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from kmax import config
 from kmax.errors import InputError
-from kmax.files import atomic_path
+from kmax.files import atomic_path, exclusive_lock, remove_leftovers
+from kmax.model.kmax import KMaX
+from kmax.training.optimizer import make_optimizer, optimizer_flavour
+from kmax.training.training_log import History, log
 
 KEPT = 2
 _NAME = re.compile(r"checkpoint-(\d{8})\.pt")
@@ -28,14 +37,14 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def step_of(path: Path) -> int:
-    """Number of updates done when the checkpoint was written."""
+    """Number of updates before the checkpoint, from its name."""
     match = _NAME.fullmatch(path.name)
     assert match is not None, path
     return int(match.group(1))
 
 
 def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
-    """Write `state` after `step` updates, then remove all but the newest two.
+    """Write the state after `step` updates, then remove all but the newest two checkpoints.
 
     Raises:
         InputError: the folder cannot be written or the disk is full; older checkpoints stay.
@@ -44,7 +53,7 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
     with atomic_path(path) as temporary:
         try:
             torch.save(state, temporary)
-        except RuntimeError as error:  # how torch reports a failed write
+        except RuntimeError as error:  # torch reports a failed write so
             raise InputError(
                 f"{path}: cannot be written (disk full?): {str(error).splitlines()[0]}"
             ) from error
@@ -54,10 +63,10 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Read one checkpoint onto the CPU, after checking its checksums.
+    """Read one checkpoint onto the CPU after verifying its checksums.
 
     Raises:
-        InputError: damaged or not a checkpoint.
+        InputError: damaged, or not a checkpoint.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -67,20 +76,20 @@ def load(path: Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except InputError:
         raise
-    except Exception as error:  # zipfile, zlib and torch raise all kinds on garbage
+    except Exception as error:  # zipfile, zlib and torch raise many types on garbage
         raise InputError(
             f"{path}: damaged checkpoint: {str(error).splitlines()[0] if str(error) else error!r}"
         ) from error
     if not isinstance(state, dict) or state.get("step") != step_of(path):
-        raise InputError(f"{path}: damaged checkpoint: it does not hold the step that its name says")
+        raise InputError(f"{path}: damaged checkpoint: it does not hold the step in its name")
     return state
 
 
 def newest(folder: Path) -> tuple[Path | None, list[str]]:
-    """The newest intact checkpoint, None where there is none at all; and one warning per damaged newer one.
+    """The newest intact checkpoint (None if the folder has none), and one warning per damaged newer one.
 
     Raises:
-        InputError: there are checkpoints, but every one is damaged.
+        InputError: every checkpoint is damaged.
     """
     faults: list[str] = []
     for path in checkpoints(folder):
@@ -91,17 +100,122 @@ def newest(folder: Path) -> tuple[Path | None, list[str]]:
         else:
             return path, [f"{fault}; falling back to an older one" for fault in faults]
     if faults:
-        raise InputError([*faults, f"{folder}: no checkpoint can be read; train anew with --fresh"])
+        raise InputError([*faults, f"{folder}: no checkpoint can be read; start again with --fresh"])
     return None, []
 
 
 def remove_all(folder: Path) -> None:
-    """Remove every checkpoint, to train anew."""
+    """Remove every checkpoint, to start again."""
     for path in checkpoints(folder):
         path.unlink(missing_ok=True)
 
 
-def remove_leftovers(folder: Path, name: str) -> None:
-    """Remove temporary files that a killed process left while writing `name` (a pattern) in `folder`."""
-    for path in folder.glob(f".{name}.*.tmp"):
-        path.unlink(missing_ok=True)
+@dataclass
+class TrainingState:
+    """Everything that changes from step to step; samples and random numbers are functions of the step.
+
+    Attributes:
+        model: the network.
+        optimizer: with its moments.
+        average: exponential moving average of the parameters, with the latest buffers; None without one.
+        history: the losses so far.
+        step: number of updates done.
+    """
+
+    model: KMaX
+    optimizer: torch.optim.Optimizer
+    average: AveragedModel | None
+    history: History
+    step: int
+
+    def save(self, folder: Path, environment: dict[str, int | str]) -> None:
+        """Write a checkpoint to `folder`.
+
+        Args:
+            environment: facts beside the run's identity on which the bits of the result depend.
+        """
+        state = {
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "history": self.history.state_dict(),
+            "environment": environment,
+        }
+        save(folder, self.step, state)
+
+    def restore(self, path: Path) -> dict[str, int | str]:
+        """Continue from the checkpoint at `path`, and return its `environment`.
+
+        Raises:
+            InputError: the checkpoint is damaged, or was written by another version of the model.
+        """
+        state: dict[str, Any] = load(path)
+        try:
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            if self.average is not None:
+                self.average.load_state_dict(state["average"])
+            self.history.load_state_dict(state["history"])
+            self.step = state["step"]
+            return dict(state["environment"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(
+                f"{path}: does not fit this version of the code ({reason}); start again with --fresh"
+            ) from error
+
+    def published_model(self) -> KMaX:
+        """The network whose weights are the result: the average, if there is one."""
+        return self.model if self.average is None else cast(KMaX, self.average.module)
+
+
+def initial_state(run: config.Run, model: KMaX) -> TrainingState:
+    """The state before the first step of `run`."""
+    assert run.train is not None
+    decay = run.train.ema_decay
+    average = None
+    if decay is not None:
+        averaging = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+        average = AveragedModel(model, multi_avg_fn=averaging)
+    return TrainingState(
+        model=model,
+        optimizer=make_optimizer(model, run.train, optimizer_flavour(run.train, run.model.flavour)),
+        average=average,
+        history=History(run.train.log_every, run.train.steps),
+        step=0,
+    )
+
+
+@contextlib.contextmanager
+def only_copy(name: str, folder: Path) -> Iterator[None]:
+    """Lock `folder` against a second copy of the same training.
+
+    Raises:
+        InputError: another process holds the lock.
+    """
+    held = f"{name}: this training is already running (it holds {folder / 'lock'}); wait for it or stop it"
+    with exclusive_lock(folder / "lock", held):
+        yield
+
+
+def find_checkpoint(name: str, folder: Path, fresh: bool) -> Path | None:
+    """The checkpoint to resume from, or None; damaged checkpoints and other states of the run are logged.
+
+    Args:
+        name: of the run.
+        folder: the run's state folder, locked by the caller.
+        fresh: remove the checkpoints first.
+    """
+    remove_leftovers(folder, "checkpoint-*")
+    if fresh:
+        remove_all(folder)
+    found, warnings = newest(folder)
+    for warning in warnings:
+        log(f"warning: {warning}")
+    others = [str(other) for other in sorted(folder.parent.glob("*")) if checkpoints(other)]
+    if found is None and (others := [other for other in others if other != str(folder)]):
+        if not fresh:
+            log(f"{name}: parameters, data or initial weights have changed: starting again in {folder}")
+        log(f"{name}: the state of other parameters, data or weights is kept in {', '.join(others)}")
+    return found

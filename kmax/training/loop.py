@@ -4,14 +4,16 @@
     KMAX_RANKS=2 kmax train RUN                           two CPU processes (gloo)
     srun --nodes=2 --ntasks-per-node=1 kmax train RUN     all GPUs of two nodes
 
-Resumption is exact: samples and random numbers of a step are functions of (seed, step, rank) alone, so the
-weights, the optimiser's moments, the average and the history are the whole state.
+Resumption is exact: the samples and random numbers of a step are functions of (seed, step, rank) alone, so
+the weights, the optimiser's moments, the moving average and the history are the whole state.
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -19,41 +21,39 @@ from torch import Tensor
 
 import kmax
 from kmax import config, paths
+from kmax.data.batch import Batch
 from kmax.data.datasets import Prepared, open_prepared
 from kmax.data.image_list import val_images
 from kmax.data.loading.loader import train_batches
 from kmax.errors import InputError, OutOfTimeError
-from kmax.losses import Criterion, NonFiniteLossError
+from kmax.losses import NonFiniteLossError
+from kmax.machine import gpu_count, loader_workers, positive_count
 from kmax.model.kmax import KMaX
-from kmax.parallel import count_from_environment, loader_workers
 from kmax.runs.identity import Identity, identify
 from kmax.tracking.tracker import track
 from kmax.training.budget import Budget, Stop, read_budget
-from kmax.training.determinism import deterministic_algorithms, seed_generators
-from kmax.training.optimizer import optimizer_flavour, set_learning_rates
-from kmax.training.plan import plan_ranks
+from kmax.training.checkpoint import TrainingState, find_checkpoint, initial_state, only_copy
 from kmax.training.publish import publish
-from kmax.training.ranks import Ranks, run_ranks
-from kmax.training.schedule import learning_rate
-from kmax.training.state import find_checkpoint, initial_state, only_copy
-from kmax.training.training_progress import TrainingProgress, say
+from kmax.training.ranks import Ranks, plan_ranks, run_ranks
+from kmax.training.step import TrainStep, deterministic_algorithms, seed_generators
+from kmax.training.training_log import TrainingProgress, log
 
 
 def train_run(run: config.Run, *, fresh: bool = False, time_budget: float | None = None) -> Path:
-    """Train `run`, or resume it, or publish again what is complete; starts its own ranks.
+    """Train `run`, resume it, or publish a complete training again; starts its own ranks.
 
     Args:
         run: with a `train` section.
-        fresh: forget the checkpoints of the same parameters and train anew.
-        time_budget: seconds after which to checkpoint and leave; None: KMAX_TIME_BUDGET, or no limit.
+        fresh: remove the checkpoints of the same parameters and start again.
+        time_budget: seconds after which to save a checkpoint and stop; None: KMAX_TIME_BUDGET, or no limit.
 
     Returns:
         `results/R/model.safetensors`; `reports/metrics/R/history.csv` is written too.
 
     Raises:
         InputError: bad input, a second copy of this training, a loss that is not finite, or a time budget
-            that was over before the first step.
-        OutOfTimeError: time is up or a signal came; the state is saved, and the same call resumes.
+            that ended before the first step.
+        OutOfTimeError: the time is up or a signal came; the state is saved, and the same call resumes.
         KeyboardInterrupt: Ctrl-C; the state is saved.
     """
     budget = read_budget(time_budget)
@@ -61,132 +61,124 @@ def train_run(run: config.Run, *, fresh: bool = False, time_budget: float | None
         raise InputError(f"{paths.run_file(run.run)}: has no 'train' section: kmax port {run.run}")
     plan = plan_ranks()
     micro_batches = _micro_batches(run.train.global_batch_size, plan.world_size)
-    run_ranks(plan, _train, run, identify(run), budget, fresh, micro_batches)
+    run_ranks(plan, _train, Job(run, run.train, identify(run), budget, fresh, micro_batches))
     return paths.model(run.run)
 
 
-def _train(
-    ranks: Ranks,
-    stop: Stop,
-    run: config.Run,
-    identity: Identity,
-    budget: Budget,
-    fresh: bool,
-    micro_batches: int,
-) -> None:
-    """The whole training as one rank sees it."""
-    recipe = run.train
-    assert recipe is not None
-    folder = identity.state
+@dataclass(frozen=True)
+class Job:
+    """What all ranks of one attempt share.
+
+    Attributes:
+        run: parameters; `recipe` is its `train` section.
+        identity: of the run; its state folder holds the checkpoints.
+        budget: when this attempt must end.
+        fresh: start again.
+        micro_batches: parts in which each rank computes its share of the global batch.
+    """
+
+    run: config.Run
+    recipe: config.Train
+    identity: Identity
+    budget: Budget
+    fresh: bool
+    micro_batches: int
+
+
+def _train(ranks: Ranks, stop: Stop, job: Job) -> None:
+    """The whole training on one rank."""
+    run, recipe, folder = job.run, job.recipe, job.identity.state
     with contextlib.ExitStack() as stack:
-        # One copy at a time, on rank 0, which alone writes; then all ranks start from the same state.
+        # Rank 0 locks the state folder and is the only one to write; then all ranks start from the same
+        # state.
         ranks.on_main(lambda: stack.enter_context(only_copy(run.run, folder)))
-        resumed: Path | None = ranks.on_main(lambda: find_checkpoint(run.run, folder, fresh))
+        resumed: Path | None = ranks.on_main(lambda: find_checkpoint(run.run, folder, job.fresh))
         stack.enter_context(deterministic_algorithms())
         seed_generators(recipe.seed, step=0, rank=0)
         prepared = open_prepared(run.data.dataset)
-        prepared.split(run.data.val_split)  # a wrong name shows now, not when the training is over
+        prepared.split(run.data.val_split)  # a wrong name is an error now, not after the training
         val_images(prepared, run.data)
-        model = build_model(run, prepared).to(ranks.device)
-        state = initial_state(run, model)
-        environment: dict[str, int | str] = {
-            "ranks": ranks.world_size,
-            "micro_batches": micro_batches,
-            "device": ranks.device.type,
-            "threads": torch.get_num_threads(),
-            "torch": str(torch.__version__),
-        }
+        state = initial_state(run, build_model(run, prepared).to(ranks.device))
+        environment = _environment(ranks, job.micro_batches)
         environment_before = state.restore(resumed) if resumed else environment
-        ranks.broadcast_([*model.parameters(), *model.buffers()])
-        model.train()
-        parameters = list(model.parameters())
-        isthing = torch.tensor([category.isthing for category in prepared.categories])
-        criterion = Criterion(recipe.losses, len(isthing), run.model.flavour, isthing=isthing)
+        ranks.broadcast_([*state.model.parameters(), *state.model.buffers()])
+        state.model.train()
+        train_step = TrainStep(run, state, _isthing(prepared), ranks)
         if ranks.is_main:
-            _announce(run, folder, state.step, environment, environment_before)
-        tracker = stack.enter_context(track(run, "train", identity=identity))
+            _announce(job, state.step, environment, environment_before)
+        tracker = stack.enter_context(track(run, "train", identity=job.identity))
         tracker.parameters({"environment": environment})
-        if ranks.on_main(lambda: state.step < recipe.steps and budget.over()):
-            raise InputError(f"{run.run}: {budget.reason} was over before the first step; give more time")
-        batches = train_batches(
-            prepared,
-            run.data,
-            seed=recipe.seed,
-            global_batch_size=recipe.global_batch_size,
-            start_step=state.step,
-            rank=ranks.rank,
-            world_size=ranks.world_size,
-            label_stride=model.output_stride,
-            micro_batches=micro_batches,
-            workers=loader_workers(torch.cuda.device_count() if ranks.device.type != "cpu" else 0),
-        )
+        if ranks.on_main(lambda: state.step < recipe.steps and job.budget.over()):
+            raise InputError(f"{run.run}: {job.budget.reason} was over before the first step; give more time")
+        batches = _batches(job, prepared, state, ranks)
         progress = stack.enter_context(
             TrainingProgress(run.run, state.step, recipe.steps, recipe.global_batch_size, ranks.is_main)
         )
-        flavour = optimizer_flavour(recipe, run.model.flavour)
         checkpoint_seconds = 0.0
 
         while state.step < recipe.steps:
             begun = time.monotonic()
-            seed_generators(recipe.seed, state.step + 1, ranks.rank)
-            rate = learning_rate(state.step, recipe, flavour)
-            set_learning_rates(state.optimizer, state.step, recipe, flavour)
-
-            # The mean over micro-batches and ranks is the mean over the global batch.
-            terms: dict[str, Tensor] = {}
-            for batch in next(batches):
-                batch = batch.to(ranks.device)
-                with torch.autocast(ranks.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
-                    output = model(batch.images)
-                try:
-                    losses = criterion(output, batch)
-                except NonFiniteLossError as error:
-                    raise InputError(
-                        f"{run.run}: step {state.step + 1}: {error} (checkpoints are kept in {folder})"
-                    ) from error
-                (torch.stack(list(losses.values())).sum() / micro_batches).backward()  # type: ignore[no-untyped-call]
-                for name, value in losses.items():
-                    terms[name] = terms.get(name, torch.zeros_like(value)) + value.detach() / micro_batches
-            ranks.average_gradients(parameters)
-            if recipe.clip_grad_norm is not None:
-                torch.nn.utils.clip_grad_norm_(parameters, recipe.clip_grad_norm)
-            state.optimizer.step()
-            state.optimizer.zero_grad(set_to_none=True)
-            if state.average is not None:
-                state.average.update_parameters(model)
-            state.step += 1
-
-            # One exchange gives all ranks the mean losses, and whether any rank has to stop.
+            try:
+                terms, rate = train_step(batches)
+            except NonFiniteLossError as error:
+                step = state.step + 1
+                raise InputError(
+                    f"{run.run}: step {step}: {error} (checkpoints are kept in {folder})"
+                ) from error
             seconds = time.monotonic() - begun
-            late = budget.over(seconds + checkpoint_seconds)
-            votes = torch.tensor([stop.interrupted, stop.out_of_time or late], device=ranks.device).float()
-            interrupted, out_of_time, *sums = ranks.sum(torch.cat([votes, torch.stack(list(terms.values()))]))
-            means = {name: value / ranks.world_size for name, value in zip(terms, sums, strict=True)}
+            is_late = job.budget.over(seconds + checkpoint_seconds)
+            votes = Votes(stop.interrupted, stop.out_of_time or is_late)
+            votes, means = _exchange(ranks, votes, terms)
             progress.step(state.step, sum(means.values()))
             row = state.history.step(state.step, rate, means, seconds)
             if row is not None:
                 tracker.metrics({name: value for name, value in row.items() if name != "step"}, state.step)
 
-            complete = state.step == recipe.steps
-            stopping = (interrupted or out_of_time) and not complete
-            if stopping or complete or state.step % recipe.checkpoint_every == 0:
+            is_complete = state.step == recipe.steps
+            is_stopping = (votes.interrupted or votes.out_of_time) and not is_complete
+            if is_stopping or is_complete or state.step % recipe.checkpoint_every == 0:
                 begun = time.monotonic()
                 if ranks.is_main:
                     state.save(folder, environment)
                 checkpoint_seconds = time.monotonic() - begun
-            if stopping and interrupted:
+            if is_stopping and votes.interrupted:
                 raise KeyboardInterrupt
-            if stopping:
-                reason = budget.reason if late else "a signal to stop"
-                where = f"saved after step {state.step} of {recipe.steps}"
-                raise OutOfTimeError(f"{run.run}: {reason}: {where}; call again to resume")
+            if is_stopping:
+                reason = job.budget.reason if is_late else "a signal to stop"
+                saved = f"saved after step {state.step} of {recipe.steps}"
+                raise OutOfTimeError(f"{run.run}: {reason}: {saved}; call again to resume")
 
         if ranks.is_main:
-            publish(run, identity, state.published_model(), prepared.categories, state.history)
+            publish(run, job.identity, state.published_model(), prepared.categories, state.history)
+
+
+@dataclass(frozen=True)
+class Votes:
+    """Whether any rank has to stop after this step.
+
+    Attributes:
+        interrupted: Ctrl-C.
+        out_of_time: another signal, or the time budget.
+    """
+
+    interrupted: bool
+    out_of_time: bool
+
+
+def _exchange(ranks: Ranks, votes: Votes, terms: dict[str, Tensor]) -> tuple[Votes, dict[str, float]]:
+    """Combine the votes and losses of all ranks in one exchange.
+
+    Returns:
+        The votes of all ranks together, and the loss terms as means over ranks; the same on every rank.
+    """
+    own = torch.tensor([votes.interrupted, votes.out_of_time], device=ranks.device).float()
+    interrupted, out_of_time, *sums = ranks.sum(torch.cat([own, torch.stack(list(terms.values()))]))
+    means = {name: value / ranks.world_size for name, value in zip(terms, sums, strict=True)}
+    return Votes(bool(interrupted), bool(out_of_time)), means
 
 
 def build_model(run: config.Run, prepared: Prepared) -> KMaX:
-    """The network of a trained run for the classes of its dataset, with the weights that it starts from."""
+    """The network of a trained run for the classes of its dataset, with its initial weights."""
     assert run.train is not None
     return kmax.create_model(
         **run.model.model_dump(),
@@ -196,33 +188,61 @@ def build_model(run: config.Run, prepared: Prepared) -> KMaX:
     )
 
 
+def _isthing(prepared: Prepared) -> Tensor:
+    return torch.tensor([category.isthing for category in prepared.categories])
+
+
+def _batches(job: Job, prepared: Prepared, state: TrainingState, ranks: Ranks) -> Iterator[list[Batch]]:
+    """This rank's micro-batches of every step from the state's step on."""
+    return train_batches(
+        prepared,
+        job.run.data,
+        seed=job.recipe.seed,
+        global_batch_size=job.recipe.global_batch_size,
+        start_step=state.step,
+        rank=ranks.rank,
+        world_size=ranks.world_size,
+        label_stride=state.model.output_stride,
+        micro_batches=job.micro_batches,
+        workers=loader_workers(gpu_count() if ranks.device.type != "cpu" else 0),
+    )
+
+
+def _environment(ranks: Ranks, micro_batches: int) -> dict[str, int | str]:
+    """Facts beside the run's identity on which the bits of the result depend."""
+    return {
+        "ranks": ranks.world_size,
+        "micro_batches": micro_batches,
+        "device": ranks.device.type,
+        "threads": torch.get_num_threads(),
+        "torch": str(torch.__version__),
+    }
+
+
 def _announce(
-    run: config.Run,
-    folder: Path,
-    step: int,
-    environment: dict[str, int | str],
-    environment_before: dict[str, int | str],
+    job: Job, step: int, environment: dict[str, int | str], environment_before: dict[str, int | str]
 ) -> None:
-    """Say what is about to happen, and where it differs from the recipe or from the attempt before."""
-    assert run.train is not None
-    steps, batch = run.train.steps, run.train.global_batch_size
+    """Log what this attempt does, and where it differs from the recipe or from the previous attempt."""
+    name, steps, batch = job.run.run, job.recipe.steps, job.recipe.global_batch_size
+    folder = job.identity.state
     if step == steps:
-        say(f"{run.run}: complete in {folder}: publishing again without training")
+        log(f"{name}: complete in {folder}: publishing again without training")
         return
     what = f"resuming after step {step} of {steps}" if step else f"training {steps} steps"
     where = f"{environment['ranks']} {environment['device']} rank(s), {environment['threads']} thread(s) each"
-    say(f"{run.run}: {what} of batch {batch} on {where}; state in {folder}")
-    if (parts := int(environment["micro_batches"])) > 1:
-        say(f"{run.run}: batch norm sees {batch // parts} images at a time, less than the recipe's {batch}")
+    log(f"{name}: {what} of batch {batch} on {where}; state in {folder}")
+    if job.micro_batches > 1:
+        images = batch // job.micro_batches
+        log(f"{name}: batch norm sees {images} images at a time, less than the recipe's {batch}")
     if environment_before != environment:
         before = ", ".join(f"{key} {value}" for key, value in environment_before.items())
-        say(f"{run.run}: before the interruption: {before}; the result will agree to rounding only")
+        log(f"{name}: before the interruption: {before}; the result will agree up to rounding only")
 
 
 def _micro_batches(global_batch_size: int, world_size: int) -> int:
     """Parts in which each rank computes its share of the global batch, from KMAX_MICRO_BATCHES."""
-    parts = count_from_environment("KMAX_MICRO_BATCHES", default=1)
-    if parts < 1 or global_batch_size % (world_size * parts):
+    parts = positive_count("KMAX_MICRO_BATCHES") or 1
+    if global_batch_size % (world_size * parts):
         raise InputError(
             f"global_batch_size {global_batch_size} cannot be divided over {world_size} rank(s) in {parts} "
             "part(s) each: change the number of GPUs, KMAX_RANKS or KMAX_MICRO_BATCHES"

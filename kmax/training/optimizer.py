@@ -1,6 +1,7 @@
-"""The optimisers of both originals, and which parameters decay and which are scaled as backbone.
+"""The optimisers and learning-rate schedules of both originals.
 
-Both take Adam with decoupled weight decay; `choices` says where they differ.
+Both use Adam with decoupled weight decay, a smaller learning rate for the pixel encoder, and a linear warm-up
+followed by polynomial decay. `optimizer_flavour` lists where they differ.
 """
 
 from __future__ import annotations
@@ -9,28 +10,28 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from kmax.config import Flavour, Train
 from kmax.model.kmax import KMaX
-from kmax.training.optimizer_flavour import CHOICES
-from kmax.training.schedule import learning_rate
+from kmax.training.optimizer_flavour import OPTIMIZER_FLAVOURS
 
 
 class KerasAdamW(torch.optim.Optimizer):
     """Adam as Keras computes it, with decoupled weight decay applied first.
 
     Update t = 1, 2, ..: w -= rate * decay * w, then
-    w -= rate * sqrt(1 - b2^t) / (1 - b1^t) * m / (sqrt(v) + eps) with v as it is.
+    w -= rate * sqrt(1 - b2^t) / (1 - b1^t) * m / (sqrt(v) + eps) with the uncorrected v.
     `torch.optim.AdamW` adds epsilon after the correction, which differs for small gradients.
 
     Args:
         params: parameters or groups of them.
-        lr: learning rate; the loop sets it anew for every step.
+        lr: learning rate; the training loop sets it before every step.
         betas: decay rates of the two moments.
-        eps: added to the root of the uncorrected second moment.
-        weight_decay: part of the weight, times the rate, subtracted by every update.
+        eps: added to the square root of the uncorrected second moment.
+        weight_decay: every update subtracts this times the learning rate times the weight.
     """
 
     def __init__(
@@ -93,9 +94,9 @@ def _update(
 
 
 def parameter_groups(model: KMaX, train: Train) -> list[dict[str, Any]]:
-    """Groups by (pixel encoder or not) x (decayed or not), each with its `multiplier` of the learning rate.
+    """Parameter groups by (pixel encoder or not) x (decayed or not), each with a learning-rate `multiplier`.
 
-    Decayed are the kernels of convolutions and linear layers only (`KMaX.no_weight_decay` names the others).
+    Only the kernels of convolutions and linear layers are decayed (`KMaX.no_weight_decay` lists the others).
     """
     not_decayed = model.no_weight_decay()
     members: dict[tuple[bool, bool], list[nn.Parameter]] = {}
@@ -114,13 +115,13 @@ def parameter_groups(model: KMaX, train: Train) -> list[dict[str, Any]]:
 
 
 def optimizer_flavour(train: Train, model: Flavour) -> Flavour:
-    """Whose optimiser and schedule a recipe takes: what it says, else those of its model's flavour."""
+    """The original whose optimiser and schedule are used: `train.optimizer`, else the model's flavour."""
     return train.optimizer or model
 
 
 def make_optimizer(model: KMaX, train: Train, flavour: Flavour) -> torch.optim.Optimizer:
-    """The optimiser of an original over `parameter_groups`; `flavour` as `optimizer_flavour` says."""
-    optimizer = KerasAdamW if CHOICES[flavour].keras_adam else torch.optim.AdamW
+    """The optimiser of an original (see `optimizer_flavour`) over `parameter_groups`."""
+    optimizer = KerasAdamW if OPTIMIZER_FLAVOURS[flavour].keras_adam else torch.optim.AdamW
     return optimizer(
         parameter_groups(model, train),
         lr=train.learning_rate,
@@ -130,6 +131,41 @@ def make_optimizer(model: KMaX, train: Train, flavour: Flavour) -> torch.optim.O
 
 
 def set_learning_rates(optimizer: torch.optim.Optimizer, step: int, train: Train, flavour: Flavour) -> None:
-    """Give every group its rate of update `step`."""
+    """Set the learning rate of update `step` in every group."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(step, train, flavour, group["multiplier"])
+
+
+def learning_rate(step: int, train: Train, flavour: Flavour, multiplier: float = 1.0) -> float:
+    """The learning rate of update `step`, bit-identical to either original.
+
+    The warm-up is linear. The decay is counted from step 0, so the rate drops slightly where the warm-up
+    ends.
+
+    Args:
+        step: number of updates done before.
+        train: the recipe.
+        flavour: the original whose schedule is used.
+        multiplier: of the base rate, for parameter groups such as the pixel encoder's.
+    """
+    schedule = OPTIMIZER_FLAVOURS[flavour]
+    rate = _rate_in_float32 if schedule.rate_in_float32 else _rate
+    return rate(step, train, multiplier, schedule.warmup_start)
+
+
+def _rate(step: int, train: Train, multiplier: float, start: float) -> float:
+    base = train.learning_rate * multiplier
+    if step < train.warmup_steps:
+        part = step / train.warmup_steps
+        return float(base * (start * (1 - part) + part))
+    return float(base * (1 - min(step, train.steps) / train.steps) ** train.poly_power)
+
+
+def _rate_in_float32(step: int, train: Train, multiplier: float, start: float) -> float:
+    base = np.float32(train.learning_rate) * np.float32(multiplier)
+    if step < train.warmup_steps:
+        part = np.float32(step) / np.float32(train.warmup_steps)
+        return float(base * (np.float32(start) * (1 - part) + part))
+    left = np.float32(1) - np.float32(min(step, train.steps)) / np.float32(train.steps)
+    # Rounded once: the last bit of NumPy's float32 power differs between processors.
+    return float(base * np.float32(float(left) ** float(np.float32(train.poly_power))))

@@ -1,12 +1,12 @@
-"""Where the optimisers and learning-rate schedules of the two originals differ.
+"""Differences between the optimisers and learning-rate schedules of the two originals.
 
-================  ===================================  =====================================
-choice            "tf" (deeplab2)                      "torch" (bytedance/kmax-deeplab)
-================  ===================================  =====================================
-epsilon of Adam   outside the bias correction (Keras)  inside it (`torch.optim.AdamW`)
-first rate        0: only the moments move             a thousandth of the base rate
-precision         float32                              float64
-================  ===================================  =====================================
+====================  ===================================  =====================================
+difference            "tf" (deeplab2)                      "torch" (bytedance/kmax-deeplab)
+====================  ===================================  =====================================
+epsilon of Adam       outside the bias correction (Keras)  inside it (`torch.optim.AdamW`)
+first learning rate   0: only the moments change           a thousandth of the base rate
+precision             float32                              float64
+====================  ===================================  =====================================
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from kmax.config import Flavour
 
 
 @dataclass(frozen=True)
-class Choices:
-    """What one original does.
+class OptimizerFlavour:
+    """The optimiser and schedule of one original.
 
     Attributes:
         keras_adam: Adam's epsilon is added to the uncorrected second moment.
-        warmup_start: the rate of the first update, as a part of the base rate.
-        rate_in_float32: the schedule is computed in single precision, which near the last step shows in the
-            third digit.
+        warmup_start: learning rate of the first update as a fraction of the base rate.
+        rate_in_float32: the schedule is computed in single precision, which changes the third digit of the
+            learning rate near the last step.
     """
 
     keras_adam: bool
@@ -32,7 +32,7 @@ class Choices:
     rate_in_float32: bool
 
 
-CHOICES: dict[Flavour, Choices] = {
-    "tf": Choices(keras_adam=True, warmup_start=0.0, rate_in_float32=True),
-    "torch": Choices(keras_adam=False, warmup_start=0.001, rate_in_float32=False),
+OPTIMIZER_FLAVOURS: dict[Flavour, OptimizerFlavour] = {
+    "tf": OptimizerFlavour(keras_adam=True, warmup_start=0.0, rate_in_float32=True),
+    "torch": OptimizerFlavour(keras_adam=False, warmup_start=0.001, rate_in_float32=False),
 }

@@ -26,8 +26,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from kmax.errors import InputError, OutOfTimeError
+from kmax.machine import gpu_count, physical_cores, positive_count, slurm_first_address
 from kmax.training.budget import stop_signals
-from kmax.training.plan import Plan
 
 RENDEZVOUS_SECONDS = 600
 COLLECTIVE_SECONDS = 1800
@@ -36,13 +36,71 @@ GRADIENT_CHUNK = 16 * 2**20  # values of one all-reduce: 64 MiB in fp32
 
 
 @dataclass(frozen=True)
+class Plan:
+    """Which processes to start.
+
+    Attributes:
+        nodes: number of nodes, each running this command once.
+        node: index of this node.
+        ranks_per_node: processes on each node.
+        address: host of node 0, where the nodes meet.
+        port: port of node 0.
+        threads: CPU threads of each process.
+    """
+
+    nodes: int
+    node: int
+    ranks_per_node: int
+    address: str
+    port: int
+    threads: int
+
+    @property
+    def world_size(self) -> int:
+        """Number of processes on all nodes."""
+        return self.nodes * self.ranks_per_node
+
+
+def plan_ranks() -> Plan:
+    """Derive the plan from the machine and the environment (SLURM, KMAX_RANKS, OMP_NUM_THREADS).
+
+    Raises:
+        InputError: KMAX_RANKS is not a positive number or exceeds the GPUs; a job of several nodes runs this
+            without srun, or more than once per node; or the address of node 0 is unknown.
+    """
+    gpus = gpu_count()
+    ranks = positive_count("KMAX_RANKS") or max(gpus, 1)
+    if 0 < gpus < ranks:
+        raise InputError(f"environment variable KMAX_RANKS: {ranks} ranks do not fit on {gpus} GPUs")
+    share = max(1, physical_cores() // ranks)  # engines set OMP_NUM_THREADS for the job, not for each rank
+    threads = min(positive_count("OMP_NUM_THREADS") or share, share)
+    nodes = positive_count("SLURM_STEP_NUM_NODES")
+    if nodes is None and (reserved := positive_count("SLURM_NNODES") or 1) > 1:
+        raise InputError(
+            f"this job has {reserved} nodes, but the command was not started on each: start it with "
+            f"srun --nodes={reserved} --ntasks-per-node=1 (or --nodes=1)"
+        )
+    nodes = nodes or 1
+    if nodes == 1:
+        return Plan(1, 0, ranks, "localhost", 0, threads)
+    tasks = positive_count("SLURM_STEP_NUM_TASKS") or nodes
+    if tasks != nodes:
+        raise InputError(
+            f"{tasks} copies of this command on {nodes} nodes: start one on each (srun --ntasks-per-node=1)"
+        )
+    address = os.environ.get("MASTER_ADDR") or slurm_first_address()
+    port = positive_count("MASTER_PORT") or 20000 + int(os.environ.get("SLURM_JOB_ID", "0")) % 20000
+    return Plan(nodes, int(os.environ.get("SLURM_NODEID", "0")), ranks, address, port, threads)
+
+
+@dataclass(frozen=True)
 class Ranks:
     """This process among its peers, and what they do together.
 
     Attributes:
-        rank: index over all nodes; rank 0 alone writes.
-        world_size: processes altogether.
-        device: what this process computes on.
+        rank: index over all nodes; only rank 0 writes.
+        world_size: number of processes on all nodes.
+        device: device of this process.
     """
 
     rank: int
@@ -51,11 +109,11 @@ class Ranks:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process is the one that writes."""
+        """Whether this is rank 0, which writes."""
         return self.rank == 0
 
     def on_main(self, function: Callable[[], Any]) -> Any:
-        """Call `function` on rank 0; all ranks get what it returns, or the `InputError` that it raises."""
+        """Call `function` on rank 0; its result, or the `InputError` it raises, reaches all ranks."""
         if self.world_size == 1:
             return function()
         outcome: list[Any] = [None, None]
@@ -77,17 +135,17 @@ class Ranks:
 
     @torch.no_grad()
     def broadcast_(self, tensors: list[Tensor]) -> None:
-        """Give every rank the tensors of rank 0."""
+        """Copy the tensors of rank 0 to every rank."""
         if self.world_size > 1:
             for tensor in tensors:
                 dist.broadcast(tensor, src=0)
 
     @torch.no_grad()
     def average_gradients(self, parameters: list[torch.nn.Parameter]) -> None:
-        """Replace gradients by their mean over ranks, in large pieces.
+        """Replace gradients by their mean over ranks, in large chunks.
 
-        Not torch's DistributedDataParallel: that regroups its buckets after the first step of a process, so
-        that with three ranks or more the sums of a resumed training would be rounded differently.
+        torch's DistributedDataParallel is not used: it regroups its buckets after the first step of a
+        process, so with three or more ranks a resumed training would round the sums differently.
         """
         if self.world_size == 1:
             return
@@ -102,13 +160,13 @@ class Ranks:
 
 def _chunks(tensors: list[Tensor]) -> list[list[Tensor]]:
     chunks: list[list[Tensor]] = []
-    room = 0
+    free = 0
     for tensor in tensors:
-        if tensor.numel() > room or not chunks:
+        if tensor.numel() > free or not chunks:
             chunks.append([])
-            room = GRADIENT_CHUNK
+            free = GRADIENT_CHUNK
         chunks[-1].append(tensor)
-        room -= tensor.numel()
+        free -= tensor.numel()
     return chunks
 
 
@@ -116,8 +174,8 @@ def run_ranks(plan: Plan, function: Callable[..., None], *arguments: Any) -> Non
     """Call `function(ranks, *arguments)` in every process of `plan` and wait for all of them.
 
     Raises:
-        InputError, OutOfTimeError, KeyboardInterrupt: as raised by the ranks (all of them alike, or one).
-        InputError: the nodes do not find each other.
+        InputError, OutOfTimeError, KeyboardInterrupt: raised by one rank or by all.
+        InputError: the nodes cannot reach each other.
         RuntimeError: a rank crashed; its traceback is in the message.
     """
     torch.set_num_threads(plan.threads)
@@ -141,7 +199,7 @@ def run_ranks(plan: Plan, function: Callable[..., None], *arguments: Any) -> Non
         rdzv_configs={"rank": plan.node, "timeout": RENDEZVOUS_SECONDS},
         local_addr=None if several_nodes else "localhost",
         max_restarts=0,
-        signals_to_handle="SIGHUP,SIGQUIT",  # the others reach the ranks below, which finish their step
+        signals_to_handle="SIGHUP,SIGQUIT",  # the others are forwarded to the ranks, which finish their step
     )
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="kmax-ranks-"))
@@ -154,9 +212,10 @@ def run_ranks(plan: Plan, function: Callable[..., None], *arguments: Any) -> Non
         except (dist.DistError, RendezvousError) as error:
             raise InputError(
                 f"the {plan.nodes} nodes did not meet at {plan.address}:{plan.port} ({_first_line(error)}): "
-                "does the command run on each, is the port open? MASTER_ADDR and MASTER_PORT name another"
+                "check that the command runs on each node and that the port is open, or set MASTER_ADDR and "
+                "MASTER_PORT to another address"
             ) from error
-    _raise_alike(set(outcomes.values()))
+    _raise_outcome(set(outcomes.values()))
 
 
 def _first_line(error: Exception) -> str:
@@ -170,19 +229,19 @@ def _pass_on(number: int) -> None:
 
 
 def _failure(folder: Path, error: Exception) -> Exception:
-    """What the ranks of this node wrote about their failure: a user's fault, else the first crash."""
+    """The error of this node's ranks: an `InputError` if any rank reported one, else the first crash."""
     reports = [json.loads(path.read_bytes()) for path in folder.glob("*.json")]
     reports.sort(key=lambda report: (not report["faults"], report["time"]))
     for report in reports:
         if report["faults"]:
             return InputError(report["faults"])
         return RuntimeError(f"rank {report['rank']} failed:\n{report['traceback']}")
-    return RuntimeError(f"a rank died without a word (killed for memory, or on another node): {error}")
+    return RuntimeError(f"a rank died without a report (out of memory, or on another node): {error}")
 
 
 @contextlib.contextmanager
 def _quiet_launcher() -> Iterator[None]:
-    """Keep torch from logging the traceback of a failed rank, which `_failure` tells better."""
+    """Silence torch's traceback of a failed rank, since `_failure` reports it."""
     loggers = [logging.getLogger(name) for name in LAUNCHER_LOGGERS]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -194,7 +253,7 @@ def _quiet_launcher() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _raise_alike(outcomes: set[str]) -> None:
+def _raise_outcome(outcomes: set[str]) -> None:
     if "interrupted" in outcomes:
         raise KeyboardInterrupt
     for outcome in outcomes - {"done"}:
@@ -211,7 +270,11 @@ def _device(local_rank: int) -> torch.device:
 def _rank_process(
     threads: int, folder: str, function: Callable[..., None], arguments: tuple[Any, ...]
 ) -> str:
-    """Body of one spawned rank: 'done', 'interrupted', or why time is up. Failures go to `folder`."""
+    """Body of one spawned rank. Failures are reported to `folder`.
+
+    Returns:
+        'done', 'interrupted', or why the time is up.
+    """
     rank = int(os.environ["RANK"])
     torch.set_num_threads(threads)
     device = _device(int(os.environ["LOCAL_RANK"]))
@@ -220,13 +283,13 @@ def _rank_process(
         try:
             dist.init_process_group(backend, timeout=timedelta(seconds=COLLECTIVE_SECONDS))
             function(Ranks(rank, dist.get_world_size(), device), stop, *arguments)
-            dist.destroy_process_group()  # here, so that what it raises is told too
+            dist.destroy_process_group()  # inside, so that its errors are reported too
             return "done"
         except OutOfTimeError as error:
             return str(error)
         except KeyboardInterrupt:
             return "interrupted"
-        except Exception as error:  # told before the others find their connection closed
+        except Exception as error:  # reported before the other ranks find their connection closed
             faults = error.faults if isinstance(error, InputError) else []
             report = {
                 "rank": rank,

@@ -11,7 +11,7 @@ from PIL import Image
 from kmax.config import Augmentation, CopyPaste, Data
 from kmax.data.augmentation.training_view import train_view
 from kmax.data.datasets import Prepared, open_prepared
-from kmax.data.image_source import Labels, Source
+from kmax.data.image_source import ImageSource, SegmentLabels
 from kmax.errors import InputError
 from kmax.runs.run_files import load_run
 from kmax.visualization.overlays import overlay, save_picture
@@ -62,7 +62,7 @@ def contact_sheet(
     data = recipe(dataset, split) if run is None else load_run(run).data
     if data.dataset != dataset:
         raise InputError(f"run '{run}' trains on the dataset '{data.dataset}', not on '{dataset}'")
-    source = Source(prepared, split, None, f"{dataset}/{split}", CACHE_BYTES)
+    source = ImageSource(prepared, split, None, f"{dataset}/{split}", CACHE_BYTES)
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(source)).tolist()
     rows = []
@@ -78,7 +78,9 @@ def contact_sheet(
     return str(out)
 
 
-def _with_segments(rgb: Rgb, owner: NDArray[np.integer], labels: Labels, prepared: Prepared) -> list[Rgb]:
+def _with_segments(
+    rgb: Rgb, owner: NDArray[np.integer], labels: SegmentLabels, prepared: Prepared
+) -> list[Rgb]:
     """The image, and its segments over it; crowd as if it were void."""
     present = np.unique(owner[owner > 0]).tolist()
     classes = {i: int(labels.classes[i - 1]) for i in present if not labels.iscrowd[i - 1]}

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from kmax.config import Category
-from kmax.data.categories import palette_color
+from kmax.config.category import palette_color
 from kmax.data.geometry import resize_labels
 from kmax.files import atomic_path
 

@@ -12,9 +12,8 @@ import pytest
 from kmax import paths
 from kmax.runs.identity import identify
 from kmax.runs.run_files import load_run
-from kmax.tracking.sync import sync
+from kmax.tracking.mlflow_store import server_command, server_environment, sync
 from kmax.tracking.tracker import track
-from kmax.tracking.ui import server_command, server_environment
 
 pytest.importorskip("mlflow")
 ROOT = Path(__file__).resolve().parents[2]

@@ -46,7 +46,7 @@ def test_a_ported_checkpoint_gives_what_was_recorded(tmp_path, monkeypatch, flav
         tmp_path / "w.safetensors",
         "kmax_resnet50",
         recorded=CARRIED / flavour / CASES[flavour],
-        tell=lines.append,
+        log=lines.append,
         dataset="coco",
         image_size=(129, 129),
     )

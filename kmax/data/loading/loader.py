@@ -8,7 +8,7 @@ partial.
 from __future__ import annotations
 
 import functools
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,15 +18,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from kmax.config import Data
-from kmax.data.augmentation.fitting import Preprocessing, write_fitted
-from kmax.data.augmentation.training_targets import Targets, targets_of
+from kmax.data.augmentation.fitting import Pipeline, write_fitted
 from kmax.data.augmentation.training_view import train_view
-from kmax.data.augmentation.view import View, write_input
+from kmax.data.augmentation.view import ImageTargets, View, targets_of, write_input
 from kmax.data.batch import Batch
 from kmax.data.datasets import ImageFolder, Prepared
 from kmax.data.formats.coco_panoptic import Image, ImageId, read_image_words
-from kmax.data.image_list import val_images
-from kmax.data.image_source import CACHE_BYTES, Source
+from kmax.data.image_source import CACHE_BYTES, ImageSource
 from kmax.data.loading.sample_workers import empty_images, read_samples
 from kmax.errors import InputError
 
@@ -55,7 +53,7 @@ class InferenceBatch:
 def network_input(
     rgb: NDArray[np.uint8],
     image_size: tuple[int, int],
-    preprocessing: Preprocessing = None,
+    preprocessing: Pipeline = None,
     native_size: bool = False,
 ) -> tuple[Tensor, tuple[int, int]]:
     """Make one image network input.
@@ -111,7 +109,7 @@ def train_batches(
             f"with {micro_batches} micro-batches"
         )
     size = global_batch_size // parts
-    source = Source(
+    source = ImageSource(
         prepared,
         data.train_split,
         data.train_images,
@@ -133,25 +131,20 @@ def train_batches(
 def val_batches(
     prepared: Prepared,
     data: Data,
+    images: list[Image],
     *,
     batch_size: int,
-    shard: int = 0,
-    num_shards: int = 1,
-    skip: Container[ImageId] = (),
     workers: int = 0,
 ) -> Iterator[InferenceBatch]:
-    """The validation images in the dataset's order, each once; the last batch may be smaller.
+    """Batches of validation images in the order of `images`; the last batch may be smaller.
 
     Args:
-        shard: read every `num_shards`-th image, from this one on.
-        skip: ids of images that are not wanted (those done before an interruption).
+        images: images of the val split, such as those of `read_val_split`.
 
     Raises:
-        InputError: unknown split or listed image; while iterating, a file that is missing or damaged.
+        InputError: unknown split; while iterating, a file that is missing or corrupt.
     """
-    images = val_images(prepared, data)[shard::num_shards]
-    wanted = [image for image in images if image.id not in skip]
-    keys = (wanted[i : i + batch_size] for i in range(0, len(wanted), batch_size))
+    keys = (images[i : i + batch_size] for i in range(0, len(images), batch_size))
     samples = _ValSamples(prepared.images_of(data.val_split))
     return read_samples(samples, keys, functools.partial(_inference_batch, data), workers)
 
@@ -162,14 +155,14 @@ def val_batches(
 @dataclass(frozen=True)
 class _TrainSample:
     view: View
-    targets: Targets
+    targets: ImageTargets
     about: Image
 
 
 class _TrainSamples(Dataset[_TrainSample]):
     """Sample n of a run: image n % N of the order of epoch n // N."""
 
-    def __init__(self, source: Source, data: Data, seed: int, label_stride: int) -> None:
+    def __init__(self, source: ImageSource, data: Data, seed: int, label_stride: int) -> None:
         self.label_stride = label_stride
         self.source = source
         self.data = data

@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kmax.data.formats.png import GREY, PngFile, decode_labels, decode_mask, filtered_lines, open_png
-from kmax.errors import InputError
+from kmax.errors import InputError, InputWarnings
 from kmax.evaluation.cityscapes.cityscapes_format import INSTANCE_CLASSES, LABELS, Frame
-from kmax.evaluation.panoptic.panoptic_files import Oddities
 
 INSTANCE_ID = 1000
 _CLASS_INDEX = {label.id: index for index, label in enumerate(INSTANCE_CLASSES)}
@@ -48,7 +47,7 @@ class FrameOverlaps:
     sha256: tuple[list[tuple[str, str]], list[tuple[str, str]]]
 
 
-def count_frame(frame: Frame, predicted_dir: Path, oddities: Oddities) -> FrameOverlaps:
+def count_frame(frame: Frame, warnings: InputWarnings, predicted_dir: Path) -> FrameOverlaps:
     """Read one frame's instanceIds PNG, its predictions' text file and their masks.
 
     Raises:
@@ -65,7 +64,7 @@ def count_frame(frame: Frame, predicted_dir: Path, oddities: Oddities) -> FrameO
     rows: list[tuple[int, int, int, float]] = []
     overlaps: list[tuple[int, int, int]] = []
     faults: list[str] = []
-    lines, text_digest, line_faults = read_lines(frame, predicted_dir, oddities)
+    lines, text_digest, line_faults = read_lines(frame, predicted_dir, warnings)
     faults.extend(line_faults)
     digests, root = [(frame.predicted.name, text_digest)], os.path.abspath(predicted_dir) + os.sep
     for path, (label, confidence) in lines.items():
@@ -77,7 +76,7 @@ def count_frame(frame: Frame, predicted_dir: Path, oddities: Oddities) -> FrameO
             continue
         digests.append((str(path).removeprefix(root), png.sha256))
         if not pixels.any():
-            oddities.add("predictions: an empty mask is left out", f"image {frame.name} mask {path.name}")
+            warnings.add("predictions: an empty mask is left out", f"image {frame.name} mask {path.name}")
             continue
         index = _CLASS_INDEX[label]
         rows.append((index, int(pixels.sum()), int(pixels[void].sum()), confidence))
@@ -110,7 +109,7 @@ def _pixels_below(png: PngFile, truth_png: PngFile, below: PixelsBelow) -> NDArr
 
 
 def read_lines(
-    frame: Frame, predicted_dir: Path, oddities: Oddities
+    frame: Frame, predicted_dir: Path, warnings: InputWarnings
 ) -> tuple[dict[Path, tuple[int, float]], str, list[str]]:
     """Label and confidence of each mask that the text file of a frame lists, and the faults in it.
 
@@ -142,13 +141,13 @@ def read_lines(
         elif confidence is None:
             faults.append(f"{where}: label {int(label)}: confidence {words[2]} is not a finite number")
         elif int(label) not in _CLASS_INDEX:
-            oddities.add(
+            warnings.add(
                 "predictions: a label without evaluated instances is left out", f"{where}: {words[1]}"
             )
         else:
             path = Path(name)
             if path in found:
-                oddities.add("predictions: a mask is listed twice, the last line counts", where)
+                warnings.add("predictions: a mask is listed twice, the last line counts", where)
             found[path] = (int(label), confidence)
     return found, hashlib.sha256(data).hexdigest(), faults
 

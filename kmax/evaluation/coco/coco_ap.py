@@ -17,9 +17,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from kmax.errors import InputError
-from kmax.evaluation.coco.coco_detections import read_detections, read_ground_truth
-from kmax.evaluation.panoptic.panoptic_files import Oddities
+from kmax.data.formats.coco_instance_json import read_detections, read_ground_truth
+from kmax.errors import InputError, InputWarnings
 from kmax.evaluation.score_provenance import Provenance
 from kmax.files import sha256
 
@@ -106,11 +105,11 @@ def evaluate_files(
     """
     if max_detections <= 10:
         raise InputError(f"max detections {max_detections}: must exceed 10")
-    oddities = Oddities()
-    truth = read_ground_truth(truth_json, oddities)
-    detections = read_detections(detections_json, truth, iou_type, oddities)
-    if strict and oddities.faults():
-        raise InputError(oddities.faults())
+    warnings = InputWarnings()
+    truth = read_ground_truth(truth_json, warnings)
+    detections = read_detections(detections_json, truth, iou_type, warnings)
+    if strict and warnings.faults():
+        raise InputError(warnings.faults())
     provenance = Provenance(
         EVALUATOR,
         VERSION,
@@ -120,7 +119,7 @@ def evaluate_files(
         sha256(truth_json),
         sha256(detections_json),
     )
-    return evaluate(truth, detections, iou_type, max_detections, oddities.lines(), provenance, engine)
+    return evaluate(truth, detections, iou_type, max_detections, warnings.lines(), provenance, engine)
 
 
 def protocol(iou_type: IouType, max_detections: int) -> str:

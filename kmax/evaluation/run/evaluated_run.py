@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from kmax import paths
 from kmax.config.metrics import METRICS
+from kmax.data.formats.coco_panoptic import CategoryFacts
 from kmax.errors import InputError
-from kmax.evaluation.panoptic.panoptic_files import CategoryFacts
 from kmax.evaluation.panoptic.pq import Counts, PQResult
 from kmax.evaluation.semantic.miou import MiouResult, PixelCounts
 from kmax.files import read_json

@@ -19,10 +19,9 @@ from kmax.errors import InputError
 from kmax.evaluation.bootstrap import LEVEL
 from kmax.evaluation.panoptic import pq
 from kmax.evaluation.panoptic.explanation import Explanation, explain, write_explanation
-from kmax.evaluation.panoptic.image_segments import Matchable
-from kmax.evaluation.panoptic.panoptic_files import open_files
-from kmax.evaluation.panoptic.segment_outcomes import Outcomes, outcomes
-from kmax.evaluation.panoptic.stream import read_all
+from kmax.evaluation.panoptic.image_segments import ImageSegments, count_images
+from kmax.evaluation.panoptic.panoptic_files import open_predictions
+from kmax.evaluation.panoptic.segment_outcomes import SegmentOutcomes, find_outcomes
 from kmax.evaluation.run.run_scores import PROTOCOL, Predictions, Score, Scores
 from kmax.evaluation.run.score_files import draw_worst, headline, write_per_class, write_per_image
 from kmax.evaluation.semantic import miou
@@ -75,7 +74,7 @@ class _ImageCounts:
 
     quality: pq.Counts
     pixels: miou.PixelCounts
-    outcomes: Outcomes
+    outcomes: SegmentOutcomes
     more: dict[str, Any]
 
 
@@ -87,18 +86,13 @@ def _count_maps(run: Run) -> tuple[Predictions, Explanation]:
     predicted_json = folder / "panoptic.json"
     if not predicted_json.exists():
         raise InputError(f"{predicted_json}: no predictions; make them first: kmax predict {run.run}")
-    images = select_images(read_panoptic_json(split.panoptic_json).images, run.data.val_images, run.run)
-    files = open_files(
-        split.panoptic_json,
-        split.panoptic_dir,
-        predicted_json,
-        folder / "panoptic",
-        image_ids={image.id for image in images},
-    )
+    truth = read_panoptic_json(split.panoptic_json)
+    images = select_images(truth.images, run.data.val_images, run.run)
+    files = open_predictions(truth, images, split.panoptic_dir, predicted_json, folder / "panoptic")
     isthing = [category.isthing for category in files.categories]
     more = {one.value: _function(one.count) for one in run.evaluate.evaluators() if one.count}
-    counts = read_all(files, partial(_count, isthing=isthing, more=more), workers=None)
-    warnings = files.oddities.lines()
+    counts = count_images(files, partial(_count, isthing=isthing, more=more), workers=None)
+    warnings = files.warnings.lines()
     whole = files.categories, [pair.image_id for pair in files.images]
     quality = pq.collect(*whole, [one.quality for one in counts], warnings)
     pixels = miou.collect(*whole, [one.pixels for one in counts], warnings)
@@ -116,13 +110,13 @@ def _count_maps(run: Run) -> tuple[Predictions, Explanation]:
     return predictions, explain(*whole, [one.outcomes for one in counts])
 
 
-def _count(image: Matchable, isthing: list[bool], more: Mapping[str, Callable[..., Any]]) -> _ImageCounts:
+def _count(image: ImageSegments, isthing: list[bool], more: Mapping[str, Callable[..., Any]]) -> _ImageCounts:
     size = len(isthing)
     matching = pq.match_segments(image, size)
     return _ImageCounts(
         pq.count(image, matching, size),
         miou.count_pixels(image, size),
-        outcomes(image, matching),
+        find_outcomes(image, matching),
         {name: count(image, isthing) for name, count in more.items()},
     )
 

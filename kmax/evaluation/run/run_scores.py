@@ -14,19 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from kmax import paths
-from kmax.config import Data, OwnAnnotation, Run
-from kmax.data.datasets import Prepared, load_dataset, raw_root
+from kmax.config import Data, Run
+from kmax.data.dataset_file import OwnAnnotation, load_dataset, raw_root
+from kmax.data.datasets import Prepared
+from kmax.data.formats.coco_instance_json import read_detections, read_ground_truth
 from kmax.data.formats.coco_panoptic import Image
-from kmax.errors import InputError
+from kmax.errors import InputError, InputWarnings
 from kmax.evaluation.bootstrap import miou_interval, pq_intervals
 from kmax.evaluation.cityscapes import cityscapes_ap, cityscapes_miou
 from kmax.evaluation.cityscapes.cityscapes_format import frame_of
 from kmax.evaluation.coco import coco_ap
 from kmax.evaluation.coco.coco_ap import IouType
-from kmax.evaluation.coco.coco_detections import read_detections, read_ground_truth
 from kmax.evaluation.panoptic import deeplab2, pq
 from kmax.evaluation.panoptic.ceiling import stride4_ceiling
-from kmax.evaluation.panoptic.panoptic_files import Oddities, PanopticFiles
+from kmax.evaluation.panoptic.panoptic_files import PanopticFiles
 from kmax.evaluation.panoptic.panoptic_truth import evaluate_labels, instance_truth
 from kmax.evaluation.score_provenance import Provenance, files_digest
 from kmax.evaluation.semantic import label_maps
@@ -122,7 +123,8 @@ def panoptic_map_iou(predictions: Predictions) -> Scores:
 
 def grid_ceiling(predictions: Predictions) -> Scores:
     """Panoptic quality of the ground truth on the grid of the network's output; logs the share reached."""
-    ceiling = stride4_ceiling(predictions.prepared, predictions.run.data)
+    height, width = predictions.run.data.image_size
+    ceiling = stride4_ceiling(predictions.files, (height, width))
     reached, allowed = (result.group("all")["pq"] or 0.0 for result in (predictions.quality, ceiling))
     share = f", {reached / allowed:.0%} of it" if allowed else ""
     logger.warning(
@@ -141,9 +143,9 @@ def coco_precision(predictions: Predictions) -> Scores:
     Raises:
         InputError: predictions or the annotation are missing or invalid, or the annotation lacks images.
     """
-    oddities = Oddities()
+    warnings = InputWarnings()
     path = _own_annotation(predictions.run.data, "instance_json")
-    truth = read_ground_truth(path, oddities)
+    truth = read_ground_truth(path, warnings)
     wanted = {image.id for image in predictions.images}
     lacking = wanted - {entry["id"] for entry in truth["images"]}
     if lacking:
@@ -156,7 +158,7 @@ def coco_precision(predictions: Predictions) -> Scores:
         "images": [entry for entry in truth["images"] if entry["id"] in wanted],
         "annotations": [entry for entry in truth["annotations"] if entry["image_id"] in wanted],
     }
-    return _precision(predictions, truth, sha256(path), "the dataset's instance annotation", oddities)
+    return _precision(predictions, truth, sha256(path), "the dataset's instance annotation", warnings)
 
 
 def things_precision(predictions: Predictions) -> Scores:
@@ -169,20 +171,20 @@ def things_precision(predictions: Predictions) -> Scores:
     pngs = [(pair.truth_path.name, one) for pair, (one, _) in zip(files.images, files.sha256, strict=True)]
     digest = files_digest(files.truth_json, pngs)
     against = "things of the panoptic annotation"
-    return _precision(predictions, instance_truth(files), digest, against, Oddities())
+    return _precision(predictions, instance_truth(files), digest, against, InputWarnings())
 
 
 def _precision(
-    predictions: Predictions, truth: dict[str, Any], truth_digest: str, against: str, oddities: Oddities
+    predictions: Predictions, truth: dict[str, Any], truth_digest: str, against: str, warnings: InputWarnings
 ) -> Scores:
     """AP of the instances, for each of IOU_TYPES.
 
     Args:
         against: what `truth` is, for the protocol.
-        oddities: of `truth`; those of the detections are added.
+        warnings: of `truth`; those of the detections are added.
     """
     path = predictions.folder / "instances.json"
-    detections = read_detections(path, truth, "segm", oddities)
+    detections = read_detections(path, truth, "segm", warnings)
     digest = sha256(path)
     scores = {}
     for name, iou_type in IOU_TYPES.items():
@@ -196,7 +198,7 @@ def _precision(
             digest,
         )
         result = coco_ap.evaluate(
-            truth, detections, iou_type, warnings=oddities.lines(), provenance=provenance
+            truth, detections, iou_type, warnings=warnings.lines(), provenance=provenance
         )
         scores[name] = Score(result.to_json(), result.warnings)
     return scores

@@ -5,25 +5,22 @@ Ground truth and predictions are read, compared and forgotten image by image.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kmax.config.evaluator_version import VERSION
+from kmax.data.formats.coco_panoptic import CategoryFacts
 from kmax.data.formats.png import decode_labels, open_png
-from kmax.errors import InputError
+from kmax.errors import InputError, InputWarnings
 from kmax.evaluation.panoptic.pairs import Pairs, count_pairs
-from kmax.evaluation.panoptic.panoptic_files import CategoryFacts, Oddities
 from kmax.evaluation.score_provenance import Provenance, files_digest
 from kmax.evaluation.semantic.miou import MiouResult, PixelCounts, collect
 from kmax.evaluation.workers import each_image
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 LabelMap = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.int32]
 Digests = list[tuple[str, str]]
 ADE20K_CLASSES = 150
@@ -74,32 +71,6 @@ def known_labels(labels: NDArray[np.int64], known: Iterable[int], path: Path, na
         raise InputError([f"{path}: image {name}: unknown label {label}" for label in strange])
 
 
-def each(
-    function: Callable[[Item], Result], items: Sequence[Item], workers: int | None
-) -> tuple[list[Result], list[str]]:
-    """Results of all items, over processes, and all their faults."""
-    results: list[Result] = []
-    faults: list[str] = []
-    for result, found in each_image(_Guarded(function), items, workers):
-        faults.extend(found)
-        if result is not None:
-            results.append(result)
-    return results, faults
-
-
-class _Guarded(Generic[Item, Result]):
-    """A function whose `InputError` becomes its lines; picklable if the function is."""
-
-    def __init__(self, function: Callable[[Item], Result]) -> None:
-        self.function = function
-
-    def __call__(self, item: Item) -> tuple[Result | None, list[str]]:
-        try:
-            return self.function(item), []
-        except InputError as error:
-            return None, error.faults
-
-
 def evaluate_ade20k(
     truth_dir: Path,
     predicted_dir: Path,
@@ -119,7 +90,7 @@ def evaluate_ade20k(
     Raises:
         InputError: a missing folder or file, damaged or other PNGs, sizes that differ, unknown classes.
     """
-    oddities = Oddities()
+    warnings = InputWarnings()
     faults = [f"{folder}: folder not found" for folder in (truth_dir, predicted_dir) if not folder.is_dir()]
     if faults:
         raise InputError(faults)
@@ -128,16 +99,12 @@ def evaluate_ade20k(
         raise InputError(f"{truth_dir}: no ground truth: no PNG files")
     others = {path.name for path in Path(predicted_dir).glob("*.png")} - {path.name for path in truths}
     if others:
-        oddities.add("predictions: images that the ground truth lacks are ignored", f"{len(others)} of them")
+        warnings.add("predictions: images that the ground truth lacks are ignored", f"{len(others)} of them")
     images = [LabelFiles(path.stem, path, Path(predicted_dir) / path.name) for path in truths]
-    results, faults = each(_count_ade20k, images, workers)
-    if strict:
-        faults.extend(oddities.faults())
-    if faults:
-        raise InputError(faults)
+    results = each_image(_count_ade20k, images, workers, warnings, strict)
     categories = [CategoryFacts(index, str(index), False) for index in range(ADE20K_CLASSES)]
     counts = [count for count, _ in results]
-    result = collect(categories, [image.name for image in images], counts, oddities.lines())
+    result = collect(categories, [image.name for image in images], counts, warnings.lines())
     truth, predicted = (files_digest(None, (digests[side] for _, digests in results)) for side in (0, 1))
     provenance = Provenance(
         ADE20K_EVALUATOR,
@@ -151,7 +118,7 @@ def evaluate_ade20k(
     return MiouResult(result.categories, result.image_ids, result.per_image, result.warnings, provenance)
 
 
-def _count_ade20k(files: LabelFiles) -> tuple[PixelCounts, Digests]:
+def _count_ade20k(files: LabelFiles, _: InputWarnings) -> tuple[PixelCounts, Digests]:
     truth, truth_digest = read_labels(files.truth, files.name, "ground truth PNG")
     predicted, predicted_digest = read_labels(files.predicted, files.name, "predicted PNG")
     pairs = count_labels(truth, predicted, files)

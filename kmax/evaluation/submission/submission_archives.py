@@ -18,7 +18,8 @@ from typing import Any, Literal
 
 from kmax import paths
 from kmax.config import Run
-from kmax.data.datasets import ImageFolder, UnannotatedImages, load_dataset, open_prepared
+from kmax.data.dataset_file import load_dataset
+from kmax.data.datasets import ImageFolder, UnannotatedImages, open_prepared
 from kmax.errors import InputError
 from kmax.evaluation.cityscapes.cityscapes_format import CLASSES, frame_of
 from kmax.evaluation.submission import submission_check as check

@@ -78,7 +78,7 @@ def test_wrong_usage_is_one_line_and_exit_code_2(
 
 def test_a_bug_shows_its_traceback(project: Path) -> None:
     code = (
-        "import kmax.stages.parameters as p\n"
+        "import kmax.runs.parameters as p\n"
         "p.show = lambda run: 1 / 0\n"
         "from kmax.cli.main import main\n"
         "main(['params', 'show', 'shapes-mini'])"
@@ -88,7 +88,7 @@ def test_a_bug_shows_its_traceback(project: Path) -> None:
     assert "ZeroDivisionError" in answer.stderr
 
 
-def test_a_reader_that_leaves_is_no_fault(project: Path) -> None:
+def test_a_reader_that_exits_early_is_not_an_error(project: Path) -> None:
     command = f"{sys.executable} -m kmax.cli.main params schema run | head -1; exit ${{PIPESTATUS[0]}}"
     answer = subprocess.run(
         ["bash", "-c", command], cwd=project, capture_output=True, text=True, env=environment()
@@ -150,7 +150,7 @@ def test_metrics_of_files_equal_those_of_the_run(finished: Path, tmp_path: Path)
         assert answer.returncode == 0, answer.stderr
         assert answer.stdout.strip().endswith(f"{name}.json")
         figures = json.loads((tmp_path / f"{name}.json").read_text())
-        # The run tells its split and protocol.
+        # The run adds its split and protocol.
         wanted = {key: value for key, value in metrics[of_run].items() if key != "provenance"}
         assert {key: figures[key] for key in wanted} == wanted
         for key in ("ground_truth_digest", "predictions_digest"):

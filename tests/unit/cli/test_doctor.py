@@ -1,12 +1,14 @@
-"""`kmax doctor` tells what is missing and how to get it."""
+"""`kmax doctor` reports what is missing and how to install it."""
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from kmax import machine
+from kmax.cli import doctor
 from kmax.cli.main import call
-from kmax.stages import doctor
 
 
 @pytest.fixture
@@ -19,11 +21,11 @@ def findings() -> dict[str, doctor.Finding]:
     return {finding.name: finding for finding in doctor.examine().findings}
 
 
-def test_a_sound_machine_is_said_to_be_sound(project: Path, monkeypatch, capsys) -> None:
+def test_a_complete_machine_is_reported_as_complete(project: Path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(project)
     assert call(["doctor"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "all that is needed is here" in lines[-1]
+    assert "everything required is installed" in lines[-1]
     for name in ("python", "torch", "snakemake", "dvc", "mlflow", "git", "disk", "data root", "slurm"):
         assert any(line[10:].startswith(name) for line in lines), name
 
@@ -44,6 +46,32 @@ def test_torch_is_judged_by_its_version(without_slow_checks, monkeypatch, versio
     finding = findings()["torch"]
     assert finding.state == state
     assert ("pip install" in finding.advice) == (state == "missing")
+
+
+def test_packages_and_versions_come_from_the_distribution(without_slow_checks, monkeypatch) -> None:
+    requires = [
+        "timm>=99",
+        "numpy>=2",
+        'absent-package>=1; sys_platform == "nowhere"',
+        'mlflow>=99; extra == "engines"',
+        'pytest>=99; extra == "dev"',
+    ]
+    distribution = SimpleNamespace(requires=requires, metadata={"Requires-Python": ">=3.11,<3.13"})
+    monkeypatch.setattr(machine, "kmax_distribution", lambda: distribution)
+    found = findings()
+    assert (found["timm"].state, found["timm"].advice) == ("missing", 'pip install "timm>=99"')
+    assert found["numpy"].state == "ok"
+    assert found["mlflow"].state == "absent"
+    assert 'pip install "kmax-deeplab[engines]"' in found["mlflow"].advice
+    assert not {"absent-package", "pytest", "scipy"} & found.keys()
+
+
+def test_a_checkout_that_is_not_installed_gives_one_line(without_slow_checks, monkeypatch) -> None:
+    monkeypatch.setattr(machine, "kmax_distribution", lambda: None)
+    found = findings()
+    assert found["kmax"].state == "missing"
+    assert "requirements are unknown" in found["kmax"].found
+    assert "torch" not in found
 
 
 def test_missing_engines_are_optional_and_come_with_advice(without_slow_checks, monkeypatch, capsys) -> None:

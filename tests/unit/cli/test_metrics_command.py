@@ -55,7 +55,7 @@ def test_files_say_where_their_figures_come_from(verb: str, tmp_path: Path, caps
     assert figures["evaluator"] in lines[0]
 
 
-def test_where_quality_is_lost_is_written_and_told(tmp_path: Path, capsys: Any) -> None:
+def test_the_analysis_of_errors_is_written_and_printed(tmp_path: Path, capsys: Any) -> None:
     folder, out = tmp_path / "explained", tmp_path / "figures.json"
     assert call(["metrics", "pq", *panoptic("pq/crowd"), "--explain", str(folder), "--out", str(out)]) == 0
     text = capsys.readouterr().out
@@ -79,7 +79,7 @@ def test_the_second_evaluator_is_named(tmp_path: Path, capsys: Any) -> None:
     assert "deeplab2" in json.loads((tmp_path / "a.json").read_text())["provenance"]["evaluator"]
 
 
-def test_odd_input_is_told_on_stderr_or_refused(capsys: Any) -> None:
+def test_unusual_input_gives_warnings_or_is_refused(capsys: Any) -> None:
     odd = panoptic("pq/crowd_two_same_category")
     assert call(["metrics", "pq", *odd]) == 0
     assert "warning: " in capsys.readouterr().err

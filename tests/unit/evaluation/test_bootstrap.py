@@ -1,5 +1,6 @@
 import numpy as np
 
+from kmax.data.formats.coco_panoptic import CategoryFacts
 from kmax.evaluation.bootstrap import (
     interval,
     miou_interval,
@@ -9,7 +10,6 @@ from kmax.evaluation.bootstrap import (
     resample_weights,
     resampled,
 )
-from kmax.evaluation.panoptic.panoptic_files import CategoryFacts
 from kmax.evaluation.panoptic.pq import Counts, PQResult
 from kmax.evaluation.semantic.miou import MiouResult, PixelCounts
 

@@ -12,11 +12,12 @@ from pycocotools import mask as coco_mask
 
 from kmax import paths
 from kmax.config import Predict
+from kmax.data.formats import json_stream
 from kmax.data.formats.coco_panoptic import read_map
 from kmax.errors import InputError
 from kmax.inference import prediction_stage
 from kmax.inference.predict_images import predict_images
-from kmax.inference.prediction_stage import launcher, predict_run
+from kmax.inference.prediction_stage import predict_run
 from kmax.model.io import load_model, save_model
 from kmax.runs.run_files import load_run
 
@@ -28,10 +29,16 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def test_predictions_agree_with_their_json(project: Path) -> None:
+def test_predictions_agree_with_their_json(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = load_run("small")
     run = run.model_copy(update={"predict": run.predict.model_copy(update={"pictures": 2})})
+    parsed: list[str] = []
+    entries = json_stream.entries
+    monkeypatch.setattr(
+        json_stream, "entries", lambda path, *rest: parsed.append(path.name) or entries(path, *rest)
+    )
     folder = predict_run(run, STATE, {})
+    assert parsed == ["panoptic_val.json"]
     content = json.loads((folder / "panoptic.json").read_text())
     known = {category["id"] for category in content["categories"]}
     assert [a["image_id"] for a in content["annotations"]] == [i["id"] for i in content["images"]]
@@ -162,22 +169,6 @@ def test_frames_of_cityscapes_need_their_names(project: Path) -> None:
     predict = run.predict.model_copy(update={"instances": "cityscapes"})
     with pytest.raises(InputError, match=r"predict\.instances: cityscapes: image 000000\.png is not named"):
         predict_run(run.model_copy(update={"predict": predict}), STATE, {})
-
-
-@pytest.mark.parametrize("names", [("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS")])
-def test_shards_come_from_the_launcher(monkeypatch: pytest.MonkeyPatch, names: tuple[str, str]) -> None:
-    assert launcher() == (0, 1)
-    monkeypatch.setenv(names[0], "2")
-    monkeypatch.setenv(names[1], "3")
-    assert launcher() == (2, 3)
-
-
-@pytest.mark.parametrize(("rank", "world"), [("2", "2"), ("-1", "2"), ("a", "2"), ("0", "")])
-def test_impossible_shards_are_refused(monkeypatch: pytest.MonkeyPatch, rank: str, world: str) -> None:
-    monkeypatch.setenv("RANK", rank)
-    monkeypatch.setenv("WORLD_SIZE", world)
-    with pytest.raises(InputError, match="RANK"):
-        launcher()
 
 
 def test_missing_model_says_how_to_make_it(project: Path) -> None:

@@ -118,7 +118,7 @@ def test_a_damaged_file_is_one_clear_fault_and_the_old_report_stays(built):
     assert contents(paths.REPORTS / "site") == before
 
 
-def test_comparing_tells_differing_figures_but_not_those_of_the_machine(built, project):
+def test_comparison_lists_differing_figures_but_not_those_of_the_machine(built, project):
     published = project / "published"
     paths.TABLES.rename(published)
     speed = json.loads(paths.speed("shapes-tiny").read_text())
@@ -135,7 +135,7 @@ def test_comparing_tells_differing_figures_but_not_those_of_the_machine(built, p
     assert cross.table == "cross_attention"
 
 
-def test_comparing_tells_missing_tables_and_wants_some(built, project):
+def test_comparison_lists_missing_tables_and_requires_some(built, project):
     (paths.TABLES / "shapes.csv").rename("shapes.csv")
     report(["shapes-tiny"], out=Path("whole"))
     assert {d.table for d in compare_reports(Path("whole"))} == {"shapes"}
@@ -147,10 +147,10 @@ def test_tables_from_mlflow_are_those_from_files(measure, project, monkeypatch):
     pytest.importorskip("mlflow")
     from kmax.reporting.build import write_tables
     from kmax.reporting.config import read_tables
-    from kmax.reporting.from_mlflow import measured_from_mlflow
+    from kmax.reporting.measured import measured_from_mlflow
     from kmax.reporting.tables import fill_tables
     from kmax.runs.run_files import load_run
-    from kmax.tracking.sync import sync
+    from kmax.tracking.mlflow_store import sync
     from kmax.tracking.tracker import track
 
     monkeypatch.setenv("KMAX_TRACKING", "off")

@@ -58,7 +58,7 @@ def test_post_processing_changes_the_parameters_digest_alone(run):
     assert other.parameters_digest != identify(run).parameters_digest
 
 
-def test_an_unprepared_dataset_is_told_with_the_command_that_prepares_it(run, project):
+def test_an_unprepared_dataset_is_reported_with_the_command_that_prepares_it(run, project):
     paths.prepared_manifest("shapes_smoke").unlink()
     with pytest.raises(InputError, match="kmax data prepare shapes_smoke"):
         identify(run)

@@ -31,7 +31,7 @@ def network() -> KMaX:
 
 @pytest.fixture
 def made(run: Run, network: KMaX) -> Run:
-    """The run, with results that tell of it what the stages tell."""
+    """The run, with results that record the provenance the stages record."""
     write_model(run, network)
     model = model_provenance(run) | {"model_sha256": files.sha256(MODEL)}
     predicted = model | {
@@ -47,8 +47,10 @@ def made(run: Run, network: KMaX) -> Run:
 
 def write_model(run: Run, network: KMaX, **more: str) -> None:
     identity = identify(run)
-    told = {"digest": identity.digest, "data_digest": identity.data_digest, "commit": "c" * 40}
-    save_model(network, MODEL, [Category(id=1, name="a", isthing=True, color=[0, 0, 0])], **told, **more)
+    provenance = {"digest": identity.digest, "data_digest": identity.data_digest, "commit": "c" * 40}
+    save_model(
+        network, MODEL, [Category(id=1, name="a", isthing=True, color=[0, 0, 0])], **provenance, **more
+    )
 
 
 def change(old: str, new: str) -> Run:
@@ -86,20 +88,20 @@ def test_a_model_of_other_data_is_refused_where_data_is_read(made):
         require_model(made, identify(made))
 
 
-def test_a_model_tells_who_it_is_without_its_data(made):
+def test_a_model_is_identified_without_its_data(made):
     whole = identify(made)
     paths.prepared_manifest(made.data.dataset).unlink()
     assert model_identity(made) == whole
     assert stale_results(made) == []
 
 
-def test_a_model_that_tells_nothing_is_refused(made, network):
+def test_a_model_without_provenance_is_refused(made, network):
     save_model(network, MODEL, [Category(id=1, name="a", isthing=True, color=[0, 0, 0])])
     with pytest.raises(InputError, match=f"kmax train {NAME}"):
         require_model(made, identify(made))
 
 
-def test_an_absent_model_is_told_with_the_verb_that_makes_it(run):
+def test_a_missing_model_is_reported_with_the_verb_that_makes_it(run):
     with pytest.raises(InputError, match=f"not found; make it first: kmax train {NAME}"):
         model_identity(run)
 
@@ -151,5 +153,5 @@ def test_a_model_trained_again_makes_stale_what_was_made_with_the_other(made, ne
     assert all("another results" in fault for fault in faults)
 
 
-def test_results_that_are_absent_are_passed_over(run):
+def test_missing_results_are_skipped(run):
     assert stale_results(run) == []

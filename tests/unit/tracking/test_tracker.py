@@ -10,16 +10,15 @@ import pytest
 
 from kmax.errors import InputError, OutOfTimeError
 from kmax.runs.identity import identify
-from kmax.stages import track_sync
 from kmax.tracking import events
 from kmax.tracking.mlflow_mirror import tracking_uri
-from kmax.tracking.sync import sync
+from kmax.tracking.mlflow_store import sync
 from kmax.tracking.tracker import track
 
 pytest.importorskip("mlflow")
 
 
-def told(run) -> list[dict]:
+def logged(run) -> list[dict]:
     return [event for event, _ in events.read(identify(run).state / events.FILE_NAME)]
 
 
@@ -46,12 +45,12 @@ def store(project, empty_store) -> Path:
     return Path(shutil.copy(empty_store, project / "mlflow.db"))
 
 
-def test_events_tell_a_stage_from_start_to_end_without_mlflow(run, offline):
+def test_events_record_a_stage_from_start_to_end_without_mlflow(run, offline):
     with track(run, "train") as tracker:
         tracker.metrics({"loss/total": 1.5}, step=10)
-    kinds = [event["kind"] for event in told(run)]
+    kinds = [event["kind"] for event in logged(run)]
     assert kinds == ["start", "dataset", "metrics", "end"]
-    assert told(run)[-1]["status"] == "FINISHED"
+    assert logged(run)[-1]["status"] == "FINISHED"
     assert not Path("mlflow.db").exists()
 
 
@@ -64,11 +63,11 @@ def test_events_tell_a_stage_from_start_to_end_without_mlflow(run, offline):
         (ValueError, "FAILED"),
     ],
 )
-def test_how_a_stage_ended_is_told(run, offline, error, status):
+def test_the_end_of_a_stage_is_recorded(run, offline, error, status):
     kind = error if isinstance(error, type) else type(error)
     with pytest.raises(kind), track(run, "train"):
         raise error
-    assert told(run)[-1]["status"] == status
+    assert logged(run)[-1]["status"] == status
 
 
 def fail(log: Path, error: type[BaseException] | None = None) -> None:
@@ -96,12 +95,13 @@ def test_a_finished_stage_whose_end_cannot_be_recorded_says_so_and_ends_its_mirr
     assert mirror.poll() == 0
 
 
-def test_only_rank_0_tells(run, offline, monkeypatch):
+def test_only_rank_0_records(run, offline, monkeypatch):
     monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
     with track(run, "train") as tracker:
         tracker.metrics({"loss/total": 1.0}, step=1)
         tracker.picture(Path("absent.png"))
-    assert told(run) == []
+    assert logged(run) == []
 
 
 def test_a_resumed_training_continues_its_runs_and_replaying_changes_nothing(run, offline, store):
@@ -157,8 +157,8 @@ def test_an_artifact_that_changed_since_is_not_sent(run, offline, store, project
     with track(run, "predict") as tracker:
         tracker.picture(picture)
     picture.write_bytes(b"second")
-    (lost,) = track_sync([]).splitlines()[1:]
-    assert lost.startswith(f"not sent: {picture}: gone or changed")
+    (lost,) = sync([]).lines()[1:]
+    assert lost.startswith(f"not sent: {picture}: missing or changed")
     assert client().list_artifacts(tracked_runs()["shapes-smoke/predict"].info.run_id) == []
 
 
@@ -170,7 +170,7 @@ with track(load_run("shapes-smoke"), sys.argv[1]) as tracker:
     for step in range(300):
         tracker.metrics({"value/a": step, "value/b": float("nan")}, step=step)
     if len(sys.argv) > 2:
-        print("told", flush=True)
+        print("logged", flush=True)
         sys.stdin.read()
 """
 
@@ -215,9 +215,9 @@ def test_a_server_that_is_down_costs_one_line_and_sync_sends_what_it_missed(run,
     assert tracked_runs()["shapes-smoke/predict"].data.metrics["value/a"] == 299
 
 
-def test_what_a_killed_stage_told_is_not_lost(run, store):
+def test_the_events_of_a_killed_stage_are_not_lost(run, store):
     process = start_stage("predict", "wait")
-    assert process.stdout.readline() == "told\n"
+    assert process.stdout.readline() == "logged\n"
     process.send_signal(signal.SIGKILL)
     process.wait()
     sync()

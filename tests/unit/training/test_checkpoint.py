@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from kmax.errors import InputError
+from kmax.files import remove_leftovers
 from kmax.training import checkpoint
 
 
@@ -50,7 +51,7 @@ def test_when_all_are_damaged_the_user_decides(tmp_path: Path) -> None:
     write(tmp_path, 3, 4)
     for path in checkpoint.checkpoints(tmp_path):
         path.write_bytes(b"garbage")
-    with pytest.raises(InputError, match="no checkpoint can be read; train anew with --fresh") as error:
+    with pytest.raises(InputError, match="no checkpoint can be read; start again with --fresh") as error:
         checkpoint.newest(tmp_path)
     assert len(error.value.faults) == 3
 
@@ -78,7 +79,7 @@ def test_leftovers_of_a_killed_writer_are_removed(tmp_path: Path) -> None:
     write(tmp_path, 3)
     (tmp_path / ".checkpoint-00000004.pt.abc123.tmp").write_bytes(b"half")
     (tmp_path / "events.jsonl").touch()
-    checkpoint.remove_leftovers(tmp_path, "checkpoint-*")
+    remove_leftovers(tmp_path, "checkpoint-*")
     assert sorted(os.listdir(tmp_path)) == ["checkpoint-00000003.pt", "events.jsonl"]
 
 

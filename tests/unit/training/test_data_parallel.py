@@ -130,9 +130,9 @@ def test_a_signal_to_the_launcher_saves_and_ends_all_ranks(
         wait_for_a_step(process)
         process.send_signal(number)
         assert process.stderr is not None
-        told = process.stderr.read()
-    assert process.returncode == code, told
-    assert "Traceback" not in told
+        stderr = process.stderr.read()
+    assert process.returncode == code, stderr
+    assert "Traceback" not in stderr
     assert len(project.checkpoints()) == 1
 
 
@@ -150,12 +150,12 @@ def test_two_nodes_of_a_slurm_job_train_together(whole_batch, monkeypatch, tmp_p
     for node in ("1", "0"):
         monkeypatch.setenv("SLURM_NODEID", node)
         nodes.append(subprocess.Popen([*COMMAND, "--fresh"], stderr=subprocess.PIPE, text=True))
-    told = [node.communicate()[1] for node in nodes]
-    assert [node.returncode for node in nodes] == [0, 0], told
+    stderr = [node.communicate()[1] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], stderr
     for row, alone in zip(losses(), alone_losses, strict=True):
         assert row == pytest.approx(alone, rel=1e-4)
-    assert "2 cpu rank(s)" in told[1]
-    assert "cpu rank(s)" not in told[0]
+    assert "2 cpu rank(s)" in stderr[1]
+    assert "cpu rank(s)" not in stderr[0]
 
 
 def free_port() -> int:

@@ -1,6 +1,6 @@
 import copy
 
-from kmax.training.history import History
+from kmax.training.training_log import History
 
 
 def test_a_row_is_the_mean_since_the_row_before_and_the_last_step_makes_one() -> None:

@@ -9,8 +9,7 @@ import torch.distributed as dist
 from kmax.errors import InputError, OutOfTimeError
 from kmax.training import ranks
 from kmax.training.budget import Stop
-from kmax.training.plan import Plan, first_node, plan_ranks
-from kmax.training.ranks import Ranks, run_ranks
+from kmax.training.ranks import Plan, Ranks, plan_ranks, run_ranks
 
 
 @pytest.fixture(autouse=True)
@@ -24,22 +23,7 @@ def plain_environment(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
 
-@pytest.mark.parametrize(
-    ("node_list", "first"),
-    [
-        ("node1", "node1"),
-        ("node[1-2]", "node1"),
-        ("node[003-010,12],login1", "node003"),
-        ("gpu7,gpu9", "gpu7"),
-        ("r[2,4]n[11-12]", "r2n11"),
-        ("", ""),
-    ],
-)
-def test_first_node_of_a_slurm_list(node_list: str, first: str) -> None:
-    assert first_node(node_list) == first
-
-
-def test_a_cpu_without_wishes_is_one_process() -> None:
+def test_a_cpu_gets_one_process_by_default() -> None:
     assert plan_ranks() == Plan(1, 0, 1, "localhost", 0, 1)
 
 
@@ -69,7 +53,7 @@ def test_several_nodes_without_srun_are_refused(monkeypatch) -> None:
 
 
 @pytest.mark.parametrize("node", [0, 1])
-def test_a_node_that_stays_alone_is_told(monkeypatch, node: int) -> None:
+def test_a_node_that_stays_alone_gives_an_error(monkeypatch, node: int) -> None:
     monkeypatch.setattr(ranks, "RENDEZVOUS_SECONDS", 1)
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
@@ -85,7 +69,7 @@ def test_two_launchers_on_a_node_are_refused(monkeypatch) -> None:
         plan_ranks()
 
 
-def test_a_node_without_address_is_told(monkeypatch) -> None:
+def test_a_node_without_address_gives_an_error(monkeypatch) -> None:
     monkeypatch.setenv("SLURM_STEP_NUM_NODES", "2")
     monkeypatch.setenv("SLURM_JOB_NODELIST", "no-such-host.invalid")
     with pytest.raises(InputError, match="set MASTER_ADDR"):
@@ -95,7 +79,7 @@ def test_a_node_without_address_is_told(monkeypatch) -> None:
 @pytest.mark.parametrize("text", ["0", "-1", "two"])
 def test_a_wrong_number_of_ranks_is_refused(monkeypatch, text: str) -> None:
     monkeypatch.setenv("KMAX_RANKS", text)
-    with pytest.raises(InputError, match="KMAX_RANKS: a positive number"):
+    with pytest.raises(InputError, match="KMAX_RANKS: expected a positive number"):
         plan_ranks()
 
 

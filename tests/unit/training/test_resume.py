@@ -13,7 +13,7 @@ from kmax.errors import InputError, OutOfTimeError
 from kmax.files import exclusive_lock
 from kmax.training import checkpoint
 from kmax.training.budget import Budget
-from kmax.training.history import History
+from kmax.training.training_log import History
 
 # A child that kills itself after some calls of a function, so that no signal of ours has to hit a moment.
 CHILD = """
@@ -102,7 +102,7 @@ def test_a_signal_saves_the_step_at_hand(
         interrupt_after(patch, step, number)
         with pytest.raises(error):
             project.train()
-    # The signal comes while the step's losses are told, after the exchange: the next step sees it.
+    # The signal comes while the losses are recorded, after the exchange: the next step sees it.
     assert checkpoint.step_of(project.checkpoints()[0]) == step + 1
     assert not paths.model("little").exists()
     project.train()
@@ -155,8 +155,8 @@ def test_fresh_trains_anew(project, uninterrupted, capsys) -> None:
     project.train()
     project.train(fresh=True)
     assert project.result() == uninterrupted
-    told = capsys.readouterr().err
-    assert told.count("training 6 steps") == 2
+    stderr = capsys.readouterr().err
+    assert stderr.count("training 6 steps") == 2
 
 
 def test_a_damaged_newest_checkpoint_costs_one_warning_and_no_bit(
@@ -175,9 +175,9 @@ def test_a_damaged_newest_checkpoint_costs_one_warning_and_no_bit(
     assert newest.name in warnings[0]
 
 
-def test_a_second_copy_ends_in_one_clear_line(project) -> None:
+def test_a_second_copy_gives_a_one_line_error(project) -> None:
     held = exclusive_lock(project.state / "lock", "")
-    with held, pytest.raises(InputError, match="is running already") as error:
+    with held, pytest.raises(InputError, match="is already running") as error:
         project.train()
     assert len(error.value.lines()) == 1
     assert not project.checkpoints()
@@ -189,13 +189,13 @@ def test_a_loss_that_is_not_finite_names_term_and_images_and_keeps_the_state(pro
         project.train()
 
 
-def test_another_machine_is_said(project, monkeypatch, capsys) -> None:
+def test_another_environment_is_reported(project, monkeypatch, capsys) -> None:
     with monkeypatch.context() as patch:
         interrupt_after(patch, 4, signal.SIGTERM)
         with pytest.raises(OutOfTimeError):
             project.train()
     monkeypatch.setenv("KMAX_MICRO_BATCHES", "2")
     project.train()
-    told = capsys.readouterr().err
-    assert "before the interruption: ranks 1, micro_batches 1" in told
-    assert "agree to rounding only" in told
+    stderr = capsys.readouterr().err
+    assert "before the interruption: ranks 1, micro_batches 1" in stderr
+    assert "agree up to rounding only" in stderr

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from kmax.runs.run_files import load_run
-from kmax.training.schedule import learning_rate
+from kmax.training.optimizer import learning_rate
 
 
 def recipe(**changes):
