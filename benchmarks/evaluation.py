@@ -33,7 +33,7 @@ from kmax.data.formats.png import RGB, decode_ids, decode_labels, decode_rgb, op
 from kmax.errors import InputWarnings
 from kmax.evaluation import bootstrap
 from kmax.evaluation.cityscapes import cityscapes_ap
-from kmax.evaluation.cityscapes.cityscapes_files import find_frames
+from kmax.evaluation.cityscapes.cityscapes_format import find_frames
 from kmax.evaluation.panoptic import pq
 from kmax.evaluation.panoptic.explanation import explain_files
 from kmax.evaluation.panoptic.image_segments import check_pair

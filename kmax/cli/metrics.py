@@ -158,10 +158,11 @@ def ap(
     out: Out = None,
     strict: Strict = False,
     split: Split = None,
+    check_with: Check = None,
 ) -> None:
     """Average precision of COCO.
 
-    Of masks or boxes, computed by pycocotools.
+    Of masks or of boxes, by the rules of pycocotools.
 
     \b
     Example:
@@ -173,8 +174,13 @@ def ap(
     kind: Any = iou_type.value
     result = coco_ap.evaluate_files(gt_json, pred_json, kind, max_detections, strict, split)
     figures = result.to_json()
+    notes = []
+    if check_with is not None:
+        from kmax.evaluation.official import check_coco_ap
+
+        notes.append(check_coco_ap(result, gt_json, pred_json))
     rows = [[name.replace("_", " "), percent(figures[name])] for name in _AP_ORDER]
-    _print_figures(result, figures, text_table([iou_type.value, ""], rows), [], out)
+    _print_figures(result, figures, text_table([iou_type.value, ""], rows), notes, out)
 
 
 @group.command("cityscapes-ap")
@@ -196,7 +202,7 @@ def cityscapes_ap(
       kmax metrics cityscapes-ap --gt-dir gtFine/val --pred-dir results --out ap.json
     """
     from kmax.evaluation.cityscapes import cityscapes_ap
-    from kmax.evaluation.cityscapes.cityscapes_labels import INSTANCE_CLASSES
+    from kmax.evaluation.cityscapes.cityscapes_format import INSTANCE_CLASSES
 
     result = cityscapes_ap.evaluate_files(gt_dir, pred_dir, workers, strict, split)
     notes = []
@@ -279,10 +285,10 @@ def _print_figures(
 
     for warning in result.warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    images = figures["provenance"]["images"]
-    text = "\n".join(
-        [f"{figures['evaluator']}, version {figures['version']}, {images} images", table, *notes]
-    )
+    images, engine = figures["provenance"]["images"], figures["provenance"].get("engine")
+    computed = f", computed by {engine}" if engine else ""
+    head = f"{figures['evaluator']}, version {figures['version']}{computed}, {images} images"
+    text = "\n".join([head, table, *notes])
     if out is not None:
         write_json(out, figures | {"warnings": result.warnings})
         text += f"\n{out}"

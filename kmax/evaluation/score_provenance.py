@@ -19,6 +19,7 @@ class Provenance:
         split: which part of the dataset.
         images: how many images were evaluated.
         ground_truth_digest, predictions_digest: SHA-256 over the names and bytes of the files.
+        engine: program and version that applied the evaluator's rules, where there is a choice.
     """
 
     evaluator: str
@@ -28,10 +29,11 @@ class Provenance:
     images: int
     ground_truth_digest: str
     predictions_digest: str
+    engine: str | None = None
 
     def to_json(self) -> dict[str, str | int]:
-        """All fields by name."""
-        return asdict(self)
+        """All fields by name; the engine is omitted when missing."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 def files_digest(index: Path | None, files: Iterable[tuple[str, str]]) -> str:

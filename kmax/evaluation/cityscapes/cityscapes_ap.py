@@ -19,9 +19,8 @@ from numpy.typing import NDArray
 
 from kmax.config.evaluator_version import VERSION
 from kmax.errors import InputWarnings
-from kmax.evaluation.cityscapes.cityscapes_files import find_frames
+from kmax.evaluation.cityscapes.cityscapes_format import INSTANCE_CLASSES, find_frames
 from kmax.evaluation.cityscapes.cityscapes_instances import FrameOverlaps, count_frame
-from kmax.evaluation.cityscapes.cityscapes_labels import INSTANCE_CLASSES
 from kmax.evaluation.score_provenance import Provenance, files_digest
 from kmax.evaluation.workers import each_image
 

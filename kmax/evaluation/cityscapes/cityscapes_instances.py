@@ -11,11 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kmax.data.formats.png import PngFile, decode_labels, open_png
+from kmax.data.formats.png import GREY, PngFile, decode_labels, decode_mask, filtered_lines, open_png
 from kmax.errors import InputError, InputWarnings
-from kmax.evaluation.cityscapes.cityscapes_files import Frame
-from kmax.evaluation.cityscapes.cityscapes_labels import INSTANCE_CLASSES, LABELS
-from kmax.evaluation.cityscapes.pixels_below import PixelsBelow
+from kmax.evaluation.cityscapes.cityscapes_format import INSTANCE_CLASSES, LABELS, Frame
 
 INSTANCE_ID = 1000
 _CLASS_INDEX = {label.id: index for index, label in enumerate(INSTANCE_CLASSES)}
@@ -160,3 +158,57 @@ def _number(text: str) -> float | None:
     except ValueError:
         return None
     return value if math.isfinite(value) else None
+
+
+class PixelsBelow:
+    """Counts the pixels that masks share with each id of a ground truth map.
+
+    Attributes:
+        ids: int64 [N], the ids that occur, ascending.
+        areas: int64 [N], pixels of each id.
+    """
+
+    def __init__(self, truth: NDArray[np.uint8] | NDArray[np.uint16]) -> None:
+        """Count the ids of a map [H, W]."""
+        self._truth = truth
+        self._counts = np.zeros(int(truth.max()) + 1, np.int64)
+        self._count(truth.reshape(-1))
+        self.ids = self._counts.nonzero()[0]
+        self.areas = self._taken()
+
+    def count(self, mask: PngFile) -> NDArray[np.int64]:
+        """Pixels of each id [N] below the non-zero pixels of a mask.
+
+        Raises:
+            InputError: the mask is corrupt.
+            ValueError: it has another size than the map.
+        """
+        if (mask.height, mask.width) != self._truth.shape:
+            raise ValueError(f"a mask of {mask.size} pixels on a map of shape {self._truth.shape}")
+        lines = filtered_lines(mask) if mask.color_type == GREY and mask.bit_depth == 8 else None
+        if lines is None:
+            self._count(self._truth[decode_mask(mask)])
+        else:
+            from kmax.evaluation.cityscapes.cityscapes_mask_loops import count_below_lines
+
+            data = lines.reshape(-1)
+            count_below_lines(data, _words(data), self._truth, self._counts)
+        return self._taken()
+
+    def _count(self, values: NDArray[np.uint8] | NDArray[np.uint16]) -> None:
+        # Imported here because numba takes half a second to import.
+        from kmax.evaluation.cityscapes.cityscapes_mask_loops import count_values
+
+        if len(values):
+            count_values(values, _words(values), self._counts)
+
+    def _taken(self) -> NDArray[np.int64]:
+        """The counts of all ids, which are reset to 0."""
+        taken = self._counts[self.ids]
+        self._counts[self.ids] = 0
+        return taken
+
+
+def _words(values: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.uint64]:
+    """The bytes of an array as uint64, without an incomplete last word."""
+    return values[: values.nbytes // 8 * 8 // values.itemsize].view(np.uint64)

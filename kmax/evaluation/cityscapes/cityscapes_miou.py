@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from kmax.config.evaluator_version import VERSION
 from kmax.data.formats.coco_panoptic import CategoryFacts
 from kmax.errors import InputError, InputWarnings
-from kmax.evaluation.cityscapes.cityscapes_files import find_frames
-from kmax.evaluation.cityscapes.cityscapes_labels import CATEGORIES, CLASSES, LABELS
+from kmax.evaluation.cityscapes.cityscapes_format import CATEGORIES, CLASSES, LABELS, find_frames
 from kmax.evaluation.score_provenance import Provenance, files_digest
 from kmax.evaluation.semantic.label_maps import (
     Digests,

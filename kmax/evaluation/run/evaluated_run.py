@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kmax import paths
+from kmax.config.metrics import METRICS
 from kmax.data.formats.coco_panoptic import CategoryFacts
 from kmax.errors import InputError
 from kmax.evaluation.panoptic.pq import Counts, PQResult
@@ -20,8 +21,8 @@ from kmax.files import read_json
 
 # What two runs must share, as provenance in metrics.json names it.
 SHARED = ("dataset", "split", "images", "ground_truth_digest")
-# Which part of metrics.json the pixel counts of per_image.npz are of: the first that there is.
-PIXELS = ("miou", "miou_panoptic")
+# The pixel counts of per_image.npz belong to the first of these metrics that metrics.json has.
+PIXELS = tuple(metric.name for metric in METRICS.values() if metric.has_pixel_counts)
 _COUNTS = {
     Counts: ("iou_sum", "tp", "fp", "fn"),
     PixelCounts: ("pixels_intersection", "pixels_truth", "pixels_predicted"),

@@ -21,8 +21,7 @@ from kmax.config import Run
 from kmax.data.dataset_file import load_dataset
 from kmax.data.datasets import ImageFolder, UnannotatedImages, open_prepared
 from kmax.errors import InputError
-from kmax.evaluation.cityscapes.cityscapes_files import frame_of
-from kmax.evaluation.cityscapes.cityscapes_labels import CLASSES
+from kmax.evaluation.cityscapes.cityscapes_format import CLASSES, frame_of
 from kmax.evaluation.submission import submission_check as check
 from kmax.evaluation.submission.submission_check import Predicted
 from kmax.files import atomic_path, read_json

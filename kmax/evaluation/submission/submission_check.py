@@ -19,7 +19,7 @@ from kmax.data.formats.coco_panoptic_json import read_predictions
 from kmax.data.formats.png import decode_ids, decode_labels, open_png
 from kmax.data.image_list import val_images
 from kmax.errors import InputError, InputWarnings
-from kmax.evaluation.cityscapes.cityscapes_files import Frame, frame_of
+from kmax.evaluation.cityscapes.cityscapes_format import Frame, frame_of
 from kmax.evaluation.cityscapes.cityscapes_instances import read_lines
 from kmax.evaluation.semantic.label_maps import known_labels
 from kmax.evaluation.workers import each_image
