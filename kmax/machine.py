@@ -80,7 +80,7 @@ def gpu_count() -> int:
 def environment_count(variable: str, *, minimum: int = 0) -> int | None:
     """A whole number from the environment, None if the variable is unset or empty.
 
-    SLURM may list several counts, such as `4,2`: the first one counts.
+    OMP_NUM_THREADS may list counts per nesting level, such as `4,2`; the first one is returned.
 
     Raises:
         InputError: not a whole number of at least `minimum`.

@@ -120,7 +120,7 @@ def require_raw_root(dataset: Dataset) -> Path:
     """`raw_root`, if it holds the annotation of at least one split.
 
     Raises:
-        InputError: it holds none, with the ways to say where the data lies.
+        InputError: it holds none, with the ways to specify where the data lies.
     """
     source, root = dataset.source, raw_root(dataset)
     assert isinstance(source, RawFiles)

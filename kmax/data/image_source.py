@@ -1,4 +1,4 @@
-"""Images and labels of one split, decoded; small datasets stay in memory."""
+"""Decoded images and labels of one split; small datasets stay in memory."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ VOID_OWNER, PADDING_OWNER, NOT_PASTED = 0, -1, -2  # owners of pixels that belon
 
 @dataclass(frozen=True)
 class SegmentLabels:
-    """What the segments of an image are; entry i belongs to the owner i + 1.
+    """Classes and flags of the segments of an image; element i belongs to the owner i + 1.
 
     Attributes:
         classes: int64 [M], contiguous.
@@ -48,9 +48,9 @@ class DecodedImage:
     """One image.
 
     Attributes:
-        rgb: uint8 [H, W, 3], or [H, W, 4] with a last channel that means nothing: four bytes move as one.
+        rgb: uint8 [H, W, 3], or [H, W, 4] with an unused last channel, so that a pixel is one word.
         owner: [H, W], 0 for void, else 1 + the index of the segment.
-        labels: what the segments are.
+        labels: of the segments.
     """
 
     image: Image
@@ -65,7 +65,7 @@ class DecodedImage:
 
 
 class ImageSource:
-    """Decoded images of one split by index; those read first are kept, up to `cache_bytes`."""
+    """Decoded images of one split by index; the first ones read are kept, up to `cache_bytes`."""
 
     def __init__(
         self, prepared: Prepared, split: str, names: list[str] | None, where: str, cache_bytes: int
@@ -135,7 +135,7 @@ class ImageSource:
 
 
 def owners_of(ids: IdMap, owner_of_id: dict[int, int]) -> NDArray[Any] | int:
-    """The owner of each pixel, in as few bytes as hold it; or the first id that is not listed."""
+    """The owner of each pixel, in the smallest type that holds it; or the first id that is not listed."""
     from kmax.data.formats.png_loops import look_up  # here: numba takes half a second to import
 
     owner_of_id = {VOID_ID: VOID_OWNER, **owner_of_id}

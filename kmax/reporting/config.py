@@ -28,8 +28,8 @@ class Column(Parameters):
         None, description="path in metrics.json, or speed/<path>; null: not measured"
     )
     scale: Annotated[float, Field(gt=0, description="measured figures are shown times this")]
-    digits: Annotated[int, Field(ge=0, le=6, description="digits behind the point")]
-    machine: bool = Field(False, description="depends on the machine: left out of comparisons of tables")
+    digits: Annotated[int, Field(ge=0, le=6, description="decimal digits")]
+    machine: bool = Field(False, description="depends on the machine: excluded from comparisons of tables")
 
     @model_validator(mode="after")
     def _not_empty(self) -> Self:
@@ -44,7 +44,7 @@ class Row(Parameters):
     """One model of a table."""
 
     label: str
-    reference: str | None = Field(None, description="key of reference.csv; null: nobody reported on it")
+    reference: str | None = Field(None, description="key of reference.csv; null: no reported figures")
     trained: Name | None = Field(None, description="the run trained for it; <trained>-s<seed> are its seeds")
     ported: Name | None = Field(None, description="the run of the published weights")
 
@@ -80,7 +80,7 @@ class TablesFile(Parameters):
         names = [table.table for table in self.tables]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(f"tables that stand twice: {', '.join(twice)}")
+            raise ValueError(f"duplicate tables: {', '.join(twice)}")
         return self
 
 
@@ -124,7 +124,7 @@ def read_reference() -> Reference:
         if missing:
             raise InputError(f"{path}: line {number}: columns missing: {', '.join(missing)}")
         if row["key"] in reference:
-            faults.append(f"{path}: line {number}: key '{row['key']}' stands twice")
+            faults.append(f"{path}: line {number}: duplicate key '{row['key']}'")
         faults += [
             f"{path}: line {number}: {name}: not a number: '{row[name]}'"
             for name in figures

@@ -122,5 +122,5 @@ def read_rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read: {error}") from error
     if rows and not all(rows[0].get(column) is not None for column in columns):
-        raise InputError(f"{path}: wants the columns {', '.join(columns)}")
+        raise InputError(f"{path}: expected the columns {', '.join(columns)}")
     return rows

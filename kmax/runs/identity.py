@@ -77,7 +77,7 @@ def identify(run: config.Run, data_digest: str | None = None) -> Identity:
 
 
 def stage_parameters(run: config.Run, stage: str) -> dict[str, Any]:
-    """Parameters beside the weights on which a stage's output depends: sections of the run, the evaluator."""
+    """Everything except the weights on which a stage's output depends: sections of the run, the evaluator."""
     sections = {"predict": ("predict",), "evaluate": ("predict", "evaluate")}.get(stage, ())
     parameters = {name: getattr(run, name).model_dump(mode="json") for name in sections}
     return parameters | ({"evaluator": {"version": VERSION}} if stage == "evaluate" else {})

@@ -22,7 +22,7 @@ CHANGED = "was made with other parameters, data or initial weights than the pres
 
 
 def stage_digest(run: Run, stage: str) -> str:
-    """Digest of everything beside the weights on which a stage's output depends."""
+    """Digest of everything except the weights on which a stage's output depends."""
     return files.digest(stage_parameters(run, stage))
 
 
@@ -80,6 +80,29 @@ def require_predictions(run: Run, identity: Identity, split: str | None = None) 
     if _is_stale(provenance, run, "predict", identity):
         raise InputError(f"{path.parent}: {CHANGED}; make it again: {verb}")
     return provenance
+
+
+def provenance_for_predictions(run: Run) -> tuple[Identity, Provenance]:
+    """The run's identity, and the provenance that predictions made now record: model, data, thresholds.
+
+    Raises:
+        InputError: the model is missing, or the run file would produce another one now.
+    """
+    identity = identify(run)
+    provenance = require_model(run, identity) | {"data_digest": identity.data_digest}
+    return identity, provenance | {"stage_digest": stage_digest(run, "predict")}
+
+
+def provenance_for_scores(run: Run) -> tuple[Identity, Provenance]:
+    """The run's identity, and the provenance that scores made now record: predictions, parameters, commit.
+
+    Raises:
+        InputError: the predictions are missing, or the run file would produce others now.
+    """
+    identity = identify(run)
+    provenance = require_predictions(run, identity) | {"stage_digest": stage_digest(run, "evaluate")}
+    provenance |= {"parameters_digest": identity.parameters_digest, "commit": identity.commit}
+    return identity, provenance
 
 
 def stale_results(run: Run) -> list[str]:

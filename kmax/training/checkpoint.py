@@ -132,7 +132,7 @@ class TrainingState:
         """Write a checkpoint to `folder`.
 
         Args:
-            environment: facts beside the run's identity on which the bits of the result depend.
+            environment: facts other than the run's identity on which the bits of the result depend.
         """
         state = {
             "step": self.step,

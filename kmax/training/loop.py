@@ -38,6 +38,8 @@ from kmax.training.ranks import Ranks, plan_ranks, run_ranks
 from kmax.training.step import TrainStep, deterministic_algorithms, seed_generators
 from kmax.training.training_log import TrainingProgress, log
 
+Environment = dict[str, int | str]
+
 
 def train_run(run: config.Run, *, fresh: bool = False, time_budget: float | None = None) -> Path:
     """Train `run`, resume it, or publish a complete training again; starts its own ranks.
@@ -89,23 +91,8 @@ def _train(ranks: Ranks, stop: Stop, job: Job) -> None:
     """The whole training on one rank."""
     run, recipe, folder = job.run, job.recipe, job.identity.state
     with contextlib.ExitStack() as stack:
-        # Rank 0 locks the state folder and is the only one to write; then all ranks start from the same
-        # state.
-        ranks.on_main(lambda: stack.enter_context(only_copy(run.run, folder)))
-        resumed: Path | None = ranks.on_main(lambda: find_checkpoint(run.run, folder, job.fresh))
-        stack.enter_context(deterministic_algorithms())
-        seed_generators(recipe.seed, step=0, rank=0)
-        prepared = open_prepared(run.data.dataset)
-        prepared.split(run.data.val_split)  # a wrong name is an error now, not after the training
-        val_images(prepared, run.data)
-        state = initial_state(run, build_model(run, prepared).to(ranks.device))
-        environment = _environment(ranks, job.micro_batches)
-        environment_before = state.restore(resumed) if resumed else environment
-        ranks.broadcast_([*state.model.parameters(), *state.model.buffers()])
-        state.model.train()
+        prepared, state, environment = _open_state(ranks, job, stack)
         train_step = TrainStep(run, state, _isthing(prepared), ranks)
-        if ranks.is_main:
-            _announce(job, state.step, environment, environment_before)
         tracker = stack.enter_context(track(run, "train", identity=job.identity))
         tracker.parameters({"environment": environment})
         if ranks.on_main(lambda: state.step < recipe.steps and job.budget.over()):
@@ -121,10 +108,8 @@ def _train(ranks: Ranks, stop: Stop, job: Job) -> None:
             try:
                 terms, rate = train_step(batches)
             except NonFiniteLossError as error:
-                step = state.step + 1
-                raise InputError(
-                    f"{run.run}: step {step}: {error} (checkpoints are kept in {folder})"
-                ) from error
+                where = f"{run.run}: step {state.step + 1}"
+                raise InputError(f"{where}: {error} (checkpoints are kept in {folder})") from error
             seconds = time.monotonic() - begun
             is_late = job.budget.over(seconds + checkpoint_seconds)
             votes = Votes(stop.interrupted, stop.out_of_time or is_late)
@@ -150,6 +135,36 @@ def _train(ranks: Ranks, stop: Stop, job: Job) -> None:
 
         if ranks.is_main:
             publish(run, job.identity, state.published_model(), prepared.categories, state.history)
+
+
+def _open_state(
+    ranks: Ranks, job: Job, stack: contextlib.ExitStack
+) -> tuple[Prepared, TrainingState, Environment]:
+    """Lock the state folder, and build or restore the same state on all ranks.
+
+    Args:
+        stack: keeps the lock, and torch in deterministic mode.
+
+    Returns:
+        The dataset, the state, and the environment of this attempt.
+    """
+    run, folder = job.run, job.identity.state
+    # Only rank 0 writes to the state folder, so only rank 0 locks it.
+    ranks.on_main(lambda: stack.enter_context(only_copy(run.run, folder)))
+    resumed: Path | None = ranks.on_main(lambda: find_checkpoint(run.run, folder, job.fresh))
+    stack.enter_context(deterministic_algorithms())
+    seed_generators(job.recipe.seed, step=0, rank=0)
+    prepared = open_prepared(run.data.dataset)
+    prepared.split(run.data.val_split)  # a wrong name is an error now, not after the training
+    val_images(prepared, run.data)
+    state = initial_state(run, build_model(run, prepared).to(ranks.device))
+    environment = _environment(ranks, job.micro_batches)
+    environment_before = state.restore(resumed) if resumed else environment
+    ranks.broadcast_([*state.model.parameters(), *state.model.buffers()])
+    state.model.train()
+    if ranks.is_main:
+        _announce(job, state.step, environment, environment_before)
+    return prepared, state, environment
 
 
 @dataclass(frozen=True)
@@ -208,8 +223,8 @@ def _batches(job: Job, prepared: Prepared, state: TrainingState, ranks: Ranks) -
     )
 
 
-def _environment(ranks: Ranks, micro_batches: int) -> dict[str, int | str]:
-    """Facts beside the run's identity on which the bits of the result depend."""
+def _environment(ranks: Ranks, micro_batches: int) -> Environment:
+    """Facts other than the run's identity on which the bits of the result depend."""
     return {
         "ranks": ranks.world_size,
         "micro_batches": micro_batches,
@@ -219,9 +234,7 @@ def _environment(ranks: Ranks, micro_batches: int) -> dict[str, int | str]:
     }
 
 
-def _announce(
-    job: Job, step: int, environment: dict[str, int | str], environment_before: dict[str, int | str]
-) -> None:
+def _announce(job: Job, step: int, environment: Environment, environment_before: Environment) -> None:
     """Log what this attempt does, and where it differs from the recipe or from the previous attempt."""
     name, steps, batch = job.run.run, job.recipe.steps, job.recipe.global_batch_size
     folder = job.identity.state

@@ -1,4 +1,4 @@
-"""Samples of a dataset on one picture: each image with its segments, before and after augmentation."""
+"""Samples of a dataset on one picture: images with their segments, before and after augmentation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kmax.errors import InputError
 from kmax.runs.run_files import load_run
 from kmax.visualization.overlays import overlay, save_picture
 
-CELL, GAP = 384, 4  # longer side of a picture and what lies between two, in pixels
+CELL, GAP = 384, 4  # longer side of a picture and the gap between two, in pixels
 CACHE_BYTES = 64 * 2**20
 
 Rgb = NDArray[np.uint8]
@@ -49,14 +49,14 @@ def contact_sheet(
     """Write a picture with one row per image: the image, its segments, and the same augmented.
 
     Args:
-        run: whose data section says how to augment; None: deeplab2's recipe for COCO.
+        run: its data section is used; None: deeplab2's recipe for COCO.
         augmented: whether the last two columns are drawn.
 
     Returns:
         The path written.
 
     Raises:
-        InputError: unknown dataset, split or run; a run of another dataset; a damaged file.
+        InputError: unknown dataset, split or run; a run of another dataset; a corrupt file.
     """
     prepared = open_prepared(dataset)
     data = recipe(dataset, split) if run is None else load_run(run).data
@@ -81,7 +81,7 @@ def contact_sheet(
 def _with_segments(
     rgb: Rgb, owner: NDArray[np.integer], labels: SegmentLabels, prepared: Prepared
 ) -> list[Rgb]:
-    """The image, and its segments over it; crowd as if it were void."""
+    """The image, and the image with its segments; crowd is shown as void."""
     present = np.unique(owner[owner > 0]).tolist()
     classes = {i: int(labels.classes[i - 1]) for i in present if not labels.iscrowd[i - 1]}
     ids = owner.clip(min=0).astype(np.int32)

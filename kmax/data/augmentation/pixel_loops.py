@@ -61,13 +61,13 @@ def _needed_rows(
     held: Any,
     between: FloatImage,
 ) -> None:
-    """Have two rows of `pixels` between their columns: row n in `between[n & 1]` and noted in `held`."""
+    """Interpolate two rows of `pixels` along x: row n into `between[n & 1]`, noted in `held`."""
     lower, upper, fraction = columns
     for source in sources:
         slot = source & 1
         if held[slot] != source:
             held[slot] = source
-            if channels == 4:  # a constant, for which a loop of its own is made
+            if channels == 4:  # a constant, for which a separate loop is compiled
                 _between_columns(pixels[source], lower, upper, fraction, 4, between[slot])
             else:
                 _between_columns(pixels[source], lower, upper, fraction, 3, between[slot])
@@ -103,7 +103,7 @@ def bilinear_twice(
     columns: tuple[Taps, Taps],
     result: NDArray[Any],
 ) -> None:
-    """`bilinear` of what `bilinear` gives, of which no more than a row is kept that stays in the cache."""
+    """`bilinear` of the result of `bilinear`, of which only the needed rows are kept, in the cache."""
     lower, upper, fraction = rows[0]
     lower_2, upper_2, fraction_2 = rows[1]
     width, width_2 = len(columns[0][0]), len(columns[1][0])
@@ -129,10 +129,10 @@ def bilinear_twice(
 def _words_between_columns(
     words: NDArray[np.uint32], columns: Taps, pair: NDArray[np.uint32], result: FloatImage
 ) -> None:
-    """One row of words [w] between its columns: float32 [3, W]; `pair` [2, W] is memory to work in."""
+    """One row of words [w] between its columns: float32 [3, W]; `pair` [2, W] is a buffer."""
     lower, upper, fraction = columns
     left, right = pair[0], pair[1]
-    for x in range(len(lower)):  # apart from the arithmetic, which then runs over several pixels at once
+    for x in range(len(lower)):  # apart from the arithmetic, which is then vectorised
         left[x], right[x] = words[np.uintp(lower[x])], words[np.uintp(upper[x])]
     for channel in range(3):
         row, shift = result[channel], np.uint32(8 * channel)
@@ -203,13 +203,13 @@ def paste_words(
     new_owner: NDArray[np.int32],
     box: tuple[int, int, int, int],
 ) -> None:
-    """Put pixels over words [H, W] and their owners.
+    """Paste pixels over words [H, W] and their owners.
 
     Args:
         words, owner: [H, W]; changed.
-        pasted, pasted_owner: [H, W], of what lies over them.
+        pasted, pasted_owner: [H, W], pasted over them.
         new_owner: by an owner of `pasted` plus 1, its owner in the result, or `NOT_PASTED`.
-        box: first row, row after the last, first column, column after the last of what is looked at.
+        box: first row, row after the last, first column, column after the last of the pasted region.
     """
     top, bottom, left, right = box
     for y in range(top, bottom):
@@ -224,7 +224,7 @@ def paste_words(
 
 @compiled
 def count_owners(owner: NDArray[Any], counts: NDArray[np.int64]) -> None:
-    """Add the pixels of each owner [H, W] from -1 on to `counts`, whose first entry is that of -1."""
+    """Add the pixels of each owner [H, W] to `counts`, whose first value is that of owner -1."""
     for y in range(owner.shape[0]):
         row = owner[y]
         last, start = row[0], 0
@@ -247,7 +247,7 @@ def _weighted(row: NDArray[np.uint8], share: FloatImage, centre: FloatImage) -> 
 
 @compiled
 def sharpen(image: NDArray[np.uint8], channels: int, factor: np.float32, result: NDArray[np.uint8]) -> None:
-    """Away from (factor above 1) or towards a mean of 3 x 3 pixels, in which the middle counts five times.
+    """Away from (factor above 1) or towards a mean of 3 x 3 pixels, whose centre has five times the weight.
 
     Args:
         image: [H, W x channels], of at least three rows and columns.

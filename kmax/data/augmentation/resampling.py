@@ -1,7 +1,7 @@
 """Resampling of the two originals, to the pixel; only the wanted window of the result is computed.
 
 deeplab2 resamples twice (to the size that fits, then by the random scale), corners on corners, between the
-nearest two pixels even where the image shrinks; what is between the steps stays float32. bytedance resamples
+nearest two pixels even where the image shrinks; intermediate results stay float32. bytedance resamples
 once, with Pillow: centres on centres, smoothed where the image shrinks, rounded to bytes.
 
 The order of float32 operations is the original's: along x, then along y, each as a + (b - a) * fraction.
@@ -42,8 +42,8 @@ def interpolate(
         dtype: np.float32, or np.uint8 for values truncated at the end.
 
     Returns:
-        `dtype` [rows, columns, 4]; the last channel means nothing and makes a pixel of float32 16 bytes,
-        which move as one.
+        `dtype` [rows, columns, 4]; the last channel means nothing and makes a float32 pixel 16 bytes,
+        which are moved together.
     """
     from kmax.data.augmentation.pixel_loops import bilinear, bilinear_twice  # here: numba loads slowly
 
@@ -99,7 +99,7 @@ def pick_labels_with_pillow(labels: NDArray[Any], size: Size, window: Window) ->
 
 @functools.lru_cache(maxsize=4096)
 def _nearest_centre(n_in: int, n_out: int) -> NDArray[np.intp]:
-    """Positions are summed up, not multiplied, which decides where one falls between two pixels."""
+    """Positions are accumulated, not multiplied: this decides ties between two pixels."""
     step = n_in / n_out
     position = np.full(n_out, step)
     position[0] = step * 0.5
@@ -111,7 +111,7 @@ def _nearest_centre(n_in: int, n_out: int) -> NDArray[np.intp]:
 
 @functools.lru_cache(maxsize=4096)
 def _taps(n_in: int, n_out: int) -> Taps:
-    """Entry i of the result lies between two entries of the source: lower, upper, fraction between."""
+    """Element i of the result lies between two elements of the source: lower, upper, fraction between."""
     position = positions(n_in, n_out)
     lower = np.floor(position)
     index = lower.astype(np.intp)
@@ -119,7 +119,7 @@ def _taps(n_in: int, n_out: int) -> Taps:
 
 
 def _backwards(steps: list[tuple[int, int]], window: slice) -> tuple[slice, list[Taps]]:
-    """What a window needs of the source along one axis, and the steps from there to it."""
+    """The part of the source that a window needs along one axis, and the steps from there to the window."""
     taps: list[Taps] = []
     for lengths in reversed(steps):
         lower, upper, fraction = _taps(*lengths)

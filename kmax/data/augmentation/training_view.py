@@ -38,10 +38,10 @@ REDRAW_STRIDE = 4  # of the labels that `redraw_below` counts
 def train_view(
     rng: Generator, source: ImageSource, index: int, partner: int, data: Data
 ) -> tuple[Image, View]:
-    """The training sample of the image `index`, with the image `partner` pasted where the run asks for it.
+    """The training sample of the image `index`, with the image `partner` pasted if the run says so.
 
     Returns:
-        The image that it is of in the end (`redraw_below` may ask for another one), and the view.
+        The image that was used in the end (`redraw_below` may replace it), and the view.
     """
     if data.augmentation is None:
         size = (data.image_size[0], data.image_size[1])
@@ -119,7 +119,7 @@ def draw_parameters(
     """Draw a view of an image of the size `original`.
 
     The order of the draws is deeplab2's: scale, colours, padding, crop, flip. bytedance's pads at the bottom
-    and right, and measures the scale by the box that the input is.
+    and right, and applies the scale to the box of the input.
 
     Args:
         factor: multiplies the range of scales; less than 1 for an image to be pasted.
@@ -156,7 +156,7 @@ def render(decoded: DecodedImage, parameters: ViewParameters, target: Size, prep
     top, left = parameters.offset
     if parameters.flip:
         pixels, owner = pixels[:, ::-1], owner[:, ::-1]
-        if preprocessing != "torch":  # which pads after it flips
+        if preprocessing != "torch":  # which pads after flipping
             left = target[1] - left - owner.shape[1]
     return place(pixels, owner, decoded.labels, target, (top, left))
 

@@ -18,7 +18,7 @@ class View:
     """An image at input size.
 
     Attributes:
-        image: uint8 [H, W, 4], the last channel without meaning and padding of any value; or float32
+        image: uint8 [H, W, 4], the last channel unused and padding of any value; or float32
             [H, W, 3] in 0..255 with padding 127.5, channels apart in memory, as the network reads them.
         owner: int32 [H, W]: -1 padding, 0 void, else 1 + the index in `labels`.
         labels: what the segments are.
@@ -49,13 +49,13 @@ class View:
 
 
 def words(image: NDArray[np.uint8]) -> NDArray[np.uint32]:
-    """Pixels [H, W, 4] of four bytes as [H, W], to be moved as one; the memory is shared."""
+    """Pixels [H, W, 4] of four bytes as [H, W], moved as one; the memory is shared."""
     pixels: NDArray[np.uint32] = image.view(np.uint32)[..., 0]
     return pixels
 
 
 def pixel_counts(view: View) -> NDArray[np.int64]:
-    """Pixels of each owner, from that of padding on: int64 [M + 2]."""
+    """Pixels of each owner, starting with padding and void: int64 [M + 2]."""
     from kmax.data.augmentation.pixel_loops import count_owners  # here: numba takes half a second to import
 
     counts = np.zeros(len(view.labels) + 2, np.int64)

@@ -25,7 +25,7 @@ def decode_jpeg_words(data: bytes) -> NDArray[np.uint8] | None:
     """Pixels uint8 [H, W, 4] of a JPEG in YCbCr or grey, the last channel without meaning.
 
     Returns:
-        None where Pillow has to decide: another file or colour space, any damage, too large a picture, or
+        None if Pillow must decode: another file type or colour space, a corrupt file, too large an image, or
         simplejpeg is not installed.
     """
     if simplejpeg is None or not data.startswith(_SIGNATURE):
@@ -35,7 +35,7 @@ def decode_jpeg_words(data: bytes) -> NDArray[np.uint8] | None:
         if colors not in ("YCbCr", "Gray") or height * width > MAX_PIXELS:
             return None
         pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "RGBX")
-    except ValueError:  # the slightest damage; Pillow reads on where it can
+    except ValueError:  # even slight corruption; Pillow continues if it can
         return None
     return pixels
 

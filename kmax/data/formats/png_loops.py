@@ -83,8 +83,9 @@ def undo_filter(
     """The pixels of a line.
 
     Args:
-        filtered: the filter, which is none of the others than 0..4, and the filtered bytes.
-        line: takes the pixels; at least as many bytes, as `above`, the line before (zeros above the first).
+        filtered: the filter, 0..4, and the filtered bytes.
+        line: takes the pixels; of at least as many bytes.
+        above: the previous line; zeros for the first.
         words, above_words: the same bytes, as words.
         bytes_per_pixel: 1, 2 or 3.
     """
@@ -164,16 +165,16 @@ def colour_ids(lines: NDArray[np.uint8], ids: NDArray[np.int32]) -> None:
 def look_up(
     ids: NDArray[np.int32], listed: NDArray[np.int32], owners: NDArray[Any], result: NDArray[Any]
 ) -> int:
-    """The owner of each id.
+    """The owner of each pixel. Regions are flat: a pixel nearly always has the id of the one before it.
 
     Args:
         ids: int32 [H, W].
         listed: the ids that have an owner, int32 [N], ascending.
-        owners: theirs [N].
-        result: [H, W], of the kind of `owners`; written.
+        owners: their owners [N].
+        result: [H, W], of the type of `owners`; written.
 
     Returns:
-        The first id that is not listed; -1 where there is none.
+        The first id that is not listed; -1 if all are listed.
     """
     last, owner = np.int32(-1), owners[0]
     for y in range(ids.shape[0]):

@@ -60,7 +60,7 @@ def read_instance_ids(
     label_of = {v: v if v < INSTANCES_OF_ONE_LABEL else v // INSTANCES_OF_ONE_LABEL for v in present}
     if strange := sorted({label for label in label_of.values() if label not in LABELS}):
         faults.append(
-            (FaultKind.CATEGORY, f"{path}: labels {strange} are not labels of Cityscapes (0..{LABELS[-1]})")
+            (FaultKind.CATEGORY, f"{path}: labels {strange} are not in Cityscapes (0..{LABELS[-1]})")
         )
     kept = [value for value in present if label_of[value] in isthing]
     index_of = np.zeros(max(present) + 1, np.int32)

@@ -31,7 +31,7 @@ class CocoReader:
         return "train" if self._holdout else split
 
     def _names(self, header: Header, split: str, faults: Faults) -> set[str]:
-        """Image files of a split; adds a fault where the categories of its JSON disagree."""
+        """Image files of a split; adds a fault if the categories of its JSON disagree."""
         self._agreed.add(header, faults)
         return images_of_split((image.file_name for image in header.images.values()), split, self._holdout)
 

@@ -28,11 +28,11 @@ class RemoteFile(Parameters):
         default=None, description="omitted: recorded at the first download, and checked from then on"
     )
     md5: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None = Field(
-        default=None, description="where the publishers state no better one"
+        default=None, description="if the publishers state no better one"
     )
     bytes: PositiveInt | None = None
     unpack: bool = Field(default=False, description="an archive (zip, tar), unpacked below the data root")
-    strip: str = Field(default="", description="folder inside the archive that stands for the data root")
+    strip: str = Field(default="", description="folder inside the archive that corresponds to the data root")
     inside: list[str] = Field(
         default=[], description="archives in the archive, by their paths below the data root; unpacked there"
     )

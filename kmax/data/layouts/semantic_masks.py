@@ -1,7 +1,7 @@
 """Folders of label PNGs: category ids, and optionally instance numbers.
 
-Stuff: one segment per class. Things: one per class and instance number; where the number is 0, their pixels
-are a crowd, whose instances are not counted.
+Stuff: one segment per class. Things: one per class and instance number; pixels with number 0 are
+a crowd, whose instances are not counted.
 """
 
 from __future__ import annotations

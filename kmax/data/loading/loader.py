@@ -1,7 +1,7 @@
 """Batches for training and inference.
 
 Sample i of epoch e depends on (seed, e, i) alone: not on the number of workers or ranks, nor on where
-training was resumed. An epoch is a random order of all images; batches run on across epochs, so none is
+training was resumed. An epoch is a random order of all images; batches continue across epochs, so none is
 partial.
 """
 
@@ -59,9 +59,9 @@ def network_input(
     """Make one image network input.
 
     Args:
-        rgb: uint8 [h, w, 3], or [h, w, 4] with a last channel that means nothing.
+        rgb: uint8 [h, w, 3], or [h, w, 4] with an unused last channel.
         image_size: (height, width) of the network input.
-        preprocessing: whose resampling holds; None: smooth.
+        preprocessing: whose resampling is used; None: smooth.
         native_size: keep the image's size unless it is larger than the input.
 
     Returns:
@@ -100,7 +100,7 @@ def train_batches(
 
     Raises:
         InputError: unknown split or listed image, a batch that does not divide; while iterating, a file that
-            is missing or damaged.
+            is missing or corrupt.
     """
     parts = world_size * micro_batches
     if global_batch_size % parts:
@@ -180,7 +180,7 @@ class _TrainSamples(Dataset[_TrainSample]):
 
 @functools.lru_cache(maxsize=8)
 def _order(stream: int, seed: int, epoch: int, count: int) -> list[int]:
-    """A random order of `count` images; copy-paste partners have an order of their own."""
+    """A random order of `count` images; copy-paste partners have a separate order."""
     order: list[int] = np.random.default_rng([stream, seed, epoch, 0]).permutation(count).tolist()
     return order
 
@@ -215,7 +215,7 @@ class _ValSample:
 
 
 class _ValSamples(Dataset[_ValSample]):
-    """Validation images as their files have them; they become network input where their batch lies."""
+    """Validation images as stored; they are resized directly into the batch."""
 
     def __init__(self, split: ImageFolder) -> None:
         split.require_images()
@@ -225,8 +225,8 @@ class _ValSamples(Dataset[_ValSample]):
         path = self.split.images_dir / about.file_name
         rgb = read_image_words(path)
         if rgb.shape[:2] != (about.height, about.width):
-            told = f"{rgb.shape[1]}x{rgb.shape[0]}, but listed as {about.width}x{about.height}"
-            raise InputError(f"{path}: image is {told}")
+            found, listed = f"{rgb.shape[1]}x{rgb.shape[0]}", f"{about.width}x{about.height}"
+            raise InputError(f"{path}: image is {found}, but listed as {listed}")
         return _ValSample(rgb, about)
 
 

@@ -89,7 +89,7 @@ class Journal:
         return len(self._offset)
 
     def read(self, position: int) -> PreparedImage:
-        """The entry of an image."""
+        """An image that was added before."""
         self._stream.seek(self._offset[position])
         image = _parse_line(self._stream.readline())
         assert image is not None
@@ -131,7 +131,7 @@ def write_split(
     """Write `panoptic_<name>.json` and `files_<name>.csv`, one image at a time.
 
     Returns:
-        The split's entry in the manifest.
+        The split's part of the manifest.
     """
     json_path, csv_path = folder / f"panoptic_{name}.json", folder / f"files_{name}.csv"
     segments = crowds = 0

@@ -31,7 +31,7 @@ MIN_VISIBLE_PIXELS = 16  # what is left of a segment below this becomes void
 REFERENCE_SIZE = 128  # sizes below are in pixels of an image whose shorter side is this
 VOID_PROBABILITY = 0.25  # of an image with an unlabelled region
 CROWD_PROBABILITY = 0.12
-CUT_PROBABILITY = 0.3  # of a thing whose centre may lie anywhere, even just outside
+CUT_PROBABILITY = 0.3  # of a thing whose centre can lie anywhere, even just outside
 
 Rgb = NDArray[np.float32]
 Texture = Callable[[Generator, Plane, Plane, float], Plane]

@@ -159,7 +159,7 @@ def test_faults_of_the_tables_name_file_and_row(project):
         (
             "coco-test_dev-resnet50-tf",
             "coco-val-resnet50-tf",
-            "line 3: key 'coco-val-resnet50-tf' stands twice",
+            "line 3: duplicate key 'coco-val-resnet50-tf'",
         ),
         ("key,", "kee,", "columns missing: key"),
     ],
