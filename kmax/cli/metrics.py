@@ -169,7 +169,7 @@ def ap(
       kmax metrics ap --gt-json instances_val2017.json --pred-json detections.json
         --out ap.json
     """
-    from kmax.evaluation.coco import coco_ap
+    from kmax.evaluation import coco_ap
 
     kind: Any = iou_type.value
     result = coco_ap.evaluate_files(gt_json, pred_json, kind, max_detections, strict, split)

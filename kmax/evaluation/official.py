@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 
 from kmax.errors import InputError
+from kmax.evaluation import coco_ap
 from kmax.evaluation.cityscapes.cityscapes_ap import CityscapesAP
 from kmax.evaluation.cityscapes.cityscapes_format import INSTANCE_CLASSES, find_frames
 from kmax.evaluation.cityscapes.cityscapes_miou import CityscapesMiou
-from kmax.evaluation.coco import coco_ap
-from kmax.evaluation.coco.coco_ap import CocoAP
+from kmax.evaluation.coco_ap import CocoAP
 from kmax.evaluation.panoptic.panoptic_files import PanopticArguments
 from kmax.evaluation.panoptic.pq import GROUPS, PQResult
 

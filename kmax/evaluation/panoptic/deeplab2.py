@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kmax.evaluation.coco.coco_ap import CocoAP, evaluate
+from kmax.evaluation.coco_ap import CocoAP, evaluate
 from kmax.evaluation.panoptic.image_segments import ImageSegments, count_images
 from kmax.evaluation.panoptic.pairs import VOID, Pairs, count_pairs
 from kmax.evaluation.panoptic.panoptic_files import PanopticArguments

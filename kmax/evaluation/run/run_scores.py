@@ -20,11 +20,11 @@ from kmax.data.datasets import Prepared
 from kmax.data.formats.coco_instance_json import read_detections, read_ground_truth
 from kmax.data.formats.coco_panoptic import Image
 from kmax.errors import InputError, InputWarnings
+from kmax.evaluation import coco_ap
 from kmax.evaluation.bootstrap import miou_interval, pq_intervals
 from kmax.evaluation.cityscapes import cityscapes_ap, cityscapes_miou
 from kmax.evaluation.cityscapes.cityscapes_format import frame_of
-from kmax.evaluation.coco import coco_ap
-from kmax.evaluation.coco.coco_ap import IouType
+from kmax.evaluation.coco_ap import IouType
 from kmax.evaluation.panoptic import deeplab2, pq
 from kmax.evaluation.panoptic.ceiling import stride4_ceiling
 from kmax.evaluation.panoptic.panoptic_files import PanopticFiles

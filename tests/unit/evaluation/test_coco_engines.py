@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as masks
 
-from kmax.evaluation.coco import coco_ap
+from kmax.evaluation import coco_ap
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "metrics" / "ap_coco"
 SIZE = (40, 50)

@@ -12,7 +12,7 @@ from pycocotools import mask as masks
 
 from kmax.data.formats.coco_regions import decode_run_lengths
 from kmax.errors import InputError
-from kmax.evaluation.coco.coco_ap import evaluate_files
+from kmax.evaluation.coco_ap import evaluate_files
 
 
 def encode(mask: np.ndarray) -> dict[str, Any]:

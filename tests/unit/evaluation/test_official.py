@@ -10,7 +10,7 @@ import pytest
 from panoptic_folder import files, halves, write_side
 
 from kmax.errors import InputError
-from kmax.evaluation.coco import coco_ap
+from kmax.evaluation import coco_ap
 from kmax.evaluation.official import PANOPTICAPI_PYTHON, check_coco_ap, check_pq
 from kmax.evaluation.panoptic import pq
 from kmax.evaluation.panoptic.panoptic_files import PanopticArguments

@@ -15,7 +15,7 @@ from kmax.data.datasets import ImageFolder, UnannotatedImages
 from kmax.errors import InputError
 from kmax.evaluation.cityscapes.cityscapes_ap import evaluate_files as cityscapes_ap
 from kmax.evaluation.cityscapes.cityscapes_miou import evaluate_files as cityscapes_miou
-from kmax.evaluation.coco.coco_ap import evaluate_files as coco_ap
+from kmax.evaluation.coco_ap import evaluate_files as coco_ap
 from kmax.evaluation.panoptic.panoptic_files import PanopticArguments
 from kmax.evaluation.panoptic.pq import evaluate_files as pq
 from kmax.evaluation.submission.submission_archives import server_split, submit_cityscapes, submit_coco
