@@ -3,10 +3,10 @@
 The images are the sample, so a resample is a weight per image (how often it was drawn). Every score is
 computed from sums over images, which are one matrix product: S resamples cost S x I x C multiplications.
 
-A resample is scored as the evaluators score: a category that was not drawn is left out of the means, and one
-that was drawn without any match has SQ 0. On few images rare categories lose their match often, so resamples
-score lower than the images themselves, SQ most of all. Intervals are therefore the percentiles of the
-resampled scores, moved by the mean of that loss (the bootstrap's estimate of bias), within 0..1.
+Resamples are scored as the evaluators score: a category that was not drawn is left out of the means, and one
+that was drawn without any match has SQ 0. With few images, rare categories often lose their matches, so
+resamples score lower than the images themselves, SQ most of all. Intervals are therefore the percentiles of
+the resampled scores, moved by the mean of that loss (the bootstrap's estimate of bias), within 0..1.
 
 Legend of shapes: S resamples, I images, C categories.
 """

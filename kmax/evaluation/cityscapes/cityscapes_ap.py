@@ -81,7 +81,7 @@ def evaluate_files(
         split: its name for the provenance; None: the name of `truth_dir`.
 
     Raises:
-        InputError: frames without prediction; every line or mask that is not what it should be.
+        InputError: frames without prediction; every invalid line or mask.
     """
     warnings = InputWarnings()
     frames, strangers = find_frames(truth_dir, predicted_dir, "_gtFine_instanceIds.png", ".txt")
@@ -103,7 +103,7 @@ def evaluate_files(
 
 def average_precision(frames: Sequence[FrameOverlaps]) -> NDArray[np.float64]:
     """Average precision of all frames together [classes, overlaps]."""
-    every = _joined(frames)
+    every = _join(frames)
     return np.array(
         [
             [_class_precision(every, index, float(overlap)) for overlap in OVERLAPS]
@@ -112,8 +112,8 @@ def average_precision(frames: Sequence[FrameOverlaps]) -> NDArray[np.float64]:
     )
 
 
-def _joined(frames: Sequence[FrameOverlaps]) -> FrameOverlaps:
-    """All frames as one, with overlaps that point into its columns."""
+def _join(frames: Sequence[FrameOverlaps]) -> FrameOverlaps:
+    """Concatenate the counts of all frames; overlaps index the joined columns."""
     overlaps, predictions, regions = [np.zeros((0, 3), np.int64)], 0, 0
     for frame in frames:
         overlaps.append(frame.overlap + np.array([predictions, regions, 0]))

@@ -29,7 +29,7 @@ class FrameOverlaps:
     Attributes:
         truth_class: [G], index into INSTANCE_CLASSES.
         truth_pixels: [G].
-        truth_group: [G], whether the region is a group of objects that were not told apart.
+        truth_group: [G], whether the region is a group of objects that are not annotated one by one.
         predicted_class, predicted_pixels, void_pixels: [P]; the last counts pixels on void ground truth.
         confidence: float64 [P].
         overlap: [O, 3]: prediction, ground truth region of the same class, common pixels (positive).
@@ -51,7 +51,7 @@ def count_frame(frame: Frame, warnings: InputWarnings, predicted_dir: Path) -> F
     """Read one frame's instanceIds PNG, its predictions' text file and their masks.
 
     Raises:
-        InputError: every line or mask that is not what it should be.
+        InputError: every invalid line or mask.
     """
     truth_png = open_png(frame.truth, f"image {frame.name}: instanceIds PNG")
     truth = decode_labels(truth_png)

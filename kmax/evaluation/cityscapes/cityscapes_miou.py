@@ -121,11 +121,11 @@ def evaluate_files(
         truth_dir: folder with `*_gtFine_labelIds.png` and `*_gtFine_instanceIds.png` at any depth.
         predicted_dir: folder with `<city>_<sequence>_<frame>*.png` of label ids 0..33 at any depth.
         workers: processes; None: as many as cores and memory allow.
-        strict: refuse predictions of other frames instead of warning.
+        strict: reject predictions of other frames instead of warning.
         split: its name for the provenance; None: the name of `truth_dir`.
 
     Raises:
-        InputError: frames without prediction; damaged or other PNGs, sizes that differ, unknown labels.
+        InputError: frames without prediction; corrupt or other PNGs, different sizes, unknown labels.
     """
     warnings = InputWarnings()
     frames, strangers = find_frames(truth_dir, predicted_dir, "_gtFine_labelIds.png", ".png")

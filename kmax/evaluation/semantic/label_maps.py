@@ -1,6 +1,6 @@
 """Mean IoU of label PNGs: one file per image, whose pixels are classes.
 
-Ground truth and predictions are read, compared and forgotten image by image.
+Ground truth and predictions are read and compared image by image.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def read_labels(path: Path, name: str, what: str) -> tuple[LabelMap, tuple[str, 
     """Pixels [H, W] of a label PNG, and its name and SHA-256.
 
     Raises:
-        InputError: missing, damaged, or not of one channel.
+        InputError: missing, corrupt, or not of one channel.
     """
     png = open_png(path, f"image {name}: {what}")
     return decode_labels(png), (path.name, png.sha256)
@@ -61,7 +61,7 @@ def count_labels(truth: LabelMap, predicted: LabelMap, files: LabelFiles) -> Pai
 
 
 def known_labels(labels: NDArray[np.int64], known: Iterable[int], path: Path, name: str) -> None:
-    """Refuse labels that a map may not have.
+    """Reject labels that a map may not have.
 
     Raises:
         InputError: naming the image and each label.
@@ -84,11 +84,11 @@ def evaluate_ade20k(
         truth_dir: PNGs of 0 (unlabelled) and classes 1..150, such as `annotations/validation`.
         predicted_dir: PNGs of the same names, of classes 0..149.
         workers: processes; None: as many as cores and memory allow.
-        strict: refuse predictions of other images instead of warning.
+        strict: reject predictions of other images instead of warning.
         split: its name for the provenance; None: the name of `truth_dir`.
 
     Raises:
-        InputError: a missing folder or file, damaged or other PNGs, sizes that differ, unknown classes.
+        InputError: a missing folder or file, corrupt or other PNGs, different sizes, unknown classes.
     """
     warnings = InputWarnings()
     faults = [f"{folder}: folder not found" for folder in (truth_dir, predicted_dir) if not folder.is_dir()]

@@ -79,7 +79,7 @@ class PixelCounts:
 
 @dataclass(frozen=True)
 class MiouResult:
-    """Mean IoU of a split; `per_image` has counts [I, C], `warnings` the accepted odd input,
+    """Mean IoU of a split; `per_image` has counts [I, C], `warnings` the unusual input that was accepted,
     `provenance` where they come from, if from files."""
 
     categories: list[CategoryFacts]

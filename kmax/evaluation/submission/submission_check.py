@@ -1,4 +1,4 @@
-"""What is wrong with predictions that are to be submitted: every fault, before anything is written."""
+"""Checks of predictions before they are submitted; every fault is reported before anything is written."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Predicted:
     """One image of the split and its panoptic prediction.
 
     Attributes:
-        png: file name of the image with the suffix of PNGs, below the folders of predictions.
+        png: file name of the image with the suffix `.png`, relative to each folder of predictions.
         map: its panoptic PNG.
-        segments: as the JSON lists them.
+        segments: `segments_info` of the JSON.
     """
 
     image: Image
@@ -42,20 +42,20 @@ class Predicted:
 
 
 def require_whole_split(run: Run, folder: Path) -> list[Predicted]:
-    """The panoptic predictions of all images of the split, as their JSON tells them.
+    """The panoptic predictions of all images of the split.
 
     Args:
-        run: on the split that is to be submitted.
-        folder: of its predictions.
+        run: its val split is the one to submit.
+        folder: with its predictions.
 
     Raises:
-        InputError: there are none, the JSON is damaged, images are missing or are of another split.
+        InputError: there are none, the JSON is corrupt, images are missing or belong to another split.
     """
     path = folder / "panoptic.json"
     if not path.exists():
         raise InputError(f"{path}: not found; make the predictions again")
     if run.data.val_images is not None:
-        raise InputError(f"{paths.run_file(run.run)}: data.val_images: a test server wants the whole split")
+        raise InputError(f"{paths.run_file(run.run)}: data.val_images: a test server expects the whole split")
     images = val_images(open_prepared(run.data.dataset), run.data)
     found = {entry["image_id"]: entry for entry in read_predictions(path)}
     where = f"{run.data.dataset}/{run.data.val_split}"
@@ -82,21 +82,21 @@ def require_whole_split(run: Run, folder: Path) -> list[Predicted]:
 
 
 def require_sound_maps(predicted: Sequence[Predicted]) -> None:
-    """Refuse panoptic PNGs that are missing, damaged, of another size, or whose ids are not those listed."""
+    """Reject panoptic PNGs that are missing, corrupt, of another size, or whose ids differ from the JSON."""
     each_image(_check_map, predicted, workers=None)
 
 
 def require_sound_labels(
     run: Run, folder: Path, predicted: Sequence[Predicted], known: Sequence[int]
 ) -> list[Path]:
-    """The label PNGs of all images, if none is missing, damaged, of another size, or has other labels."""
+    """The label PNGs of all images, unless one is missing, corrupt, of another size, or has other labels."""
     folder = folder / "semantic"
     _require_made(folder, run, "predict.semantic is true")
     return each_image(partial(_check_labels, folder=folder, known=known), predicted, workers=None)
 
 
 def require_sound_detections(run: Run, folder: Path, predicted: Sequence[Predicted]) -> Path:
-    """The JSON of instances, if each detection has a sound mask and score."""
+    """The JSON of instances, if each detection has a valid mask and score."""
     path = folder / "instances.json"
     things = [c for c in open_prepared(run.data.dataset).categories if c.isthing]
     images = [{"id": o.image.id, "height": o.image.height, "width": o.image.width} for o in predicted]
@@ -108,7 +108,7 @@ def require_sound_detections(run: Run, folder: Path, predicted: Sequence[Predict
 
 
 def require_sound_frames(run: Run, folder: Path, predicted: Sequence[Predicted]) -> list[Path]:
-    """Text files and masks of all frames, if they are sound."""
+    """Text files and masks of all frames, if they are valid."""
     folder = folder / "instances"
     _require_made(folder, run, "predict.instances is cityscapes")
     results = each_image(partial(_check_frame, folder=folder), predicted, workers=None)

@@ -134,10 +134,10 @@ def test_what_a_server_would_refuse_is_refused(
 
 def test_other_categories_and_parts_of_a_split_are_refused(tmp_path: Path, monkeypatch) -> None:
     run = official_run("coco", tmp_path, monkeypatch)
-    with pytest.raises(InputError, match="has not the categories of Cityscapes"):
+    with pytest.raises(InputError, match="has other categories than Cityscapes"):
         submit_cityscapes(run, Path("out.zip"), "panoptic")
     with pytest.raises(InputError, match="letters, digits"):
         submit_coco(run, Path("out.zip"), "panoptic", "my net")
     part = run.model_copy(update={"data": run.data.model_copy(update={"val_images": ["a"]})})
-    with pytest.raises(InputError, match="wants the whole split"):
+    with pytest.raises(InputError, match="expects the whole split"):
         submit_coco(part, Path("out.zip"), "panoptic", None)
