@@ -23,8 +23,10 @@ PROJECT := $(CURDIR) $(shell sha256sum pyproject.toml | cut -c1-64)
 
 TENSORFLOW := $(VENV)-tensorflow
 TF_LOCKED := $(shell sha256sum requirements-tensorflow.lock | cut -c1-64)
+PANOPTICAPI := $(VENV)-panopticapi
+PQ_LOCKED := $(shell sha256sum requirements-panopticapi.lock | cut -c1-64)
 
-.PHONY: setup setup-tensorflow reproduce test test-long lint format
+.PHONY: setup setup-tensorflow setup-panopticapi reproduce test test-long lint format
 
 setup:
 	@test -x $(VENV)/bin/python || $(PYTHON) -c 'import sys; v = sys.version_info[:2]; \
@@ -50,6 +52,16 @@ setup-tensorflow:
 	  echo "$(TF_LOCKED)" > $(TENSORFLOW)/kmax-locked.txt; \
 	fi
 
+# For the tests that have panopticapi evaluate; without it they are skipped.
+setup-panopticapi:
+	@test -x $(PANOPTICAPI)/bin/python || $(VENV)/bin/python -m venv $(PANOPTICAPI)
+	@if [ "$$(cat $(PANOPTICAPI)/kmax-locked.txt 2>/dev/null)" != "$(PQ_LOCKED)" ]; then \
+	  echo "installing panopticapi into $(PANOPTICAPI): 0.1 GB"; \
+	  $(PANOPTICAPI)/bin/python -m pip --disable-pip-version-check --no-input install --quiet --no-deps \
+	    --requirement requirements-panopticapi.lock; \
+	  echo "$(PQ_LOCKED)" > $(PANOPTICAPI)/kmax-locked.txt; \
+	fi
+
 reproduce: setup
 	@snakemake --cores all
 	@echo
@@ -61,6 +73,7 @@ reproduce: setup
 
 test: setup
 	KMAX_TENSORFLOW_PYTHON="$${KMAX_TENSORFLOW_PYTHON:-$(abspath $(TENSORFLOW))/bin/python}" \
+	  KMAX_PANOPTICAPI_PYTHON="$${KMAX_PANOPTICAPI_PYTHON:-$(abspath $(PANOPTICAPI))/bin/python}" \
 	  OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE \
 	  pytest $(TESTS) -m "not long" --numprocesses $(TEST_WORKERS) --dist loadfile $(PYTEST_OPTIONS)
 

@@ -33,9 +33,10 @@ from timing import best
 from kmax import files
 from kmax.config import Data
 from kmax.data import image_source
-from kmax.data.augmentation import jitter, training_view
+from kmax.data.augmentation import training_view
 from kmax.data.datasets import Prepared, open_prepared
 from kmax.data.download.download_dataset import download
+from kmax.data.image_list import val_images
 from kmax.data.loading import loader
 from kmax.data.prepare.prepare_dataset import prepare
 from kmax.machine import describe
@@ -46,10 +47,10 @@ STAGES = {
     "read and decode images": [(image_source, "read_image_words"), (loader, "read_image_words")],
     "read and decode labels": [(image_source, "read_map")],
     "ids to segments": [(image_source, "owners_of")],
-    "resize images": [(jitter, "resample_image")],
-    "resize labels": [(jitter, "resample_owner")],
-    "colours": [(jitter, "_recolored")],
-    "pad, crop, flip": [(jitter, "place")],
+    "resize images": [(training_view, "resample_image")],
+    "resize labels": [(training_view, "resample_owner")],
+    "colours": [(training_view, "_resample_and_recolor")],
+    "pad, crop, flip": [(training_view, "place")],
     "copy-paste": [(training_view, "copy_paste")],
     "targets": [(loader, "targets_of")],
     "normalise and collate": [(loader, "_batch")],
@@ -186,19 +187,20 @@ def reading(prepared: Prepared, data: Data, results: dict[str, Any], repeats: in
         for _ in itertools.islice(batches, count["train"] // batch):
             pass
 
-    # As in training, annotations are read before the first batch.
-    val_epochs = iter([loader.val_batches(prepared, data, batch_size=1) for _ in range(repeats)])
+    # As in training, the annotation was read before.
+    images = val_images(prepared, data)
+    val_epochs = iter([loader.val_batches(prepared, data, images, batch_size=1) for _ in range(repeats)])
 
     def val() -> None:
         for _ in next(val_epochs):
             pass
 
-    def val_anew() -> None:  # so that the patched stages are used
-        for _ in loader.val_batches(prepared, data, batch_size=1):
+    def val_anew() -> None:  # with the stages told apart
+        for _ in loader.val_batches(prepared, data, val_images(prepared, data), batch_size=1):
             pass
 
-    next(batches)  # fills the caches of tables, weights and machine code
-    next(loader.val_batches(prepared, data, batch_size=1))
+    next(batches)  # tables, weights and machine code that are kept
+    next(loader.val_batches(prepared, data, images, batch_size=1))
     times = best({"train": train, "val": val}, repeats)
     samples = count["train"] // batch * batch
     seconds = {"train": times["train"] / samples, "val": times["val"] / count["val"]}
@@ -217,8 +219,8 @@ def reading(prepared: Prepared, data: Data, results: dict[str, Any], repeats: in
 
 
 def images_in(prepared: Prepared, split: str) -> int:
-    """Number of images in a split."""
-    return len(image_source.Source(prepared, split, None, split, 0))
+    """Images of a split."""
+    return len(image_source.ImageSource(prepared, split, None, split, 0))
 
 
 def worker_memory(prepared: Prepared, data: Data, epochs: int) -> list[int]:

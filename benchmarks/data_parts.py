@@ -66,7 +66,7 @@ def decoding(prepared: Prepared, repeats: int) -> dict[str, Any]:
     jpeg, png = decoders()
     for name in ("train", "val"):
         split = prepared.split(name)
-        images = image_source.Source(prepared, name, None, name, 0).images
+        images = image_source.ImageSource(prepared, name, None, name, 0).images
         jpegs = [split.images_dir / image.file_name for image in images]
         pngs = [split.panoptic_dir / Path(image.file_name).with_suffix(".png").name for image in images]
         calls: dict[str, Callable[[], object]] = {}
@@ -87,8 +87,8 @@ def fastest(times: dict[str, float], kind: str) -> float:
 
 
 def resamplers(prepared: Prepared, repeats: int) -> dict[str, dict[str, float]]:
-    """CPU seconds to enlarge an image to fit 641x641 and by 1.3, and the deviation from deeplab2's result."""
-    rgb = image_source.Source(prepared, "train", None, "train", 0)[0].rgb
+    """CPU seconds of enlarging an image to fit 641x641 and by 1.3, and how far from deeplab2's result."""
+    rgb = image_source.ImageSource(prepared, "train", None, "train", 0)[0].rgb
     fitted = fit_size(rgb.shape[:2], (641, 641))
     size = scaled_size(fitted, 1.3)
 

@@ -28,15 +28,17 @@ import numpy as np
 from PIL import Image
 from timing import best
 
-from kmax.data.formats.coco_panoptic import write_map
+from kmax.data.formats.coco_panoptic import CategoryFacts, write_map
 from kmax.data.formats.png import RGB, decode_ids, decode_labels, decode_rgb, open_png
+from kmax.errors import InputWarnings
 from kmax.evaluation import bootstrap
 from kmax.evaluation.cityscapes import cityscapes_ap
-from kmax.evaluation.cityscapes.cityscapes_files import find_frames
-from kmax.evaluation.panoptic import explained_files, pq
+from kmax.evaluation.cityscapes.cityscapes_format import find_frames
+from kmax.evaluation.panoptic import pq
+from kmax.evaluation.panoptic.explanation import explain_files
 from kmax.evaluation.panoptic.image_segments import check_pair
 from kmax.evaluation.panoptic.pairs import count_pairs
-from kmax.evaluation.panoptic.panoptic_files import CategoryFacts, Oddities, PanopticArguments
+from kmax.evaluation.panoptic.panoptic_files import PanopticArguments
 
 REPEATS = 7
 CATEGORIES = [{"id": i, "name": str(i), "isthing": int(i < 81)} for i in range(1, 134)]
@@ -193,7 +195,7 @@ def panoptic_speed(folder: Path, images: int, shape: tuple[int, int], segments: 
 
     def matching() -> None:
         for image, truth, predicted in pixels:
-            pq.match(check_pair(image, count_pairs(truth, predicted), classes, Oddities()), len(classes))
+            pq.match(check_pair(image, count_pairs(truth, predicted), classes, InputWarnings()), len(classes))
 
     functions: dict[str, Callable[[], object]] = {
         f"decoding alone, {name}": lambda decode=decode: decode_each(decode, paths)
@@ -201,7 +203,7 @@ def panoptic_speed(folder: Path, images: int, shape: tuple[int, int], segments: 
     }
     functions["matching alone, ids packed"] = matching
     functions["kmax, from files to scores"] = lambda: pq.evaluate_files(arguments)
-    functions["kmax, with error analysis"] = lambda: explained_files.evaluate_files(arguments)
+    functions["kmax, and where quality is lost"] = lambda: explain_files(arguments)
     theirs = official_pq(arguments)
     if theirs is not None:
         functions["panopticapi, from files to counts"] = theirs

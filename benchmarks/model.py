@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from kmax import files
 from kmax.config import Losses, Predict
 from kmax.data.batch import Batch
-from kmax.data.datasets import load_dataset
+from kmax.data.dataset_file import load_dataset
 from kmax.data.loading.loader import network_input
 from kmax.data.shapes.scenes import draw_scene
 from kmax.inference import segment_batch

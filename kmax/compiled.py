@@ -1,6 +1,6 @@
-"""Loops over pixels as machine code, made by numba at the first call and kept for later processes.
+"""Loops over pixels as machine code, compiled by numba at the first call and cached for later processes.
 
-numba takes half a second to import: modules of such loops are imported where they are called.
+numba takes half a second to import, so modules of such loops are imported in the functions that call them.
 """
 
 from __future__ import annotations
@@ -19,30 +19,29 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def compiled(function: F) -> F:
-    """Compile `function` for the types it is called with; on one thread, without holding Python's lock.
+    """Compile `function` for the types it is called with; on one thread, without holding the GIL.
 
-    Floating point operations are done as they are written. The machine code is kept beside the module or,
-    where that folder cannot be written, in the user's cache (or NUMBA_CACHE_DIR); where nothing can be,
-    each process compiles for itself.
+    Floating point operations are executed as written. The machine code is cached beside the module or, if
+    that folder is read-only, in the user's cache (or NUMBA_CACHE_DIR); if both are, each process compiles.
     """
     function.__qualname__ += f"_{_digest_of_used(function)}"
     try:
         return cast(F, numba.njit(cache=True, nogil=True)(function))
-    except RuntimeError:  # no folder to keep it in
+    except RuntimeError:  # no folder for the cache
         return cast(F, numba.njit(nogil=True)(function))
 
 
 def _digest_of_used(function: Callable[..., Any]) -> str:
-    """Digest of the compiled functions and numbers of other modules that are compiled into a function.
+    """Digest of the functions and constants of other modules that are compiled into a function.
 
-    numba makes kept machine code anew where the file of the function itself has changed, but not where that
-    of a function it calls has. The name, under which the code is kept, has to tell of those.
+    numba recompiles cached code if the file of the function itself has changed, but not if the file of a
+    function that it calls has. So these are part of the name under which the code is cached.
     """
     digest = hashlib.sha256()
     for name in function.__code__.co_names:
         used = function.__globals__.get(name)
         called = getattr(used, "py_func", None)
-        if called is not None:  # its name tells what it calls in turn
+        if called is not None:  # its name covers what it calls in turn
             digest.update(f"{name} {called.__qualname__} {_file_digest(inspect.getfile(called))}\n".encode())
         elif isinstance(used, int | float | tuple | np.generic):
             digest.update(f"{name} {used!r}\n".encode())
@@ -52,5 +51,5 @@ def _digest_of_used(function: Callable[..., Any]) -> str:
 def _file_digest(path: str) -> str:
     try:
         return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    except OSError:  # no source, so nothing is kept either
+    except OSError:  # no source, so nothing is cached either
         return ""

@@ -41,3 +41,35 @@ def unknown_name(what: str, name: str, known: Iterable[str], where: str) -> Inpu
     near = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.6)
     advice = f"did you mean '{by_lower[near[0]]}'?" if near else f"known: {', '.join(known) or 'none'}"
     return InputError(f"{where}: unknown {what} '{name}'; {advice}")
+
+
+class InputWarnings:
+    """Unusual input that was accepted, by kind: where each case was found.
+
+    An `InputError` stops a command; these are reported at its end, one line per kind.
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[str, list[str]] = {}
+
+    def add(self, kind: str, where: str) -> None:
+        """Note one more case of this kind."""
+        self._found.setdefault(kind, []).append(where)
+
+    def merge(self, other: InputWarnings) -> None:
+        """Add the cases that another collector found later."""
+        for kind, places in other._found.items():
+            self._found.setdefault(kind, []).extend(places)
+
+    def lines(self) -> list[str]:
+        """One line per kind: how often it occurs, and where first."""
+        return [
+            f"{kind} ({places[0]})"
+            if len(places) == 1
+            else f"{kind} ({len(places)} times, first: {places[0]})"
+            for kind, places in self._found.items()
+        ]
+
+    def faults(self) -> list[str]:
+        """One line per case, for callers that reject them."""
+        return [f"{kind} ({where})" for kind, places in self._found.items() for where in places]

@@ -1,4 +1,4 @@
-"""Writing that never leaves half a file: temporary name, fsync, rename. Locks that die with their holder."""
+"""Atomic writing (temporary name, fsync, rename), digests, and locks that end with their process."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` to `path` atomically as indented JSON with sorted keys; NaN is refused (write null)."""
+    """Write `value` to `path` atomically as indented JSON with sorted keys; NaN is an error (write null)."""
     write_text(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
 
 
@@ -92,7 +92,7 @@ def read_json(path: Path, what: str) -> Any:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield an empty temporary folder beside `path`; on success it takes the place of `path` by rename.
 
-    An existing `path` is replaced; until the rename it stays as it was.
+    An existing `path` is replaced; until the rename it is unchanged.
     """
     path = Path(path)
     try:
@@ -111,7 +111,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def replace_folder(source: Path, path: Path) -> None:
-    """Rename the folder `source` to `path`; what stood at `path` is removed after the exchange."""
+    """Rename the folder `source` to `path`; an existing `path` is removed after the exchange."""
     if path.exists():
         old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
         os.replace(path, old / path.name)
@@ -148,19 +148,19 @@ def sha256(path: Path) -> str:
 
 
 def file_digest(path: Path, kind: str) -> str:
-    """Hex digest of a file's bytes, `kind` being a name that hashlib knows."""
+    """Hex digest of a file's bytes, `kind` being an algorithm of hashlib."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()
 
 
 def digest(value: Any) -> str:
-    """Hex SHA-256 of a JSON value: equal values have equal digests, whatever their key order."""
+    """Hex SHA-256 of a JSON value: independent of the order of keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 @contextlib.contextmanager
 def exclusive_lock(path: Path, held_message: str, wait: bool = False) -> Iterator[None]:
-    """Hold a kernel file lock (flock) on `path`; the kernel drops it when the holder dies.
+    """Hold a kernel file lock (flock) on `path`; the kernel releases it when the process ends.
 
     Raises:
         InputError: with `held_message`, when another process holds it and `wait` is false.

@@ -48,3 +48,15 @@ def no_waiting_for_servers(monkeypatch: pytest.MonkeyPatch) -> None:
 def facts() -> Path:
     """What the originals' configs and papers state."""
     return shared_folder("KMAX_FACTS_DIR", "facts")
+
+
+@pytest.fixture(scope="session")
+def panopticapi_python() -> str:
+    """A Python with panopticapi, of `make setup-panopticapi`."""
+    found = os.environ.get("KMAX_PANOPTICAPI_PYTHON", "")
+    if Path(found).is_file():
+        return found
+    reason = "no panopticapi: make setup-panopticapi, or KMAX_PANOPTICAPI_PYTHON=a Python that has it"
+    if os.environ.get("KMAX_REQUIRE_ALL") == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)

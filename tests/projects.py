@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 
 from kmax import create_model, files
-from kmax.data.datasets import load_dataset
+from kmax.data.dataset_file import load_dataset
 from kmax.model.io import save_model
 from kmax.parameter_files import read_yaml
 

@@ -109,8 +109,9 @@ def pq(
       kmax metrics pq --gt-json $G/panoptic_val.json --gt-dir $G/panoptic_val
         --pred-json $P/panoptic.json --pred-dir $P/panoptic --out pq.json
     """
-    from kmax.evaluation.panoptic import deeplab2, explained_files
+    from kmax.evaluation.panoptic import deeplab2
     from kmax.evaluation.panoptic import pq as panoptic_quality
+    from kmax.evaluation.panoptic.explanation import explain_files
     from kmax.evaluation.panoptic.panoptic_files import PanopticArguments
 
     if check_with is not None and evaluator is not PanopticRules.PANOPTICAPI:
@@ -120,7 +121,7 @@ def pq(
     arguments = PanopticArguments(gt_json, gt_dir, pred_json, pred_dir, workers, strict, split)
     notes = []
     if explain is not None:
-        result, explanation = explained_files.evaluate_files(arguments)
+        result, explanation = explain_files(arguments)
         notes.append(_write_explanation(explain, explanation))
     elif evaluator is PanopticRules.DEEPLAB2:
         result = deeplab2.evaluate_files(arguments)
@@ -157,23 +158,29 @@ def ap(
     out: Out = None,
     strict: Strict = False,
     split: Split = None,
+    check_with: Check = None,
 ) -> None:
     """Average precision of COCO.
 
-    Of masks or boxes, computed by pycocotools.
+    Of masks or of boxes, by the rules of pycocotools.
 
     \b
     Example:
       kmax metrics ap --gt-json instances_val2017.json --pred-json detections.json
         --out ap.json
     """
-    from kmax.evaluation.coco import coco_ap
+    from kmax.evaluation import coco_ap
 
     kind: Any = iou_type.value
     result = coco_ap.evaluate_files(gt_json, pred_json, kind, max_detections, strict, split)
     figures = result.to_json()
+    notes = []
+    if check_with is not None:
+        from kmax.evaluation.official import check_coco_ap
+
+        notes.append(check_coco_ap(result, gt_json, pred_json))
     rows = [[name.replace("_", " "), percent(figures[name])] for name in _AP_ORDER]
-    _print_figures(result, figures, text_table([iou_type.value, ""], rows), [], out)
+    _print_figures(result, figures, text_table([iou_type.value, ""], rows), notes, out)
 
 
 @group.command("cityscapes-ap")
@@ -195,7 +202,7 @@ def cityscapes_ap(
       kmax metrics cityscapes-ap --gt-dir gtFine/val --pred-dir results --out ap.json
     """
     from kmax.evaluation.cityscapes import cityscapes_ap
-    from kmax.evaluation.cityscapes.cityscapes_labels import INSTANCE_CLASSES
+    from kmax.evaluation.cityscapes.cityscapes_format import INSTANCE_CLASSES
 
     result = cityscapes_ap.evaluate_files(gt_dir, pred_dir, workers, strict, split)
     notes = []
@@ -278,10 +285,10 @@ def _print_figures(
 
     for warning in result.warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    images = figures["provenance"]["images"]
-    text = "\n".join(
-        [f"{figures['evaluator']}, version {figures['version']}, {images} images", table, *notes]
-    )
+    images, engine = figures["provenance"]["images"], figures["provenance"].get("engine")
+    computed = f", computed by {engine}" if engine else ""
+    head = f"{figures['evaluator']}, version {figures['version']}{computed}, {images} images"
+    text = "\n".join([head, table, *notes])
     if out is not None:
         write_json(out, figures | {"warnings": result.warnings})
         text += f"\n{out}"

@@ -11,7 +11,6 @@ from kmax.cli.common import percent, text_table
 
 track = typer.Typer(help="Recorded events, and MLflow.")
 EvaluatedRun = Annotated[str, typer.Argument(metavar="RUN", help="Name of an evaluated run.")]
-_MIOU_NAMES = {"miou": "mIoU", "miou_panoptic": "mIoU of panoptic maps"}
 
 
 def add_to(app: typer.Typer) -> None:
@@ -38,15 +37,16 @@ def compare(
     Example:
       kmax compare shapes-tiny shapes-tiny-s1 --out comparison.json
     """
+    from kmax.config.metrics import METRICS, MIOU
     from kmax.evaluation.run.compare_runs import compare
     from kmax.evaluation.run.evaluated_run import read_evaluated
     from kmax.files import write_json
 
     comparison = compare(read_evaluated(first), read_evaluated(second), samples=samples, seed=seed)
-    miou_name = _MIOU_NAMES.get(str(comparison.first.miou_facts.get("figure")), "mIoU")
+    metric = METRICS.get(str(comparison.first.miou_facts.get("figure")), MIOU)
     rows = []
     for (group, score), one in comparison.differences.items():
-        name = miou_name if score == "miou" else f"{score.upper()} {group}"
+        name = metric.title if score == "miou" else f"{score.upper()} {group}"
         ends = " to ".join(percent(end, sign=True) for end in one.interval)
         scores = [percent(one.first), percent(one.second), percent(one.difference, sign=True)]
         rows.append([name, *scores, ends, f"{one.p:.4f}"])

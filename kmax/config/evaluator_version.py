@@ -1,7 +1,7 @@
-"""Which evaluator made a number.
+"""Version of the evaluators.
 
 Both engines read this constant as a parameter of `evaluate`: changing it scores every run again, from the
-predictions that are there. Raise it when scores may differ, and only then.
+existing predictions. Raise it if scores may differ, and only then.
 """
 
 VERSION = "3"

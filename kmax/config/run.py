@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from kmax.config.base import Flavour, Fraction, Name, Parameters, PositiveInt
 from kmax.config.input_data import Data
+from kmax.config.metrics import (
+    EVALUATORS,
+    ApRules,
+    Evaluator,
+    MapMetric,
+    MiouRules,
+    descriptions_of,
+)
 from kmax.config.train import Train
 
 
@@ -68,25 +76,24 @@ class Predict(Parameters):
 class Evaluate(Parameters):
     """Which evaluators judge the predictions."""
 
-    metrics: Annotated[
-        list[Literal["pq", "pq_deeplab2", "miou_panoptic", "ceiling"]], Field(min_length=1)
-    ] = Field(
-        description="of the panoptic maps. pq_deeplab2: PQ by deeplab2's own rules; miou_panoptic: mean IoU "
-        "of the segments' classes; ceiling: PQ that ground truth keeps on the stride-4 grid of the "
-        "network's output"
+    metrics: Annotated[list[MapMetric], Field(min_length=1)] = Field(
+        description=f"of the panoptic maps. {descriptions_of('metrics')}"
     )
-    ap: Literal["coco", "cityscapes", "panoptic_annotation"] | None = Field(
+    ap: ApRules | None = Field(
         default=None,
-        description="AP of the instance predictions against the dataset's own instance annotation, by its "
-        "rules, or against the things of the panoptic annotation, by COCO's; left out: none",
+        description=f"AP of the instance predictions; left out: none. {descriptions_of('ap')}",
     )
-    miou: Literal["cityscapes", "ade20k", "panoptic_annotation"] | None = Field(
+    miou: MiouRules | None = Field(
         default=None,
-        description="mean IoU of the semantic predictions against the dataset's own label maps, by its "
-        "rules, or against the classes of the panoptic annotation; left out: none",
+        description=f"mean IoU of the semantic predictions; left out: none. {descriptions_of('miou')}",
     )
     bootstrap_samples: PositiveInt
     bootstrap_seed: Annotated[int, Field(ge=0)]
+
+    def evaluators(self) -> list[Evaluator]:
+        """The evaluators that are asked for, in the order of the table of metrics."""
+        wanted: dict[str, list[Any]] = {"metrics": self.metrics, "ap": [self.ap], "miou": [self.miou]}
+        return [one for one in EVALUATORS if one.value in wanted[one.option]]
 
 
 class Run(Parameters):
@@ -122,12 +129,12 @@ class Run(Parameters):
 
     @model_validator(mode="after")
     def _predictions_for_the_metrics(self) -> Self:
-        ap, miou = self.evaluate.ap, self.evaluate.miou
-        wanted = "cityscapes" if ap == "cityscapes" else "coco"
-        if ap is not None and self.predict.instances != wanted:
-            raise ValueError(f"evaluate.ap: {ap} needs predict.instances: {wanted}")
-        if miou is not None and not self.predict.semantic:
-            raise ValueError(f"evaluate.miou: {miou} needs predict.semantic: true")
-        if self.data.val_images is not None and (ap == "cityscapes" or miou in ("cityscapes", "ade20k")):
-            raise ValueError("evaluate: the datasets' own rules judge whole splits, not data.val_images")
+        for one in self.evaluate.evaluators():
+            for key, value in one.needs.items():
+                if getattr(self.predict, key) != value:
+                    shown = str(value).lower()
+                    raise ValueError(f"evaluate.{one.option}: {one.value} needs predict.{key}: {shown}")
+            if one.whole_split and self.data.val_images is not None:
+                name = f"evaluate.{one.option}: {one.value}"
+                raise ValueError(f"{name} judges whole splits, not the images of data.val_images")
         return self

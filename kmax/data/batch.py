@@ -1,4 +1,4 @@
-"""A batch of images with their targets: what loaders give and losses read.
+"""A batch of images with their targets, as loaders yield it and losses read it.
 
 Legend of shapes: B images, H W pixels of the network input, h w those of every s-th row and column with s the
 stride of the labels, M segments of one image, K classes.
@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 NO_SEGMENT = -1
 VOID_CLASS = -1
+INPUT_MEAN = np.float32(127.5)  # the level of an image that is 0 in the input; 0..255 becomes -1..1
 
 
 @dataclass(frozen=True)
@@ -21,11 +23,11 @@ class Batch:
     """Network input, and targets at the resolution of the network's output.
 
     A pixel of a crowd region has a class (`semantic`) but no segment; the two originals treat such pixels
-    differently, so both facts are kept and the losses decide. Pixels without label and padding have neither.
+    differently, so both are kept and the losses decide. Unlabelled pixels and padding have neither.
 
     Attributes:
         images: float32 [B, 3, H, W] in [-1, 1]; padding is 0.
-        segments: int64 [B, h, w], index of the pixel's segment in `classes[b]`, -1 where there is none.
+        segments: int64 [B, h, w], index of the pixel's segment in `classes[b]`, -1 for none.
             Losses subsample them: as fine as the network's output, or finer by a whole factor, up to H W.
             Segments that overlap, which panoptic labels never do, have layers, [B, L, h, w]: see
             `layer_masks`.
@@ -34,10 +36,10 @@ class Batch:
             the input, but may have none in `segments`.
         image_ids: per image the id of the panoptic JSON (COCO: int, others: str).
         content_sizes: per image (height, width) of the part of the input that is image, not padding. With
-            augmentation it lies anywhere in the input, without at the top left.
+            augmentation it can lie anywhere in the input, otherwise at the top left.
         original_sizes: per image (height, width) of the image file.
-        thing_areas: per image int64 [M_b], pixels of the input that each thing has, 0 for stuff; None where
-            nobody counted.
+        thing_areas: per image int64 [M_b], pixels of the input that each thing has, 0 for stuff; None if
+            they are not counted.
     """
 
     images: Tensor
@@ -84,7 +86,7 @@ def layer_masks(masks: list[Tensor]) -> Tensor:
     """
     if not masks or any(of_image.dtype != torch.bool or of_image.dim() != 3 for of_image in masks):
         found = ", ".join(f"{of_image.dtype} {list(of_image.shape)}" for of_image in masks)
-        raise ValueError(f"masks: bool [M, h, w] is wanted for each image, not {found or 'none'}")
+        raise ValueError(f"masks: expected bool [M, h, w] for each image, not {found or 'none'}")
     layers = []
     for of_image in masks:
         order = of_image.long().cumsum(0)

@@ -1,29 +1,17 @@
-"""Datasets by name: their description, where their raw files lie, and their prepared form."""
+"""Prepared datasets: their manifest, and the images of their splits."""
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from kmax import paths
-from kmax.config import (
-    Ade20k,
-    Category,
-    Cityscapes,
-    CocoInstances,
-    CocoPanoptic,
-    Dataset,
-    Name,
-    Parameters,
-    PositiveInt,
-    RawFiles,
-    SemanticMasks,
-    Sha256,
-)
+from kmax.config import Category, Name, Parameters, PositiveInt, Sha256
+from kmax.data.dataset_file import load_dataset, raw_root
+from kmax.data.layouts.layout import RawFiles
 from kmax.errors import InputError, unknown_name
 from kmax.files import read_json
-from kmax.parameter_files import load_named, names_in, parse
+from kmax.parameter_files import parse
 
 MANIFEST_VERSION = 2
 
@@ -65,15 +53,15 @@ class ImageFolder:
     images_dir: Path
 
     def require_images(self) -> None:
-        """Tell once that the images are gone, not image by image.
+        """Raise one error if the images are gone, instead of one per image.
 
         Raises:
-            InputError: their folder is not there.
+            InputError: their folder does not exist.
         """
         if not self.images_dir.is_dir():
             raise InputError(
-                f"{self.images_dir}: folder of images not found; they are read where they lay; "
-                "bring it back, or name its new place by KMAX_DATA_ROOT or 'root' in the dataset file"
+                f"{self.images_dir}: folder of images not found; prepared datasets read images from the "
+                "raw files; restore it, or set KMAX_DATA_ROOT or 'root' in the dataset file to its new place"
             )
 
 
@@ -121,71 +109,11 @@ class Prepared:
         return known[name]
 
 
-def dataset_names() -> list[str]:
-    """Names of all dataset files."""
-    return names_in(paths.PARAMS / "datasets")
-
-
-def load_dataset(name: str) -> Dataset:
-    """Read `params/datasets/<name>.yaml`.
-
-    Raises:
-        InputError: no such dataset (with the nearest name), or wrong keys, or the file names another dataset.
-    """
-    return load_named(Dataset, paths.dataset_file(name), "dataset")
-
-
-def raw_root(dataset: Dataset) -> Path:
-    """Where the raw files of a dataset lie, whether or not they are there.
-
-    The dataset file's `root`, else `$KMAX_DATA_ROOT/<folder>`, else `data/raw/<dataset>`.
-    """
-    source = dataset.source
-    assert isinstance(source, RawFiles)
-    if source.root is not None:
-        return Path(os.path.expandvars(source.root)).expanduser()
-    data_root = paths.data_root()
-    return data_root / source.folder if data_root else paths.raw_manifest(dataset.dataset).parent
-
-
-def require_raw_root(dataset: Dataset) -> Path:
-    """`raw_root`, where the annotation of at least one split is there.
-
-    Raises:
-        InputError: there is none, with the ways to say where the data lies.
-    """
-    source, root = dataset.source, raw_root(dataset)
-    assert isinstance(source, RawFiles)
-    wanted = [root / path for path in _annotation_of_splits(source)]
-    if any(path.exists() for path in wanted):
-        return root
-    what = "JSON" if wanted[0].suffix == ".json" else "annotation"
-    missing = f"{wanted[0]}: {what}" if root.is_dir() else f"{root}: folder"
-    raise InputError(
-        f"{missing} of dataset '{dataset.dataset}' not found; in every call, set KMAX_DATA_ROOT to the "
-        f"folder that holds {source.folder}/, or 'root' in {paths.dataset_file(dataset.dataset)}"
-    )
-
-
-def _annotation_of_splits(source: RawFiles) -> list[str]:
-    """The JSON or the folder of labels of each split, below the root."""
-    match source:
-        case CocoPanoptic():
-            return [split.panoptic_json for split in source.splits.values()]
-        case CocoInstances():
-            return [split.instances_json for split in source.splits.values()]
-        case Cityscapes():
-            return [split.annotations for split in source.splits.values()]
-        case Ade20k() | SemanticMasks():
-            return [split.semantic for split in source.splits.values()]
-    raise AssertionError(source)
-
-
 def open_prepared(name: str) -> Prepared:
     """Open a prepared dataset.
 
     Raises:
-        InputError: unknown dataset, not prepared yet, or a damaged or outdated manifest.
+        InputError: unknown dataset, not prepared yet, or a corrupt or outdated manifest.
     """
     dataset = load_dataset(name)
     folder = paths.prepared(name)

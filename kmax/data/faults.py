@@ -1,4 +1,4 @@
-"""What is wrong with a dataset, by kind: the first lines of each kind, and a count of all."""
+"""Faults of a dataset by kind: the first lines of each kind, and a count of all."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from enum import Enum
 MAX_LINES = 20
 
 
-class Kind(Enum):
+class FaultKind(Enum):
     """Kinds of faults; the value ends the line that says how many more there are."""
 
     SPLITS = "faults of the splits"
-    JSON = "faults in the form of the JSON"
+    JSON = "faults in the structure of the JSON"
     CATEGORY = "categories that are unknown or disagree"
     DUPLICATE = "ids or files that occur twice"
     UNANNOTATED = "images without annotation"
@@ -22,7 +22,7 @@ class Kind(Enum):
     UNREADABLE = "files that cannot be read"
     SIZE = "sizes that disagree"
     DEPTH = "images of more than 8 bits"
-    FORM = "label PNGs in another form"
+    PNG_MODE = "label PNGs of another mode"
     NOT_IN_JSON = "PNGs with ids that the JSON lacks"
     NOT_IN_PNG = "segments without pixels"
     AREA = "areas that disagree"
@@ -32,22 +32,22 @@ class Kind(Enum):
 
     @property
     def harmless(self) -> bool:
-        """Whether a dataset can be prepared all the same."""
-        return self in (Kind.EMPTY, Kind.ROTATED)
+        """Whether a dataset can be prepared in spite of it."""
+        return self in (FaultKind.EMPTY, FaultKind.ROTATED)
 
 
-Fault = tuple[Kind, str]
+Fault = tuple[FaultKind, str]
 
 
 class Faults:
     """Faults as they are found; memory does not grow with their number."""
 
     def __init__(self, faults: Iterable[Fault] = ()) -> None:
-        self._lines: dict[Kind, list[str]] = {}
-        self._counts: Counter[Kind] = Counter()
+        self._lines: dict[FaultKind, list[str]] = {}
+        self._counts: Counter[FaultKind] = Counter()
         self.update(faults)
 
-    def add(self, kind: Kind, line: str) -> None:
+    def add(self, kind: FaultKind, line: str) -> None:
         """Add one fault."""
         self._counts[kind] += 1
         lines = self._lines.setdefault(kind, [])
@@ -60,14 +60,14 @@ class Faults:
             self.add(kind, line)
 
     def count(self, *, harmless: bool = True) -> int:
-        """How many there are, without those that keep nobody from preparing where `harmless` is false."""
+        """How many there are; `harmless` false: only those that prevent preparing."""
         return sum(number for kind, number in self._counts.items() if harmless or not kind.harmless)
 
     def lines(self, *, harmless: bool = True) -> list[str]:
         """By kind, in the order found: at most 20 lines each, and then how many more there are."""
-        return list(self._told(harmless))
+        return list(self._lines_by_kind(harmless))
 
-    def _told(self, harmless: bool) -> Iterator[str]:
+    def _lines_by_kind(self, harmless: bool) -> Iterator[str]:
         for kind, lines in self._lines.items():
             if harmless or not kind.harmless:
                 yield from lines

@@ -1,4 +1,4 @@
-"""Sizes and resampling: pixels of images and labels move by the same rule.
+"""Sizes and resampling: pixels of images and labels are moved by the same rule.
 
 The corners of source and target coincide (align_corners), as in the TensorFlow original: pixel i of n_out
 lies at i (n_in - 1) / (n_out - 1). Unlike the original, an image is smoothed where it shrinks, and resampled
@@ -17,6 +17,7 @@ from scipy import sparse
 
 Size = tuple[int, int]
 FloatImage = NDArray[np.float32]
+Taps = tuple[NDArray[np.intp], NDArray[np.intp], FloatImage]  # lower, upper, fraction between; one axis
 
 
 @functools.lru_cache(maxsize=4096)
@@ -79,14 +80,14 @@ def resize_labels(labels: NDArray[Any], size: Size) -> NDArray[Any]:
 
 
 def positions(n_in: int, n_out: int) -> FloatImage:
-    """Where the entries of the target lie in the source: float32 [n_out]."""
+    """The positions of the target's elements in the source: float32 [n_out]."""
     step = np.float32((n_in - 1) / (n_out - 1)) if n_out > 1 else np.float32(0)
     return np.arange(n_out, dtype=np.float32) * step
 
 
 @functools.lru_cache(maxsize=4096)
 def nearest(n_in: int, n_out: int) -> NDArray[np.int64]:
-    """The nearest entry of the source for each of the target: int64 [n_out]."""
+    """The nearest element of the source for each of the target: int64 [n_out]."""
     index: NDArray[np.int64] = np.floor(positions(n_in, n_out) + np.float32(0.5)).astype(np.int64)
     return np.minimum(index, n_in - 1)
 
@@ -103,5 +104,5 @@ def _weights(n_in: int, n_out: int) -> Any:
     weight /= weight.sum(axis=1, keepdims=True)
     row = np.broadcast_to(np.arange(n_out)[:, None], index.shape)
     kept = weight > 0
-    entries = (weight[kept].astype(np.float32), (row[kept], index[kept]))
-    return sparse.csr_array(entries, shape=(n_out, n_in), dtype=np.float32)
+    values = (weight[kept].astype(np.float32), (row[kept], index[kept]))
+    return sparse.csr_array(values, shape=(n_out, n_in), dtype=np.float32)

@@ -1,43 +1,64 @@
-"""The images of a split, annotated or not, in the order in which they are predicted."""
+"""The images of a split, with or without annotation, in the order in which they are predicted."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image as PillowImage
 
 from kmax.config import Data
 from kmax.data.datasets import Prepared, UnannotatedImages
-from kmax.data.faults import Faults, Kind
+from kmax.data.faults import FaultKind, Faults
 from kmax.data.formats.coco_json import read_header
-from kmax.data.formats.coco_panoptic import Image, select_images
+from kmax.data.formats.coco_panoptic import Annotation, Image, select_images
 from kmax.data.formats.coco_panoptic_json import read_panoptic_json
 from kmax.data.formats.png import PILLOW_FAULTS
 from kmax.data.layouts.semantic_masks import IMAGES
 from kmax.errors import InputError
 
 
-def val_images(prepared: Prepared, data: Data) -> list[Image]:
-    """The images that `data` says are predicted, in the dataset's order.
+@dataclass(frozen=True)
+class ValSplit:
+    """The images of a split that are predicted.
+
+    Attributes:
+        images: in the order of the dataset.
+        annotations: of the images, in the same order; None if the split has no annotation.
+    """
+
+    images: list[Image]
+    annotations: list[Annotation] | None
+
+
+def read_val_split(prepared: Prepared, data: Data) -> ValSplit:
+    """The images that `data` selects, and their annotations, from one parse of the split's JSON.
 
     Raises:
-        InputError: unknown split or listed image (with the nearest name), or a list that is faulty.
+        InputError: unknown split or listed image (suggests the nearest name), or an invalid list.
     """
     split = prepared.images_of(data.val_split)
+    where = f"data.val_images ({data.dataset}/{data.val_split})"
     if isinstance(split, UnannotatedImages):
-        listed = _listed(split)
-    else:
-        listed = read_panoptic_json(split.panoptic_json).images
-    return select_images(listed, data.val_images, f"data.val_images ({data.dataset}/{data.val_split})")
+        return ValSplit(select_images(_unannotated(split), data.val_images, where), None)
+    content = read_panoptic_json(split.panoptic_json)
+    images = select_images(content.images, data.val_images, where)
+    annotation_of = {annotation.image_id: annotation for annotation in content.annotations}
+    return ValSplit(images, [annotation_of[image.id] for image in images])
 
 
-def _listed(split: UnannotatedImages) -> list[Image]:
+def val_images(prepared: Prepared, data: Data) -> list[Image]:
+    """The images of `read_val_split`."""
+    return read_val_split(prepared, data).images
+
+
+def _unannotated(split: UnannotatedImages) -> list[Image]:
     faults = Faults()
     if split.image_info is None:
         split.require_images()
         images = _in_folder(split.images_dir, faults)
     else:
-        # Its categories, which do not say what is a thing, are not used.
+        # Its categories, which lack `isthing`, are not used.
         header = read_header(split.image_info, "list of images", faults, isthing=True)
         images = list(header.images.values())
     if faults.count():
@@ -48,7 +69,7 @@ def _listed(split: UnannotatedImages) -> list[Image]:
 
 
 def _in_folder(folder: Path, faults: Faults) -> list[Image]:
-    """All images below a folder, by name, of the sizes in their headers; an id is a name without suffix."""
+    """All images below a folder, by name, with the sizes in their headers; ids are names without suffix."""
     images: dict[str, Image] = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
@@ -57,12 +78,12 @@ def _in_folder(folder: Path, faults: Faults) -> list[Image]:
         key = name.with_suffix("").as_posix()
         if key in images:
             other = images[key].file_name
-            told = f"its predictions would overwrite those of {other}; rename one of them"
-            faults.add(Kind.DUPLICATE, f"{path}: {told}")
+            reason = f"its predictions would overwrite those of {other}; rename one of them"
+            faults.add(FaultKind.DUPLICATE, f"{path}: {reason}")
             continue
         try:
             with PillowImage.open(path) as opened:
                 images[key] = Image(key, name.as_posix(), *opened.size)
         except PILLOW_FAULTS as error:
-            faults.add(Kind.UNREADABLE, f"{path}: image cannot be read: {error}")
+            faults.add(FaultKind.UNREADABLE, f"{path}: image cannot be read: {error}")
     return list(images.values())

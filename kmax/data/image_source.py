@@ -1,4 +1,4 @@
-"""Images and labels of one split, decoded; small datasets stay in memory."""
+"""Decoded images and labels of one split; small datasets stay in memory."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from kmax.data.formats.coco_panoptic_json import read_panoptic_json
 from kmax.errors import InputError
 
 CACHE_BYTES = 384 * 2**20
-VOID_OWNER = 0
+VOID_OWNER, PADDING_OWNER, NOT_PASTED = 0, -1, -2  # owners of pixels that belong to no segment
 
 
 @dataclass(frozen=True)
-class Labels:
-    """What the segments of an image are; entry i belongs to the owner i + 1.
+class SegmentLabels:
+    """Classes and flags of the segments of an image; element i belongs to the owner i + 1.
 
     Attributes:
         classes: int64 [M], contiguous.
@@ -44,19 +44,19 @@ class Labels:
 
 
 @dataclass(frozen=True)
-class Decoded:
+class DecodedImage:
     """One image.
 
     Attributes:
-        rgb: uint8 [H, W, 3], or [H, W, 4] with a last channel that means nothing: four bytes move as one.
+        rgb: uint8 [H, W, 3], or [H, W, 4] with an unused last channel, so that a pixel is one word.
         owner: [H, W], 0 for void, else 1 + the index of the segment.
-        labels: what the segments are.
+        labels: of the segments.
     """
 
     image: Image
     rgb: NDArray[np.uint8]
     owner: NDArray[Any]
-    labels: Labels
+    labels: SegmentLabels
 
     @property
     def nbytes(self) -> int:
@@ -64,8 +64,8 @@ class Decoded:
         return self.rgb.nbytes + self.owner.nbytes
 
 
-class Source:
-    """Decoded images of one split by index; those read first are kept, up to `cache_bytes`."""
+class ImageSource:
+    """Decoded images of one split by index; the first ones read are kept, up to `cache_bytes`."""
 
     def __init__(
         self, prepared: Prepared, split: str, names: list[str] | None, where: str, cache_bytes: int
@@ -78,13 +78,13 @@ class Source:
         self._annotations = [annotation_of[image.id] for image in self.images]
         self._class_of = {category.id: i for i, category in enumerate(prepared.categories)}
         self._isthing = np.array([category.isthing for category in prepared.categories])
-        self._cache: dict[int, Decoded] = {}
+        self._cache: dict[int, DecodedImage] = {}
         self._cache_left = cache_bytes
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: int) -> Decoded:
+    def __getitem__(self, index: int) -> DecodedImage:
         """The image of that index.
 
         Raises:
@@ -98,7 +98,7 @@ class Source:
             self._cache[index] = decoded
         return decoded
 
-    def _decode(self, image: Image, annotation: Annotation) -> Decoded:
+    def _decode(self, image: Image, annotation: Annotation) -> DecodedImage:
         image_path = self.split.images_dir / image.file_name
         png_path = self.split.panoptic_dir / annotation.file_name
         rgb, ids = read_image_words(image_path), read_map(png_path)
@@ -112,9 +112,9 @@ class Source:
         owner = owners_of(ids, owner_of_id)
         if isinstance(owner, int):
             raise InputError(f"{png_path}: id {owner} is in the PNG but not in {self.split.panoptic_json}")
-        return Decoded(image, rgb, owner, labels)
+        return DecodedImage(image, rgb, owner, labels)
 
-    def _labels(self, annotation: Annotation) -> tuple[Labels, dict[int, int]]:
+    def _labels(self, annotation: Annotation) -> tuple[SegmentLabels, dict[int, int]]:
         """The segments' labels and the owner of each id; stuff of one class is one segment."""
         classes: list[int] = []
         crowd: list[bool] = []
@@ -131,12 +131,12 @@ class Source:
             if not self._isthing[index] and not segment.iscrowd:
                 owner_of_stuff[index] = len(classes)
         array = np.array(classes, np.int64)
-        return Labels(array, self._isthing[array], np.array(crowd, bool)), owner_of_id
+        return SegmentLabels(array, self._isthing[array], np.array(crowd, bool)), owner_of_id
 
 
 def owners_of(ids: IdMap, owner_of_id: dict[int, int]) -> NDArray[Any] | int:
-    """The owner of each pixel, in as few bytes as hold it; or the first id that is not listed."""
-    from kmax.data.label_loops import look_up  # here: numba takes half a second to import
+    """The owner of each pixel, in the smallest type that holds it; or the first id that is not listed."""
+    from kmax.data.formats.png_loops import look_up  # here: numba takes half a second to import
 
     owner_of_id = {VOID_ID: VOID_OWNER, **owner_of_id}
     most = max(owner_of_id.values())

@@ -1,12 +1,12 @@
 """95% intervals of scores by resampling images with replacement (bootstrap).
 
-The images are the sample, so a resample is a weight per image (how often it was drawn), and the sums over
-images that every score is made of are one matrix product: S resamples cost S x I x C multiplications.
+The images are the sample, so a resample is a weight per image (how often it was drawn). Every score is
+computed from sums over images, which are one matrix product: S resamples cost S x I x C multiplications.
 
-A resample is scored as the evaluators score: a category that was not drawn is left out of the means, and one
-that was drawn without any match has SQ 0. On few images rare categories lose their match often, so resamples
-score lower than the images themselves, SQ most of all. Intervals are therefore the percentiles of the
-resampled scores, moved by the mean of that loss (the bootstrap's estimate of bias), within 0..1.
+Resamples are scored as the evaluators score: a category that was not drawn is left out of the means, and one
+that was drawn without any match has SQ 0. With few images, rare categories often lose their matches, so
+resamples score lower than the images themselves, SQ most of all. Intervals are therefore the percentiles of
+the resampled scores, moved by the mean of that loss (the bootstrap's estimate of bias), within 0..1.
 
 Legend of shapes: S resamples, I images, C categories.
 """
@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from kmax.evaluation.panoptic.panoptic_files import CategoryFacts
+from kmax.data.formats.coco_panoptic import CategoryFacts
 from kmax.evaluation.panoptic.pq import GROUPS, Counts, PQResult, members
 from kmax.evaluation.semantic.miou import AVERAGES, MiouResult, PixelCounts
 
@@ -61,26 +61,24 @@ def miou_scores(counts: PixelCounts) -> Values:
     return _mean(np.nan_to_num(iou), ~np.isnan(iou))
 
 
-def intervals(pq: PQResult | None, miou: MiouResult | None, *, samples: int, seed: int) -> dict[str, Any]:
-    """95% intervals [low, high] of the groups' PQ, SQ, RQ and of mean IoU; None where a group is empty.
+def pq_intervals(pq: PQResult, *, samples: int, seed: int) -> dict[str, Any]:
+    """95% intervals [low, high] of the groups' PQ, SQ and RQ; None where a group is empty.
 
-    The same resamples serve both metrics. Equal seeds give equal intervals.
+    Equal seeds give equal resamples, for all metrics of the same images.
     """
-    result: dict[str, Any] = {"level": LEVEL, "samples": samples, "seed": seed}
-    num_images = len((pq or miou).image_ids) if pq or miou else 0  # type: ignore[union-attr]
-    if num_images == 0:
-        return result
-    weights = resample_weights(num_images, samples, seed)
-    if pq is not None:
-        found = in_chunks(lambda chunk: pq_scores(resampled(pq.per_image, chunk), pq.categories), weights)
-        result["pq"] = {
-            group: {name: interval(found[group, name], pq.group(group)[name]) for name in SCORES}
-            for group in GROUPS
-        }
-    if miou is not None:
-        values = in_chunks(lambda chunk: {(): miou_scores(resampled(miou.per_image, chunk))}, weights)
-        result["miou"] = interval(values[()], miou.counts().averages()[AVERAGES[0]])
-    return result
+    weights = resample_weights(len(pq.image_ids), samples, seed)
+    found = in_chunks(lambda chunk: pq_scores(resampled(pq.per_image, chunk), pq.categories), weights)
+    return {
+        group: {name: interval(found[group, name], pq.group(group)[name]) for name in SCORES}
+        for group in GROUPS
+    }
+
+
+def miou_interval(miou: MiouResult, *, samples: int, seed: int) -> list[float] | None:
+    """The 95% interval [low, high] of mean IoU; None where nothing occurs. Seeds as for `pq_intervals`."""
+    weights = resample_weights(len(miou.image_ids), samples, seed)
+    values = in_chunks(lambda chunk: {(): miou_scores(resampled(miou.per_image, chunk))}, weights)
+    return interval(values[()], miou.counts().averages()[AVERAGES[0]])
 
 
 Key = TypeVar("Key")

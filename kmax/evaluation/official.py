@@ -1,6 +1,7 @@
 """Cross-checks with the official evaluators, where a user has installed them.
 
-They are slow, and panopticapi is on no package index, so they are not dependencies.
+They are slow and not dependencies. pycocotools is one, but its average precision is computed by hotcoco.
+panopticapi needs numpy below 2, so it runs in an environment of its own.
 """
 
 from __future__ import annotations
@@ -9,6 +10,10 @@ import contextlib
 import importlib
 import importlib.metadata
 import io
+import json
+import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,22 +22,28 @@ from typing import Any
 import numpy as np
 
 from kmax.errors import InputError
+from kmax.evaluation import coco_ap
 from kmax.evaluation.cityscapes.cityscapes_ap import CityscapesAP
-from kmax.evaluation.cityscapes.cityscapes_files import find_frames
-from kmax.evaluation.cityscapes.cityscapes_labels import INSTANCE_CLASSES
+from kmax.evaluation.cityscapes.cityscapes_format import INSTANCE_CLASSES, find_frames
 from kmax.evaluation.cityscapes.cityscapes_miou import CityscapesMiou
+from kmax.evaluation.coco_ap import CocoAP
 from kmax.evaluation.panoptic.panoptic_files import PanopticArguments
 from kmax.evaluation.panoptic.pq import GROUPS, PQResult
 
 TOLERANCE = 1e-9
-_INSTALL = {
-    "panopticapi": "pip install git+https://github.com/cocodataset/panopticapi.git",
-    "cityscapesscripts": "pip install cityscapesscripts",
-}
+# Environment variable: the Python interpreter that has panopticapi; default: the one that runs.
+PANOPTICAPI_PYTHON = "KMAX_PANOPTICAPI_PYTHON"
+_RUN_PANOPTICAPI = """
+import contextlib, io, json, sys
+with contextlib.redirect_stdout(io.StringIO()):
+    from panopticapi.evaluation import pq_compute
+    figures = pq_compute(*sys.argv[1:])
+print(json.dumps(figures))
+"""
 
 
 def check_pq(ours: PQResult, arguments: PanopticArguments) -> str:
-    """Compare all figures with panopticapi's.
+    """Compare all figures with those of panopticapi.
 
     Returns:
         One line that says how far they agree.
@@ -40,10 +51,7 @@ def check_pq(ours: PQResult, arguments: PanopticArguments) -> str:
     Raises:
         InputError: it is not installed, fails on the files, or gives other figures.
     """
-    module = _official("panopticapi", "panopticapi.evaluation")
-    with _told_apart("panopticapi"):
-        paths = arguments.gt_json, arguments.pred_json, arguments.gt_dir, arguments.pred_dir
-        theirs = module.pq_compute(*map(str, paths))
+    theirs = _panopticapi(arguments)
     figures = ours.to_json()
     pairs = [
         (f"{group} {score}", figures[group][score], theirs[group.capitalize()][score])
@@ -51,19 +59,60 @@ def check_pq(ours: PQResult, arguments: PanopticArguments) -> str:
         for score in ("pq", "sq", "rq")
     ]
     pairs += [
-        (f"category {category} {score}", figures["per_category"][str(category)][score], value)
+        (f"category {category} {score}", figures["per_category"][category][score], value)
         for category, scores in theirs["per_class"].items()
         for score, value in scores.items()
     ]
     return _verdict("panopticapi", pairs)
 
 
+def _panopticapi(arguments: PanopticArguments) -> dict[str, Any]:
+    """What `pq_compute` returns, through JSON: keys are strings."""
+    python = os.environ.get(PANOPTICAPI_PYTHON, sys.executable)
+    paths = (arguments.gt_json, arguments.pred_json, arguments.gt_dir, arguments.pred_dir)
+    command = [python, "-c", _RUN_PANOPTICAPI, *map(str, paths)]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise InputError(
+            f"--check-with official: {PANOPTICAPI_PYTHON}: {python}: {error.strerror}"
+        ) from error
+    if answer.returncode:
+        reason = (answer.stderr.strip() or f"exit code {answer.returncode}").splitlines()[-1]
+        if "No module named 'panopticapi'" in reason:
+            raise InputError(
+                f"--check-with official: panopticapi is not installed: run pip install panopticapi-lite in a "
+                f"separate environment and set {PANOPTICAPI_PYTHON} to its Python"
+            )
+        raise InputError(f"--check-with official: panopticapi failed ({python}): {reason}")
+    figures: dict[str, Any] = json.loads(answer.stdout)
+    return figures
+
+
+def check_coco_ap(ours: CocoAP, truth_json: Path, detections_json: Path) -> str:
+    """Compare all figures with those that pycocotools computes; as `check_pq`."""
+    options: Any = {"iou_type": ours.iou_type, "max_detections": ours.max_detections}
+    official = coco_ap.evaluate_files(truth_json, detections_json, **options, engine="pycocotools")
+    figures, theirs = ours.to_json(), official.to_json()
+    pairs = [(name, figures[name], _number(theirs[name])) for name in theirs if name.startswith(("ap", "ar"))]
+    pairs += [
+        (f"category {category} {score}", figures["per_category"][category][score], _number(value))
+        for category, scores in theirs["per_category"].items()
+        for score, value in scores.items()
+    ]
+    return _verdict("pycocotools", pairs)
+
+
+def _number(value: float | None) -> float:
+    return np.nan if value is None else value
+
+
 def check_cityscapes_ap(ours: CityscapesAP, truth_dir: Path, predicted_dir: Path) -> str:
     """Compare the average precision of each class with that of cityscapesscripts; as `check_pq`."""
     name = "cityscapesscripts"
-    module = _official(name, f"{name}.evaluation.evalInstanceLevelSemanticLabeling")
+    module = _cityscapesscripts("evalInstanceLevelSemanticLabeling")
     frames, _ = find_frames(truth_dir, predicted_dir, "_gtFine_instanceIds.png", ".txt")
-    with tempfile.TemporaryDirectory() as folder, _told_apart(name):
+    with tempfile.TemporaryDirectory() as folder, _quiet(name):
         module.writeDict2JSON = lambda *_: None  # its cache of ground truth cannot hold numpy's integers
         arguments = module.args
         arguments.quiet, arguments.JSONOutput = True, False
@@ -83,9 +132,9 @@ def check_cityscapes_ap(ours: CityscapesAP, truth_dir: Path, predicted_dir: Path
 def check_cityscapes_miou(ours: CityscapesMiou, truth_dir: Path, predicted_dir: Path) -> str:
     """Compare the mean IoU and iIoU of classes and categories with cityscapesscripts; as `check_pq`."""
     name = "cityscapesscripts"
-    module = _official(name, f"{name}.evaluation.evalPixelLevelSemanticLabeling")
+    module = _cityscapesscripts("evalPixelLevelSemanticLabeling")
     frames, _ = find_frames(truth_dir, predicted_dir, "_gtFine_labelIds.png", ".png")
-    with _told_apart(name):
+    with _quiet(name):
         module.args.quiet, module.args.JSONOutput, module.args.evalPixelAccuracy = True, False, False
         predicted, truth = [str(f.predicted) for f in frames], [str(f.truth) for f in frames]
         theirs = module.evaluateImgLists(predicted, truth, module.args)
@@ -99,21 +148,22 @@ def check_cityscapes_miou(ours: CityscapesMiou, truth_dir: Path, predicted_dir: 
     return _verdict(name, [(key, figures[key], theirs[official]) for key, official in keys.items()])
 
 
-def _official(package: str, module: str) -> Any:
+def _cityscapesscripts(module: str) -> Any:
+    package = "cityscapesscripts"
     try:
-        return importlib.import_module(module)
+        return importlib.import_module(f"{package}.evaluation.{module}")
     except ImportError as error:
         missing = error.name or package
         if missing.split(".")[0] == package:
             raise InputError(
-                f"--check-with official: {package} is not installed: {_INSTALL[package]}"
+                f"--check-with official: {package} is not installed: pip install {package}"
             ) from None
         raise InputError(f"--check-with official: {package} cannot be imported: {error}") from error
 
 
 @contextlib.contextmanager
-def _told_apart(package: str) -> Iterator[None]:
-    """Silence an official evaluator, and turn what it dies of into one line."""
+def _quiet(package: str) -> Iterator[None]:
+    """Silence an official evaluator, and report its failure in one line."""
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             yield
@@ -129,7 +179,11 @@ def _told_apart(package: str) -> Iterator[None]:
 
 
 def _verdict(package: str, pairs: list[tuple[str, float | None, float]]) -> str:
-    """One line on figures that agree; nan and None are the same."""
+    """One line about figures that agree; nan and None are equal.
+
+    Raises:
+        InputError: every figure that differs.
+    """
     worst, faults = 0.0, []
     for name, mine, official in pairs:
         known = mine is not None and not np.isnan(official)

@@ -1,4 +1,4 @@
-"""Where figures come from: what every file of metrics says beside its numbers."""
+"""Provenance of figures, as every file of metrics states it beside its numbers."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from kmax.files import digest, sha256
 
 @dataclass(frozen=True)
 class Provenance:
-    """Who counted what.
+    """Evaluator and input of figures.
 
     Attributes:
-        evaluator, version: whose rules, and of which release.
+        evaluator, version: the rules that were applied, and their release.
         protocol: what was compared, in words.
         split: which part of the dataset.
         images: how many images were evaluated.
         ground_truth_digest, predictions_digest: SHA-256 over the names and bytes of the files.
+        engine: program and version that applied the evaluator's rules, where there is a choice.
     """
 
     evaluator: str
@@ -28,17 +29,18 @@ class Provenance:
     images: int
     ground_truth_digest: str
     predictions_digest: str
+    engine: str | None = None
 
     def to_json(self) -> dict[str, str | int]:
-        """All fields by name."""
-        return asdict(self)
+        """All fields by name; the engine is omitted when missing."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 def files_digest(index: Path | None, files: Iterable[tuple[str, str]]) -> str:
-    """One SHA-256 over the files of a side, whatever folder they lie in.
+    """One SHA-256 over the files of ground truth or predictions, independent of their folder.
 
     Args:
-        index: JSON file that lists them, None where there is none.
+        index: JSON file that lists them; None: there is none.
         files: name and SHA-256 of each.
     """
     return digest([*([] if index is None else [sha256(index)]), *sorted([name, one] for name, one in files)])

@@ -1,51 +1,57 @@
-"""Going through images in as many processes as may evaluate at a time."""
+"""Evaluate images in as many processes as cores and memory allow."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from kmax.errors import InputError
+from kmax.errors import InputError, InputWarnings
 from kmax.machine import available_cpus, free_memory
-from kmax.parallel import map_items
+from kmax.parallel import map_checked
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 MEGABYTE = 2**20
 IMAGES_PER_WORKER = 8
-# What a process takes that reads maps of 2048x1024 pixels.
+# Memory of a process that reads maps of 2048x1024 pixels.
 MEGABYTES_EACH = 150
 
 
 def each_image(
-    function: Callable[[Item], Result], images: Sequence[Item], workers: int | None
-) -> Iterator[Result]:
-    """What `function` (picklable) makes of each image, in order.
+    function: Callable[[Item, InputWarnings], Result],
+    images: Sequence[Item],
+    workers: int | None,
+    warnings: InputWarnings | None = None,
+    strict: bool = False,
+) -> list[Result]:
+    """The results of `function(image, warnings)` for all images, in order.
 
     Args:
+        function: picklable; its second argument collects the warnings of this image.
         workers: processes, each of which holds one image at a time; None: as many as cores and memory allow.
+        warnings: receives the warnings of all images, after those that it holds already.
+        strict: treat all of `warnings` as errors.
 
     Raises:
-        InputError: fewer than one process.
+        InputError: fewer than one process, or the errors of all images.
     """
     workers = bounded_workers(workers, len(images), MEGABYTES_EACH)
-    if workers > 1 and images:
-        # The processes then share what the first image needs: numba and machine code, 100 MB.
-        yield function(images[0])
-        images = images[1:]
-    yield from map_items(function, images, "evaluate", workers)
+    # The first image loads numba and machine code, 100 MB that the processes then share.
+    return map_checked(
+        function, images, "evaluate", workers, warnings=warnings, strict=strict, first_here=True
+    )
 
 
 def bounded_workers(wanted: int | None, images: int, megabytes_each: int) -> int:
-    """Number of processes: what is asked for, or as many as cores and half of the free memory allow.
+    """Number of processes: as requested, or as many as cores and half of the free memory allow.
 
     Args:
-        wanted: from the user; None: decide here.
-        images: fewer than 8 for each process are not worth its start.
-        megabytes_each: what one process takes.
+        wanted: the user's choice; None: choose here.
+        images: a process is not started for fewer than 8 of them.
+        megabytes_each: memory of one process.
 
     Raises:
-        InputError: fewer than one is asked for.
+        InputError: fewer than one is requested.
     """
     if wanted is not None:
         if wanted < 1:

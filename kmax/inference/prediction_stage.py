@@ -18,10 +18,9 @@ from torch import multiprocessing
 
 from kmax import paths
 from kmax.config import Run
-from kmax.data.datasets import Prepared, UnannotatedImages, open_prepared
+from kmax.data.datasets import Prepared, open_prepared
 from kmax.data.formats.coco_panoptic import Annotation, Image, ImageId, write_map
-from kmax.data.formats.coco_panoptic_json import read_panoptic_json
-from kmax.data.image_list import val_images
+from kmax.data.image_list import read_val_split
 from kmax.data.loading.loader import InferenceBatch, val_batches
 from kmax.errors import InputError
 from kmax.files import atomic_folder, digest, exclusive_lock, remove_leftovers, sha256, write_json
@@ -84,6 +83,7 @@ class _Job:
     Attributes:
         run: parameters, with the split to predict as val split.
         target: the folder to publish.
+        truths: PNG and segments of the ground truth of the images that are drawn, if they have one.
         work: folder of the finished shards.
     """
 
@@ -91,6 +91,7 @@ class _Job:
     target: Path
     prepared: Prepared
     images: list[Image]
+    truths: dict[ImageId, Truth]
     work: Path
     provenance: dict[str, Any]
 
@@ -106,7 +107,8 @@ def _open_job(run: Run, state: Path, provenance: Mapping[str, Any], split: str |
             run.data.val_split
         )  # the run's own images will be evaluated, so they must be annotated
     run = run.on_split(split)
-    images = val_images(prepared, run.data)
+    listed = read_val_split(prepared, run.data)
+    images = listed.images
     model_path = paths.model(run.run)
     if not model_path.exists():
         verb = "train" if run.train else "port"
@@ -123,7 +125,12 @@ def _open_job(run: Run, state: Path, provenance: Mapping[str, Any], split: str |
     key = digest(parts)
     provenance = {**provenance, "model_sha256": model_sha256}
     target, work = paths.predictions(run.run, split), state / f"predictions-{key[:16]}"
-    return _Job(run, target, prepared, images, work, provenance)
+    truths: dict[ImageId, Truth] = {}
+    if listed.annotations is not None:
+        folder = prepared.split(run.data.val_split).panoptic_dir
+        drawn = listed.annotations[: run.predict.pictures]
+        truths = {one.image_id: (folder / one.file_name, one) for one in drawn}
+    return _Job(run, target, prepared, images, truths, work, provenance)
 
 
 def _predict_on_gpus(job: _Job, first_rank: int, world: int, gpus: int) -> None:
@@ -159,16 +166,15 @@ def _predict_share(job: _Job, rank: int, world: int, device: torch.device) -> No
     model, metadata = load_model(paths.model(run.run))
     _check_categories(metadata, job)
     model.to(device)
-    truths = _truths(job)
     isthing = torch.tensor([category.isthing for category in job.prepared.categories], device=device)
-    unfinished = {image.id for shard in wanted.values() for image in shard.images}
+    unfinished = [image for shard in wanted.values() for image in shard.images]
 
     def predict() -> Iterator[None]:
         batches = val_batches(
             job.prepared,
             run.data,
+            unfinished,
             batch_size=run.predict.batch_size,
-            skip={image.id for image in job.images} - unfinished,
             workers=loader_workers(gpu_count() if device.type != "cpu" else 0),
         )
         for batch in batches:  # each batch is one shard
@@ -184,20 +190,11 @@ def _predict_share(job: _Job, rank: int, world: int, device: torch.device) -> No
             annotations: list[dict[str, Any]] = []
             shard = wanted[batch.image_ids[0]]
             with shard.write(annotations) as folder:
-                annotations += _write_batch(job, folder, shard, batch, list(results), truths)
+                annotations += _write_batch(job, folder, shard, batch, list(results))
             yield
 
     for _ in track(predict(), len(wanted), f"predict {run.run}"):
         pass
-
-
-def _truths(job: _Job) -> dict[ImageId, Truth]:
-    """PNG file and segments of the ground truth of each annotated image."""
-    split = job.prepared.images_of(job.run.data.val_split)
-    if isinstance(split, UnannotatedImages):
-        return {}
-    annotations = read_panoptic_json(split.panoptic_json).annotations
-    return {one.image_id: (split.panoptic_dir / one.file_name, one) for one in annotations}
 
 
 def _write_batch(
@@ -206,7 +203,6 @@ def _write_batch(
     shard: Shard,
     batch: InferenceBatch,
     results: list[Segmented],
-    truths: dict[ImageId, Truth],
 ) -> list[dict[str, Any]]:
     """Write all files of one batch; returns the images' annotations in COCO panoptic format."""
     predict, categories = job.run.predict, job.prepared.categories
@@ -224,7 +220,7 @@ def _write_batch(
                 categories,
                 input_size=(batch.images.shape[2], batch.images.shape[3]),
                 content_size=batch.content_sizes[place],
-                truth=truths.get(image.id),
+                truth=job.truths.get(image.id),
             )
         write_map(folder / "panoptic" / name, result.panoptic.ids)
         if result.semantic is not None:

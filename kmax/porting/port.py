@@ -11,7 +11,8 @@ from typing import Any
 
 from kmax import files, paths
 from kmax.config import Category, Preprocessing, Run
-from kmax.data.datasets import load_dataset, open_prepared
+from kmax.data.dataset_file import load_dataset
+from kmax.data.datasets import open_prepared
 from kmax.errors import InputError
 from kmax.model.io import KEY, metadata_text, shapes_only
 from kmax.model.io import read_metadata as read_model_metadata

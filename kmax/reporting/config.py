@@ -9,10 +9,13 @@ from pydantic import Field, model_validator
 
 from kmax import paths
 from kmax.config import Name, Parameters
+from kmax.config.metrics import METRICS
 from kmax.errors import InputError
 from kmax.parameter_files import load
 
 ReportedColumn = Literal["pq", "sq", "rq", "pq_thing", "pq_stuff", "ap_mask", "miou", "pq_own_pipeline"]
+# What the paths of measured figures begin with.
+MEASURED = (*METRICS, "provenance", "speed")
 Reference = dict[str, dict[str, str]]
 
 
@@ -32,6 +35,8 @@ class Column(Parameters):
     def _not_empty(self) -> Self:
         if self.reported is None and self.measured is None:
             raise ValueError("give 'reported' or 'measured' or both")
+        if self.measured is not None and self.measured.split("/")[0] not in MEASURED:
+            raise ValueError(f"measured: {self.measured}: must begin with one of {', '.join(MEASURED)}")
         return self
 
 

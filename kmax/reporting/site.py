@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kmax import files, paths
+from kmax.config.metrics import METRICS
 from kmax.reporting import writers
 from kmax.reporting.figures import KINDS
 from kmax.reporting.measured import Measured, read_rows
@@ -35,25 +36,6 @@ PROVENANCE = (
     ("protocol", "provenance/protocol"),
     ("speed measured on", "speed/machine/name"),
 )
-HEADLINE = (
-    ("PQ", "pq/all/pq"),
-    ("PQ things", "pq/things/pq"),
-    ("PQ stuff", "pq/stuff/pq"),
-    ("SQ", "pq/all/sq"),
-    ("RQ", "pq/all/rq"),
-    ("AP", "ap/ap"),
-    ("AP of boxes", "ap_box/ap"),
-    ("mIoU", "miou/miou"),
-    ("mIoU of panoptic maps", "miou_panoptic/miou"),
-)
-# Parts of metrics.json, each with an evaluator and perhaps a protocol of its own.
-EVALUATED = {
-    "pq": "PQ",
-    "ap": "AP",
-    "ap_box": "AP of boxes",
-    "miou": "mIoU",
-    "miou_panoptic": "mIoU of panoptic maps",
-}
 
 
 @dataclass(frozen=True)
@@ -150,22 +132,27 @@ def _description(parameters: Path) -> str:
 
 def _headline(measured: Measured) -> list[Figure]:
     result = []
-    for name, path in HEADLINE:
-        if path in measured.numbers:
-            interval = measured.interval(path)
-            text = "" if interval is None else f"{100 * interval[0]:.1f}–{100 * interval[1]:.1f}"
-            result.append(Figure(name, f"{100 * measured.numbers[path]:.1f}", text))
+    for metric in METRICS.values():
+        for figure in metric.headline:
+            path = f"{metric.name}/{figure.path}"
+            if path in measured.numbers:
+                interval = measured.interval(path)
+                text = "" if interval is None else f"{100 * interval[0]:.1f}–{100 * interval[1]:.1f}"
+                result.append(Figure(figure.title, f"{100 * measured.numbers[path]:.1f}", text))
     return result
 
 
 def _provenance(measured: Measured) -> list[tuple[str, str]]:
     """The origin of the figures: run, weights, parameters, commit, evaluators."""
     rows = [(title, measured.texts[path]) for title, path in PROVENANCE if measured.texts.get(path)]
-    for part, name in EVALUATED.items():
+    for part, metric in METRICS.items():
         evaluator = measured.evaluator(f"{part}/")
         if evaluator:
-            protocol = measured.texts.get(f"{part}/provenance/protocol")
-            rows.append((f"evaluator of {name}", f"{evaluator}: {protocol}" if protocol else evaluator))
+            engine, protocol = (
+                measured.texts.get(f"{part}/provenance/{key}") for key in ("engine", "protocol")
+            )
+            text = f"{evaluator}, computed by {engine}" if engine else evaluator
+            rows.append((f"evaluator of {metric.title}", f"{text}: {protocol}" if protocol else text))
     return rows
 
 

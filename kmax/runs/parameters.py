@@ -11,7 +11,8 @@ from typing import Any
 import yaml
 
 from kmax import files, paths
-from kmax.config import Dataset, Parameters, Run, WeightsFile
+from kmax.config import Parameters, Run, WeightsFile
+from kmax.data.dataset_file import Dataset
 from kmax.errors import InputError
 from kmax.parameter_files import load
 from kmax.runs.families import contradictions

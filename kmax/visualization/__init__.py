@@ -1,1 +1,1 @@
-"""Pictures for people: overlays of segments, contact sheets of datasets."""
+"""Overlays of segments, contact sheets of datasets."""

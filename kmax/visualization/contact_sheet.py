@@ -1,4 +1,4 @@
-"""Samples of a dataset on one picture: each image with its segments, before and after augmentation."""
+"""Samples of a dataset on one picture: images with their segments, before and after augmentation."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from PIL import Image
 from kmax.config import Augmentation, CopyPaste, Data
 from kmax.data.augmentation.training_view import train_view
 from kmax.data.datasets import Prepared, open_prepared
-from kmax.data.image_source import Labels, Source
+from kmax.data.image_source import ImageSource, SegmentLabels
 from kmax.errors import InputError
 from kmax.runs.run_files import load_run
 from kmax.visualization.overlays import overlay, save_picture
 
-CELL, GAP = 384, 4  # longer side of a picture and what lies between two, in pixels
+CELL, GAP = 384, 4  # longer side of a picture and the gap between two, in pixels
 CACHE_BYTES = 64 * 2**20
 
 Rgb = NDArray[np.uint8]
@@ -49,20 +49,20 @@ def contact_sheet(
     """Write a picture with one row per image: the image, its segments, and the same augmented.
 
     Args:
-        run: whose data section says how to augment; None: deeplab2's recipe for COCO.
+        run: its data section is used; None: deeplab2's recipe for COCO.
         augmented: whether the last two columns are drawn.
 
     Returns:
         The path written.
 
     Raises:
-        InputError: unknown dataset, split or run; a run of another dataset; a damaged file.
+        InputError: unknown dataset, split or run; a run of another dataset; a corrupt file.
     """
     prepared = open_prepared(dataset)
     data = recipe(dataset, split) if run is None else load_run(run).data
     if data.dataset != dataset:
         raise InputError(f"run '{run}' trains on the dataset '{data.dataset}', not on '{dataset}'")
-    source = Source(prepared, split, None, f"{dataset}/{split}", CACHE_BYTES)
+    source = ImageSource(prepared, split, None, f"{dataset}/{split}", CACHE_BYTES)
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(source)).tolist()
     rows = []
@@ -78,8 +78,10 @@ def contact_sheet(
     return str(out)
 
 
-def _with_segments(rgb: Rgb, owner: NDArray[np.integer], labels: Labels, prepared: Prepared) -> list[Rgb]:
-    """The image, and its segments over it; crowd as if it were void."""
+def _with_segments(
+    rgb: Rgb, owner: NDArray[np.integer], labels: SegmentLabels, prepared: Prepared
+) -> list[Rgb]:
+    """The image, and the image with its segments; crowd is shown as void."""
     present = np.unique(owner[owner > 0]).tolist()
     classes = {i: int(labels.classes[i - 1]) for i in present if not labels.iscrowd[i - 1]}
     ids = owner.clip(min=0).astype(np.int32)

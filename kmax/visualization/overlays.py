@@ -1,6 +1,6 @@
 """Panoptic overlays, and the cluster assignments of the k-means layers as pictures.
 
-Small images are enlarged by a whole factor, large ones shrunk, so that all pictures can be read on a page.
+Small images are enlarged by a whole factor, large ones shrunk, so that all pictures are legible on a page.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from kmax.config import Category
-from kmax.data.categories import palette_color
+from kmax.config.category import palette_color
 from kmax.data.geometry import resize_labels
 from kmax.files import atomic_path
 
@@ -23,7 +23,7 @@ Rgb = NDArray[np.uint8]
 Ids = NDArray[np.int32]
 
 SMALL, LARGE = 512, 1024  # longer side of a picture, in pixels
-LABEL_SHARE = 0.01  # a segment of less than this share of the picture gets no text
+LABEL_SHARE = 0.01  # segments with a smaller share of the picture are not named
 OVERLAY, CLUSTERS = 0.55, 0.7  # opacity of the colours
 
 
@@ -50,7 +50,7 @@ def overlay(image: Rgb, ids: Ids, classes: dict[int, int], categories: Sequence[
         image: uint8 [H, W, 3].
         ids: segment id of each pixel [H, W], 0 = void.
         classes: segment id -> index into `categories`.
-        categories: a class's colour is varied from one instance to the next.
+        categories: the colour of a class varies between its instances.
     """
     picture = show_image(image).astype(np.float32)
     ids = _show_labels(ids, (picture.shape[0], picture.shape[1]))
@@ -77,7 +77,7 @@ def cluster_map(
     Args:
         image: uint8 [H, W, 3].
         assignment: cluster of each pixel of the layer [h_i, w_i], over the padded network input.
-        input_size, content_size: of the network input, and of its top left part that is image.
+        input_size, content_size: (height, width) of the network input, and of the image at its top left.
     """
     grey: NDArray[np.float32] = show_image(image).astype(np.float32).mean(-1, keepdims=True)
     clusters = resize_labels(assignment.astype(np.int32), input_size)[: content_size[0], : content_size[1]]
@@ -94,7 +94,7 @@ def save_picture(path: Path, picture: Rgb) -> None:
 
 
 def _show_labels(labels: Ids, size: tuple[int, int]) -> Ids:
-    """Labels at picture size, their pixels as large as the image's."""
+    """Labels at picture size, by the nearest pixel."""
     resized = Image.fromarray(labels).resize((size[1], size[0]), Image.Resampling.NEAREST)
     return np.asarray(resized)
 
@@ -102,7 +102,7 @@ def _show_labels(labels: Ids, size: tuple[int, int]) -> Ids:
 def _segment_colors(
     numbers: list[int], classes: dict[int, int], categories: Sequence[Category]
 ) -> list[tuple[float, float, float]]:
-    """A colour per segment: its category's, with hue and brightness moved for each further instance."""
+    """A colour per segment: its category's, with another hue and brightness for each further instance."""
     seen: dict[int, int] = {}
     colors = []
     for number in numbers:
@@ -128,7 +128,7 @@ def _edges(index: NDArray[np.integer]) -> NDArray[np.bool_]:
 def _write_names(
     picture: Image.Image, index: NDArray[np.integer], edges: NDArray[np.bool_], names: list[str]
 ) -> None:
-    """Write each larger segment's name where it is farthest from any outline."""
+    """Write the name of each large segment at its point farthest from any outline."""
     inside = ~edges
     inside[[0, -1]] = False
     inside[:, [0, -1]] = False

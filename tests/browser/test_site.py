@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from kmax import paths
+from kmax.data.formats.coco_panoptic import CategoryFacts
 from kmax.evaluation.panoptic.explanation import explain, write_explanation
-from kmax.evaluation.panoptic.panoptic_files import CategoryFacts
-from kmax.evaluation.panoptic.segment_outcomes import Outcome, Outcomes
+from kmax.evaluation.panoptic.segment_outcomes import Outcome, SegmentOutcomes
 from kmax.reporting import report
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,7 +27,7 @@ def site(tmp_path, monkeypatch) -> Path:
     scores = {"evaluator": "an evaluator", "version": "1", "all": group, "things": group, "stuff": group}
     paths.metrics(run).write_text(json.dumps({"pq": scores, "provenance": {"run": run}}))
     paths.history(run).write_text("step,learning_rate,loss/total,loss/class\n1,0.1,3,1\n2,0.0,2,1\n")
-    rows = Outcomes(
+    rows = SegmentOutcomes(
         outcome=np.arange(20, dtype=np.int8) % 5,
         true=np.arange(20) % 2 == 0,
         category=np.arange(20),

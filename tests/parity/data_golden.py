@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kmax.data.formats.coco_panoptic import Image
-from kmax.data.image_source import Decoded, Labels
+from kmax.data.image_source import DecodedImage, SegmentLabels
 
 CARRIED = Path(__file__).resolve().parents[1] / "golden" / "tf_data"
 
@@ -36,7 +36,7 @@ class Dataset:
         """The label of pixels without one."""
         return self.ignore * self.divisor
 
-    def decoded(self, image: NDArray[Any], label: NDArray[np.int32]) -> tuple[Decoded, list[int]]:
+    def decoded(self, image: NDArray[Any], label: NDArray[np.int32]) -> tuple[DecodedImage, list[int]]:
         """An image with its labels as owners, and the label of each owner from 1 on.
 
         Crowd is an ordinary segment here: the recorded samples move it like one.
@@ -46,13 +46,15 @@ class Dataset:
         for index, number in enumerate(ids, start=1):
             owner[label == number] = index
         classes = np.array(ids, np.int64) // self.divisor
-        labels = Labels(classes, np.isin(classes, self.things), np.zeros(len(ids), bool))
+        labels = SegmentLabels(classes, np.isin(classes, self.things), np.zeros(len(ids), bool))
         about = Image(0, "0.png", label.shape[1], label.shape[0])
-        return Decoded(about, image, owner, labels), ids
+        return DecodedImage(about, image, owner, labels), ids
 
-    def crowd(self, labels: Labels, ids: list[int]) -> Labels:
+    def crowd(self, labels: SegmentLabels, ids: list[int]) -> SegmentLabels:
         """The labels with crowd (instance 0 of a thing class) named as such."""
-        return Labels(labels.classes, labels.isthing, labels.isthing & (np.array(ids) % self.divisor == 0))
+        return SegmentLabels(
+            labels.classes, labels.isthing, labels.isthing & (np.array(ids) % self.divisor == 0)
+        )
 
     def pasted(self, ids: list[int]) -> list[int]:
         """The labels that pasted ones become."""

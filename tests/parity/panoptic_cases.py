@@ -9,8 +9,8 @@ from kmax.evaluation.panoptic.pq import PQResult, evaluate_files
 METRICS = ("pq", "sq", "rq")
 
 
-def evaluate_case(case: Path, shared: Path | None = None, **options: object) -> tuple[PQResult, dict]:
-    """Evaluate a case folder; returns our result and what the official evaluator gave."""
+def arguments_of(case: Path, shared: Path | None = None, **options: object) -> PanopticArguments:
+    """The files of a case folder."""
     expected = json.loads((case / "expected.json").read_text())
 
     def side(name: str) -> tuple[Path, Path]:
@@ -18,7 +18,13 @@ def evaluate_case(case: Path, shared: Path | None = None, **options: object) -> 
             return shared / expected[name]["json"], shared / expected[name]["folder"]
         return case / f"{name}.json", case / name
 
-    return evaluate_files(PanopticArguments(*side("gt"), *side("pred"), **options)), expected
+    return PanopticArguments(*side("gt"), *side("pred"), **options)
+
+
+def evaluate_case(case: Path, shared: Path | None = None, **options: object) -> tuple[PQResult, dict]:
+    """Evaluate a case folder; returns our result and what the official evaluator gave."""
+    expected = json.loads((case / "expected.json").read_text())
+    return evaluate_files(arguments_of(case, shared, **options)), expected
 
 
 def largest_deviation(result: PQResult, expected: dict) -> float:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from kmax.evaluation.coco.coco_ap import evaluate_files
+from kmax.evaluation.coco_ap import evaluate_files
 
 HERE = Path(__file__).resolve().parents[1] / "golden" / "metrics" / "ap_coco"
 NAMES = {

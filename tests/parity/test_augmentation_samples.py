@@ -10,13 +10,19 @@ from data_golden import CARRIED, Dataset, read
 from numpy.typing import NDArray
 
 from kmax.config import SmallInstances
-from kmax.data.augmentation.colour_policy import FULL, SCALED, chosen, enhancement_factor, solarize_threshold
+from kmax.data.augmentation.colour_policies import (
+    FULL_POLICY,
+    SCALED_POLICY,
+    enhancement_factor,
+    select_steps,
+    solarize_threshold,
+)
 from kmax.data.augmentation.copy_paste import paste
-from kmax.data.augmentation.jitter import Draws, render
-from kmax.data.augmentation.training_targets import Targets, targets_of
-from kmax.data.augmentation.view import PADDING_OWNER, View
+from kmax.data.augmentation.training_view import ViewParameters, render
+from kmax.data.augmentation.view import ImageTargets, View, targets_of
 from kmax.data.batch import Batch
 from kmax.data.geometry import fit_size, scaled_size
+from kmax.data.image_source import PADDING_OWNER
 from kmax.losses.semantic_loss import small_instance_weights
 
 SMALL_IN_SAMPLE = 100  # pixels: the recorded samples are small, so is what counts as small in them
@@ -54,7 +60,9 @@ def assert_targets(
             np.testing.assert_array_equal(weights, recorded)
 
 
-def weights_of(targets: Targets, isthing: NDArray[np.bool_], small: SmallInstances) -> NDArray[np.float32]:
+def weights_of(
+    targets: ImageTargets, isthing: NDArray[np.bool_], small: SmallInstances
+) -> NDArray[np.float32]:
     batch = Batch(
         images=torch.zeros(0),
         segments=torch.from_numpy(targets.segments)[None],
@@ -116,7 +124,7 @@ def test_whole_samples(case: int) -> None:
     facts, arrays = read("end_to_end")
     about = facts["cases"][case]
     name, target = about["name"], (about["crop"][0], about["crop"][1])
-    policy = FULL if about["policy"] == "simple_classification_policy" else SCALED
+    policy = FULL_POLICY if about["policy"] == "simple_classification_policy" else SCALED_POLICY
     dataset, views, numbers = Dataset(name), [], []
     for which, part in (("1", FIRST), ("2", SECOND)):
         decoded, ids = dataset.decoded(arrays[f"{name}__image{which}"], arrays[f"{name}__label{which}"])
@@ -126,9 +134,9 @@ def test_whole_samples(case: int) -> None:
         original = decoded.rgb.shape[:2]
         fitted = fit_size(original, target) if about["min_max_resize"] else original
         u0, u1, top, left, row, column, flip = draws
-        drawn = Draws(
+        drawn = ViewParameters(
             sizes=[fitted, scaled_size(fitted, scale[0])],
-            recoloring=chosen(policy[pair], [u0, u1]),
+            color_transform=select_steps(policy[pair], [u0, u1]),
             offset=(top, left),
             start=(row, column),
             flip=flip <= 0.5,

@@ -8,13 +8,19 @@ import pytest
 from numpy.typing import NDArray
 
 from kmax.data.augmentation import colour_operations
-from kmax.data.augmentation.colour_policy import FULL, SCALED, chosen, enhancement_factor, solarize_threshold
+from kmax.data.augmentation.colour_policies import (
+    FULL_POLICY,
+    SCALED_POLICY,
+    enhancement_factor,
+    select_steps,
+    solarize_threshold,
+)
 from kmax.data.augmentation.fitting import write_fitted
 from kmax.data.augmentation.resampling import interpolate, pick_labels, whole
 from kmax.data.augmentation.training_view import plain_view
 from kmax.data.formats.coco_panoptic import Image
 from kmax.data.geometry import draw_scale, fit_size, scaled_size
-from kmax.data.image_source import Decoded, Labels
+from kmax.data.image_source import DecodedImage, SegmentLabels
 
 Arrays = dict[str, NDArray]
 
@@ -78,15 +84,15 @@ def test_contrast_turns_around_the_number_of_pixels(golden: Path) -> None:
 
 @pytest.mark.parametrize("name", ["full", "scaled"])
 def test_pairs_of_the_policy(colours: Arrays, name: str) -> None:
-    for number, pair in enumerate(FULL if name == "full" else SCALED):
-        recoloring = chosen([(operation, 1.0) for operation, _ in pair], [0.0, 0.0])
+    for number, pair in enumerate(FULL_POLICY if name == "full" else SCALED_POLICY):
+        recoloring = select_steps([(operation, 1.0) for operation, _ in pair], [0.0, 0.0])
         result = recoloring.apply(colours["image"].astype(np.float32), colours["image"].shape[:2])
         np.testing.assert_array_equal(result, colours[f"subpolicy_{name}_{number}_both_applied"])
 
 
 def test_probabilities_of_the_policy(golden: Path) -> None:
     facts = json.loads((golden / "tf_data" / "autoaugment.json").read_text())["policies"]
-    for policy, name in ((FULL, ""), (SCALED, "_magnitude_scale_0.2")):
+    for policy, name in ((FULL_POLICY, ""), (SCALED_POLICY, "_magnitude_scale_0.2")):
         wanted = [[p for _, p, _ in pair] for pair in facts[f"simple_classification_policy{name}"]]
         assert [[p for _, p in pair] for pair in policy] == wanted
 
@@ -121,8 +127,8 @@ def test_network_input_at_test_time(
     ids = np.unique(resized["label"])
     owner = np.searchsorted(ids, resized["label"]) + 1
     none = np.zeros(len(ids), bool)
-    decoded = Decoded(
-        Image(0, "0.png", 80, 60), resized["image"], owner, Labels(np.zeros(len(ids), int), none, none)
+    decoded = DecodedImage(
+        Image(0, "0.png", 80, 60), resized["image"], owner, SegmentLabels(np.zeros(len(ids), int), none, none)
     )
     view = plain_view(decoded, target, "tf", native)
     # The original takes the mean off, pads with 0 and adds it again, which costs it the last bit.

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from kmax.evaluation.cityscapes.cityscapes_ap import CityscapesAP, evaluate_files
-from kmax.evaluation.cityscapes.cityscapes_labels import INSTANCE_CLASSES
+from kmax.evaluation.cityscapes.cityscapes_format import INSTANCE_CLASSES
 
 HERE = Path(__file__).resolve().parents[1] / "golden" / "metrics" / "ap_cityscapes"
 

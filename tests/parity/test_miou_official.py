@@ -9,7 +9,7 @@ from PIL import Image
 
 from kmax.data.formats.coco_panoptic import write_map
 from kmax.evaluation.cityscapes import cityscapes_miou
-from kmax.evaluation.cityscapes.cityscapes_labels import LABELS
+from kmax.evaluation.cityscapes.cityscapes_format import LABELS
 from kmax.evaluation.panoptic.panoptic_files import PanopticArguments
 from kmax.evaluation.semantic import label_maps
 from kmax.evaluation.semantic.miou import MiouResult, evaluate_files

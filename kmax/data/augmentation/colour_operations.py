@@ -2,7 +2,7 @@
 
 Cubuk et al., AutoAugment: Learning Augmentation Policies from Data, CVPR 2019. All take and give uint8
 [H, W, C] with C 3 or 4, red, green and blue first; a fourth channel means nothing. Enhancements move away
-from (factor above 1) or towards (below 1) a degenerate image: a smaller factor is no weaker one.
+from (factor above 1) or towards (below 1) a degenerate image: a smaller factor is not a weaker change.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from kmax.data.formats.pillow_arrays import as_array, as_picture
+from kmax.data.formats.image_arrays import as_array, as_pillow
 
 Bytes = NDArray[np.uint8]
 Table = NDArray[np.uint8]  # [256]
@@ -48,7 +48,7 @@ def sharpness(image: Bytes, factor: float) -> Bytes:
         return image
     if factor == 1:
         return image
-    from kmax.data.augmentation.colour_loops import sharpen  # here: numba takes half a second to import
+    from kmax.data.augmentation.pixel_loops import sharpen  # here: numba takes half a second to import
 
     image = np.ascontiguousarray(image)
     result = image.copy()
@@ -112,7 +112,7 @@ def blend(degenerate: Bytes, image: Bytes, factor: float) -> Bytes:
 
 def _by_channel(image: Bytes, table_of: Callable[[NDArray[np.int64]], Table]) -> Bytes:
     """Each of the first three channels through the table for its histogram [256]."""
-    picture = as_picture(image)
+    picture = as_pillow(image)
     histograms = np.array(picture.histogram()).reshape(-1, 256)
     return _through(image, *(table_of(histogram) for histogram in histograms[:3]))
 
@@ -121,7 +121,7 @@ def _through(image: Bytes, *tables: Table) -> Bytes:
     """Each channel through its table; one table serves all channels."""
     of_channels = tables if len(tables) == 3 else tables * 3
     levels = np.concatenate([*of_channels, LEVELS.astype(np.uint8)][: image.shape[2]])
-    return as_array(as_picture(image).point(levels.tolist()))
+    return as_array(as_pillow(image).point(levels.tolist()))
 
 
 def _equalizing(histogram: NDArray[np.int64]) -> Table:

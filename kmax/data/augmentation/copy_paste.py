@@ -1,6 +1,6 @@
 """Panoptic copy-paste: things and a random part of the stuff of one view over another.
 
-Every training sample, as in both originals: there is no probability and no blending.
+Applied to every training sample, as in both originals: without a probability, and without blending.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from kmax.data.augmentation.fitting import Preprocessing
-from kmax.data.augmentation.view import NOT_PASTED, View, pixel_counts, words
-from kmax.data.image_source import Labels
+from kmax.data.augmentation.fitting import Pipeline
+from kmax.data.augmentation.view import View, pixel_counts, words
+from kmax.data.image_source import NOT_PASTED, SegmentLabels
 
 
-def copy_paste(rng: Generator, canvas: View, pasted: View, preprocessing: Preprocessing = None) -> View:
+def copy_paste(rng: Generator, canvas: View, pasted: View, preprocessing: Pipeline = None) -> View:
     """Put all things and a random part of the stuff of `pasted` over `canvas`.
 
     A random number (any from none to all) of the regions of `pasted` is chosen; stuff is pasted if chosen,
-    things always, void and padding never. The regions are those in the view, void and padding counted too;
-    with bytedance's pipeline all segments of the image but crowd.
+    things always, void and padding never. The regions are those in the view, including void and padding;
+    with bytedance's pipeline, all segments of the image except crowd.
     """
     if preprocessing == "torch":
         regions = np.flatnonzero(~pasted.labels.iscrowd) + 2
@@ -47,7 +47,7 @@ def paste(canvas: View, pasted: View, keep: NDArray[np.bool_]) -> View:
     new_owner[:2] = NOT_PASTED
     new_owner[2:][~keep] = NOT_PASTED
     image, owner = _merged(canvas, pasted, new_owner)
-    labels = Labels(
+    labels = SegmentLabels(
         np.concatenate([of_canvas.classes, of_pasted.classes]),
         np.concatenate([of_canvas.isthing, of_pasted.isthing]),
         np.concatenate([of_canvas.iscrowd, of_pasted.iscrowd]),

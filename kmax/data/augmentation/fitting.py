@@ -1,4 +1,4 @@
-"""An image resized to fit the network's input, by the rules of either original or smoothly."""
+"""Resizing images and labels to fit the network's input, by the rules of either original or smoothly."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from kmax.data.augmentation.resampling import (
 )
 from kmax.data.augmentation.view import normalize, words
 from kmax.data.geometry import FloatImage, Size, fit_size, resize_image, resize_labels
-from kmax.data.image_source import VOID_OWNER, Decoded
+from kmax.data.image_source import VOID_OWNER, DecodedImage
 
-Preprocessing = Literal["tf", "torch"] | None
+Pipeline = Literal["tf", "torch"] | None  # deeplab2's input pipeline, bytedance's, or the smooth one
 
 
-def fitting_size(original: Size, target: Size, preprocessing: Preprocessing, native: bool = False) -> Size:
-    """The size at which an image is shown whole.
+def fitting_size(original: Size, target: Size, preprocessing: Pipeline, native: bool = False) -> Size:
+    """The size at which the whole image fits the input.
 
     Args:
         original: height and width of the image.
         target: of the network's input.
-        preprocessing: whose rule of rounding holds; None: deeplab2's.
+        preprocessing: whose rounding rule applies; None: deeplab2's.
         native: keep the image's size unless it is larger than the input.
     """
     if native and all(side <= limit for side, limit in zip(original, target, strict=True)):
@@ -57,8 +57,8 @@ def resample_image(
     rgb: NDArray[np.uint8],
     sizes: list[Size],
     window: Window,
-    preprocessing: Preprocessing,
-    kind: type[np.uint8] | type[np.float32] = np.float32,
+    preprocessing: Pipeline,
+    dtype: type[np.uint8] | type[np.float32] = np.float32,
 ) -> NDArray[Any]:
     """A window of an image resized to each of `sizes` in turn.
 
@@ -66,20 +66,20 @@ def resample_image(
         rgb: uint8 [h, w, 3 or 4].
         preprocessing: tf: through all sizes, between two pixels; else at once to the last, smoothed where
             it shrinks (torch: in bytes).
-        kind: np.uint8 to have the result truncated.
+        dtype: np.uint8: the result is truncated.
 
     Returns:
-        `kind` [rows, columns, C] with C >= 3, the first three being red, green and blue.
+        `dtype` [rows, columns, C] with C >= 3, the first three being red, green and blue.
     """
     if preprocessing == "tf":
-        return interpolate(rgb, sizes, window, kind)
+        return interpolate(rgb, sizes, window, dtype)
     if preprocessing == "torch":
-        return resize_with_pillow(rgb, sizes[-1], window).astype(kind, copy=False)
-    return resize_image(rgb[..., :3], sizes[-1])[window].astype(kind, copy=False)
+        return resize_with_pillow(rgb, sizes[-1], window).astype(dtype, copy=False)
+    return resize_image(rgb[..., :3], sizes[-1])[window].astype(dtype, copy=False)
 
 
 def resample_owner(
-    decoded: Decoded, sizes: list[Size], window: Window, preprocessing: Preprocessing
+    decoded: DecodedImage, sizes: list[Size], window: Window, preprocessing: Pipeline
 ) -> NDArray[Any]:
     """The owners [rows, columns] of the pixels that `resample_image` gives.
 
@@ -97,7 +97,7 @@ def resample_owner(
 
 
 def write_fitted(
-    rgb: NDArray[np.uint8], out: FloatImage, preprocessing: Preprocessing, native: bool = False
+    rgb: NDArray[np.uint8], out: FloatImage, preprocessing: Pipeline, native: bool = False
 ) -> Size:
     """Resize an image to fit, as at test time, and write it as network input.
 

@@ -1,7 +1,7 @@
-"""Resampling of the two originals, to the pixel, of no more than the part of the result that is wanted.
+"""Resampling of the two originals, to the pixel; only the wanted window of the result is computed.
 
 deeplab2 resamples twice (to the size that fits, then by the random scale), corners on corners, between the
-nearest two pixels even where the image shrinks; what is between the steps stays float32. bytedance resamples
+nearest two pixels even where the image shrinks; intermediate results stay float32. bytedance resamples
 once, with Pillow: centres on centres, smoothed where the image shrinks, rounded to bytes.
 
 The order of float32 operations is the original's: along x, then along y, each as a + (b - a) * fraction.
@@ -17,11 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-from kmax.data.formats.pillow_arrays import as_array, as_picture
-from kmax.data.geometry import FloatImage, Size, nearest, positions
+from kmax.data.formats.image_arrays import as_array, as_pillow
+from kmax.data.geometry import FloatImage, Size, Taps, nearest, positions
 
 Window = tuple[slice, slice]
-Taps = tuple[NDArray[np.intp], NDArray[np.intp], FloatImage]
 
 
 def whole(size: Size) -> Window:
@@ -33,28 +32,28 @@ def interpolate(
     image: NDArray[Any],
     sizes: Sequence[Size],
     window: Window,
-    kind: type[np.uint8] | type[np.float32] = np.float32,
+    dtype: type[np.uint8] | type[np.float32] = np.float32,
 ) -> NDArray[Any]:
     """Resize bilinearly to each of `sizes` (one or two) in turn, as deeplab2 does.
 
     Args:
         image: uint8 or float32 [h, w, 3 or 4].
         window: rows and columns of the last size; nothing else is computed.
-        kind: np.float32, or np.uint8 for values truncated at the end.
+        dtype: np.float32, or np.uint8 for values truncated at the end.
 
     Returns:
-        `kind` [rows, columns, 4]; the last channel means nothing and makes a pixel of float32 16 bytes,
-        which move as one.
+        `dtype` [rows, columns, 4]; the last channel means nothing and makes a float32 pixel 16 bytes,
+        which are moved together.
     """
-    from kmax.data.augmentation.resampling_loops import bilinear, bilinear_twice  # here: numba loads slowly
+    from kmax.data.augmentation.pixel_loops import bilinear, bilinear_twice  # here: numba loads slowly
 
     steps = [(a, b) for a, b in zip([image.shape[:2], *sizes[:-1]], sizes, strict=True) if a != b]
     source_rows, rows = _backwards([(a[0], b[0]) for a, b in steps], window[0])
     source_columns, columns = _backwards([(a[1], b[1]) for a, b in steps], window[1])
     pixels = image[source_rows, source_columns]
     if not steps:
-        return np.pad(pixels, ((0, 0), (0, 0), (0, 4 - image.shape[2]))).astype(kind)
-    result = np.empty((len(rows[-1][0]), len(columns[-1][0]), 4), kind)
+        return np.pad(pixels, ((0, 0), (0, 0), (0, 4 - image.shape[2]))).astype(dtype)
+    result = np.empty((len(rows[-1][0]), len(columns[-1][0]), 4), dtype)
     flat, flat_result = (np.ascontiguousarray(a).reshape(len(a), -1) for a in (pixels, result))
     if len(steps) == 1:
         bilinear(flat, image.shape[2], rows[0], columns[0], flat_result)
@@ -65,13 +64,11 @@ def interpolate(
 
 def interpolate_input(words: NDArray[np.uint32], size: Size, out: FloatImage) -> None:
     """`interpolate` words [h, w] to `size`, and write them at the top left of network input [3, H, W]."""
-    if words.shape == size:
-        from kmax.data.augmentation.pixel_loops import normalize_words
+    from kmax.data.augmentation.pixel_loops import bilinear_input, normalize_words
 
+    if words.shape == size:
         normalize_words(words, out)
         return
-    from kmax.data.augmentation.input_loops import bilinear_input
-
     rows, columns = (_taps(*lengths) for lengths in zip(words.shape, size, strict=True))
     bilinear_input(words, rows, columns, out)
 
@@ -79,7 +76,7 @@ def interpolate_input(words: NDArray[np.uint32], size: Size, out: FloatImage) ->
 def resize_with_pillow(image: NDArray[np.uint8], size: Size, window: Window) -> NDArray[np.uint8]:
     """Resize uint8 [h, w, C] with C 3 or 4 bilinearly, as bytedance does; only `window` of the result."""
     (height, width), bilinear = size, PillowImage.Resampling.BILINEAR
-    return as_array(as_picture(image).resize((width, height), bilinear))[window]
+    return as_array(as_pillow(image).resize((width, height), bilinear))[window]
 
 
 def pick_labels(labels: NDArray[Any], sizes: Sequence[Size], window: Window) -> NDArray[Any]:
@@ -102,7 +99,7 @@ def pick_labels_with_pillow(labels: NDArray[Any], size: Size, window: Window) ->
 
 @functools.lru_cache(maxsize=4096)
 def _nearest_centre(n_in: int, n_out: int) -> NDArray[np.intp]:
-    """Positions are summed up, not multiplied, which decides where one falls between two pixels."""
+    """Positions are accumulated, not multiplied: this decides ties between two pixels."""
     step = n_in / n_out
     position = np.full(n_out, step)
     position[0] = step * 0.5
@@ -114,7 +111,7 @@ def _nearest_centre(n_in: int, n_out: int) -> NDArray[np.intp]:
 
 @functools.lru_cache(maxsize=4096)
 def _taps(n_in: int, n_out: int) -> Taps:
-    """Entry i of the result lies between two entries of the source: lower, upper, fraction between."""
+    """Element i of the result lies between two elements of the source: lower, upper, fraction between."""
     position = positions(n_in, n_out)
     lower = np.floor(position)
     index = lower.astype(np.intp)
@@ -122,7 +119,7 @@ def _taps(n_in: int, n_out: int) -> Taps:
 
 
 def _backwards(steps: list[tuple[int, int]], window: slice) -> tuple[slice, list[Taps]]:
-    """What a window needs of the source along one axis, and the steps from there to it."""
+    """The part of the source that a window needs along one axis, and the steps from there to the window."""
     taps: list[Taps] = []
     for lengths in reversed(steps):
         lower, upper, fraction = _taps(*lengths)

@@ -1,4 +1,4 @@
-"""An image at input size, with what its segments are."""
+"""An image at input size with its segments, and what the network and the losses read of it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kmax.data.batch import INPUT_MEAN, NO_SEGMENT, VOID_CLASS
 from kmax.data.geometry import FloatImage, Size
-from kmax.data.image_source import Labels
-
-MEAN = np.float32(127.5)
-PADDING_OWNER, NOT_PASTED = -1, -2
+from kmax.data.image_source import PADDING_OWNER, SegmentLabels
 
 
 @dataclass(frozen=True)
@@ -20,7 +18,7 @@ class View:
     """An image at input size.
 
     Attributes:
-        image: uint8 [H, W, 4], the last channel without meaning and padding of any value; or float32
+        image: uint8 [H, W, 4], the last channel unused and padding of any value; or float32
             [H, W, 3] in 0..255 with padding 127.5, channels apart in memory, as the network reads them.
         owner: int32 [H, W]: -1 padding, 0 void, else 1 + the index in `labels`.
         labels: what the segments are.
@@ -30,7 +28,7 @@ class View:
 
     image: NDArray[Any]
     owner: NDArray[np.int32]
-    labels: Labels
+    labels: SegmentLabels
     content_size: Size
     offset: Size = (0, 0)
 
@@ -40,7 +38,7 @@ class View:
         if self.image.dtype != np.uint8:
             return self.image
         pixels = self.image[..., :3].astype(np.float32)
-        pixels[self.owner == PADDING_OWNER] = MEAN
+        pixels[self.owner == PADDING_OWNER] = INPUT_MEAN
         return pixels
 
     @property
@@ -51,25 +49,57 @@ class View:
 
 
 def words(image: NDArray[np.uint8]) -> NDArray[np.uint32]:
-    """Pixels [H, W, 4] of four bytes as [H, W], to be moved as one; the memory is shared."""
+    """Pixels [H, W, 4] of four bytes as [H, W], moved as one; the memory is shared."""
     pixels: NDArray[np.uint32] = image.view(np.uint32)[..., 0]
     return pixels
 
 
 def pixel_counts(view: View) -> NDArray[np.int64]:
-    """Pixels of each owner, from that of padding on: int64 [M + 2]."""
-    from kmax.data.label_loops import count_owners  # here: numba takes half a second to import
+    """Pixels of each owner, starting with padding and void: int64 [M + 2]."""
+    from kmax.data.augmentation.pixel_loops import count_owners  # here: numba takes half a second to import
 
     counts = np.zeros(len(view.labels) + 2, np.int64)
     count_owners(view.owner, counts)
     return counts
 
 
+@dataclass(frozen=True)
+class ImageTargets:
+    """Targets of one image, an index per pixel and no plane per segment; see `kmax.data.batch.Batch`."""
+
+    segments: NDArray[np.int64]
+    semantic: NDArray[np.int64]
+    classes: NDArray[np.int64]
+    thing_areas: NDArray[np.int64]
+
+
+def targets_of(view: View, stride: int) -> ImageTargets:
+    """Segments that still have a pixel, numbered from 0, without crowd; and the semantic map with crowd.
+
+    Args:
+        stride: between the rows and columns that are kept; segments and areas are of all pixels.
+    """
+    labels = view.labels
+    areas = pixel_counts(view)[2:]
+    kept = np.flatnonzero((areas > 0) & ~labels.iscrowd)
+    region = view.owner[::stride, ::stride] + 1  # 0 padding, 1 void, 2.. segments
+    segment_of = np.full(len(labels) + 2, NO_SEGMENT, np.int64)
+    segment_of[kept + 2] = np.arange(len(kept))
+    class_of = np.full(len(labels) + 2, VOID_CLASS, np.int64)
+    class_of[2:] = labels.classes
+    return ImageTargets(
+        segments=segment_of[region],
+        semantic=class_of[region],
+        classes=labels.classes[kept],
+        thing_areas=np.where(labels.isthing[kept], areas[kept], 0),
+    )
+
+
 def normalize(pixels: NDArray[Any], out: FloatImage) -> None:
     """Write the first three channels of [H, W, C] in 0..255 as network input [3, H, W] in -1..1."""
     for channel, plane in enumerate(out):
-        np.subtract(pixels[..., channel], MEAN, out=plane)
-        plane /= MEAN
+        np.subtract(pixels[..., channel], INPUT_MEAN, out=plane)
+        plane /= INPUT_MEAN
 
 
 def write_input(view: View, out: FloatImage) -> None:

@@ -1,23 +1,23 @@
-"""The download stage: fetch or find the raw files of a dataset, and record what they are."""
+"""The download stage: fetch or find the raw files of a dataset, and record them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from kmax import paths
-from kmax.config import Dataset, Generated, RawFiles
-from kmax.data.datasets import load_dataset, raw_root, require_raw_root
-from kmax.data.download.known_digests import KnownDigests
+from kmax.data.dataset_file import Dataset, load_dataset, open_layout, raw_root, require_raw_root
+from kmax.data.download.listed_file import KnownDigests
 from kmax.data.download.obtain import obtain
-from kmax.data.layouts.open import raw_files
-from kmax.data.shapes import scenes
+from kmax.data.faults import Faults
+from kmax.data.layouts.layout import RawFiles
 from kmax.errors import InputError
 from kmax.files import digest, exclusive_lock, read_json, remove_leftovers, write_json
 
 
 def download(name: str) -> Path:
-    """Fetch the files that the dataset file lists, check that all others are there, write the raw manifest.
+    """Fetch the files that the dataset file lists, check that all others exist, write the raw manifest.
 
     The manifest records name, size and SHA-256 of every raw file (for generated datasets: what they are
     generated from). It holds no absolute path.
@@ -34,10 +34,10 @@ def download(name: str) -> Path:
     with exclusive_lock(lock, f"{manifest.parent}: another process is downloading '{name}'; wait for it"):
         remove_leftovers(manifest.parent, manifest.name)
         remove_leftovers(manifest.parent.parent, f".{name}.*.json")
-        if isinstance(dataset.source, Generated):
-            value = _generated(dataset.source)
+        if isinstance(dataset.source, RawFiles):
+            value = _obtain_and_record(dataset, dataset.source, manifest)
         else:
-            value = _found(dataset, dataset.source, manifest)
+            value = dataset.source.record()
         write_json(manifest, {"dataset": name, **value})
     return manifest
 
@@ -55,28 +55,42 @@ def raw_record(dataset: Dataset) -> dict[str, Any]:
     record = read_json(path, "raw manifest")
     if not isinstance(record, dict) or record.get("kind") != dataset.source.kind:
         raise InputError(f"{path}: not a raw manifest of this dataset; {advice}")
-    if isinstance(dataset.source, Generated):
-        if record != {"dataset": dataset.dataset, **_generated(dataset.source)}:
-            raise InputError(f"{path}: older than {paths.dataset_file(dataset.dataset)}; {advice}")
-    elif not isinstance(record.get("files"), dict):
-        raise InputError(f"{path}: not a raw manifest of this dataset; {advice}")
+    if isinstance(dataset.source, RawFiles):
+        if not isinstance(record.get("files"), dict):
+            raise InputError(f"{path}: not a raw manifest of this dataset; {advice}")
+    elif record != {"dataset": dataset.dataset, **dataset.source.record()}:
+        raise InputError(f"{path}: older than {paths.dataset_file(dataset.dataset)}; {advice}")
     return record
 
 
-def _generated(source: Generated) -> dict[str, Any]:
-    return {**source.model_dump(), "generator_version": scenes.GENERATOR_VERSION}
+def raw_files(dataset: Dataset, root: Path, faults: list[str]) -> Iterator[Path]:
+    """Every file that preparing a dataset reads, whether or not it exists.
+
+    Args:
+        faults: takes a line for each JSON or folder that is missing or unreadable.
+    """
+    assert isinstance(dataset.source, RawFiles)
+    reader = open_layout(dataset, root)
+    yield from reader.shared_files
+    for name in dataset.source.split_names():
+        try:
+            for record in reader.split(name, Faults()).records:
+                yield record.images_dir / record.file_name
+                yield from record.label_files
+        except InputError as error:
+            faults += error.faults
 
 
-def _found(dataset: Dataset, source: RawFiles, manifest: Path) -> dict[str, Any]:
+def _obtain_and_record(dataset: Dataset, source: RawFiles, manifest: Path) -> dict[str, Any]:
     """Obtain what is listed by URL, then measure every file of every split."""
     root = raw_root(dataset)
     record = read_json(manifest, "raw manifest") if manifest.exists() else {}
-    known = record if _is_record(record) else {"files": {}}
+    known = record if _is_raw_manifest(record) else {"files": {}}
     digests = KnownDigests(manifest.parent.parent / f".{dataset.dataset}.digests.json", root)
     archives = known.get("archives", {})
     archives = archives | obtain(dataset, source.files, root, digests, known["files"] | archives)
     seen = manifest.parent.parent / f".{dataset.dataset}.seen.json"
-    if archives == known.get("archives", {}) and _as_seen(seen, source, root, known, digests):
+    if archives == known.get("archives", {}) and _is_unchanged(seen, source, root, known, digests):
         return known
     require_raw_root(dataset)
     faults: list[str] = []
@@ -98,14 +112,16 @@ def _found(dataset: Dataset, source: RawFiles, manifest: Path) -> dict[str, Any]
     return value
 
 
-def _is_record(value: Any) -> bool:
-    """Whether a manifest that was read is one of raw files."""
+def _is_raw_manifest(value: Any) -> bool:
+    """Whether a JSON value is a manifest of raw files."""
     parts = [value.get("files"), value.get("archives", {})] if isinstance(value, dict) else [None]
     return all(isinstance(part, dict) and all(isinstance(e, dict) for e in part.values()) for part in parts)
 
 
-def _as_seen(path: Path, source: RawFiles, root: Path, record: dict[str, Any], digests: KnownDigests) -> bool:
-    """Whether the manifest holds, as far as sizes and times of change tell."""
+def _is_unchanged(
+    path: Path, source: RawFiles, root: Path, record: dict[str, Any], digests: KnownDigests
+) -> bool:
+    """Whether the manifest is still right, judged by sizes and modification times."""
     try:
         seen = read_json(path, "note on the last download") if path.exists() else None
     except InputError:
@@ -116,7 +132,7 @@ def _as_seen(path: Path, source: RawFiles, root: Path, record: dict[str, Any], d
 
 
 def _seen(source: RawFiles, root: Path, record: dict[str, Any]) -> dict[str, Any]:
-    """What the files of a dataset are found by: its description, and the folders that list them."""
+    """What determines the files of a dataset: its description, and the folders that list them."""
     folders = {folder for name in record["files"] for folder in PurePosixPath(name).parents}
     return {
         "source": digest(source.model_dump()),

@@ -1,7 +1,7 @@
 """The files of a dataset that are listed by URL: fetched, verified and unpacked, or found to be there.
 
-Below the data root, everything of this module's own lies in `.downloads/`: files on their way, archives until
-they are unpacked, and for each archive a note of what came out of it. What lies outside of it is whole.
+Below the data root, this module keeps its own files in `.downloads/`: partial downloads, archives until they
+are unpacked, and for each archive a note of its content. Files outside of it are complete.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from threading import Thread
 from typing import Any
 
 from kmax import fetch, paths
-from kmax.config import Dataset, RemoteFile
-from kmax.data.download.known_digests import KnownDigests
-from kmax.data.download.listed_file import OWN_FOLDER, ListedFile, count_files, size_of
+from kmax.data.dataset_file import Dataset
+from kmax.data.download.listed_file import OWN_FOLDER, KnownDigests, ListedFile, count_files, size_of
+from kmax.data.layouts.layout import RemoteFile
 from kmax.errors import InputError
 from kmax.fetch.archives import Contents, unpack
 from kmax.files import exclusive_lock, remove_leftovers, write_json
@@ -35,20 +35,20 @@ def obtain(
     digests: KnownDigests,
     recorded: dict[str, Any],
 ) -> dict[str, dict[str, int | str]]:
-    """See that all listed files, or what comes out of them, are below `root`.
+    """Make sure that all listed files, or their content, exist below `root`.
 
-    A file is fetched only where neither it nor its content is there. What this project fetched and unpacked
-    is removed; what a user put there stays.
+    A file is fetched only if neither it nor its content exists. After unpacking, archives that this project
+    fetched are removed; archives that a user put there stay.
 
     Args:
-        recorded: path -> {bytes, sha256} of the first download, for those whose checksum nobody states.
+        recorded: path -> {bytes, sha256} of the first download, for files without a published checksum.
 
     Returns:
-        The same for the archives of this call whose checksum nobody states.
+        The same for the archives of this call without a published checksum.
 
     Raises:
-        InputError: a file must be fetched by hand, or cannot be fetched or unpacked, or is not what it must
-            be (one line each, after all others were dealt with).
+        InputError: a file must be fetched by hand, cannot be fetched or unpacked, or has another checksum
+            (one line each, after all other files were handled).
     """
     files = [ListedFile(_checked(dataset, remote), root) for remote in listed]
     found: dict[str, dict[str, int | str]] = {}
@@ -102,7 +102,7 @@ def _checked(dataset: Dataset, remote: RemoteFile) -> RemoteFile:
 
 
 def _require_parent(dataset: Dataset, root: Path) -> None:
-    """Refuse to fetch into a folder that seems to have moved, or to lie on a disk that is not mounted."""
+    """Reject a root whose parent is missing: the folder has moved, or its disk is not mounted."""
     if not root.parent.is_dir():
         raise InputError(
             f"{root.parent}: folder not found; mount its disk or make it, or correct KMAX_DATA_ROOT or "
@@ -111,21 +111,21 @@ def _require_parent(dataset: Dataset, root: Path) -> None:
 
 
 def _ask_for(dataset: Dataset, files: list[ListedFile], root: Path) -> str:
-    """The line that tells what is to be done by hand."""
+    """The line that says what must be done by hand."""
     names = ", ".join(
         f"{file.remote.path}{f' ({file.remote.bytes} bytes)' if file.remote.bytes else ''}" for file in files
     )
     todo = (dataset.by_hand or "put them there by hand").replace("{folder}", str(root.absolute()))
     return (
-        f"{root}: {names} of dataset '{dataset.dataset}' not found, and nobody can fetch them but you: "
+        f"{root}: {names} of dataset '{dataset.dataset}' not found, and they can only be fetched by hand: "
         f"{todo}; then call again: kmax data download {dataset.dataset} (to keep the data elsewhere, set "
         "KMAX_DATA_ROOT in every call)"
     )
 
 
 def _announce(dataset: Dataset, files: list[ListedFile], root: Path) -> None:
-    """Say what will be fetched; refuse where the disk has no room for archives and content."""
-    archives = sum(_left(file) for file in files)
+    """Report what will be fetched; an error if the disk has no space for archives and content."""
+    archives = sum(_bytes_left(file) for file in files)
     content = sum(file.remote.bytes or 0 for file in files if file.remote.unpack)
     existing = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
     free = shutil.disk_usage(existing).free
@@ -139,14 +139,14 @@ def _announce(dataset: Dataset, files: list[ListedFile], root: Path) -> None:
     print(f"{dataset.dataset}: {len(files)} files for {root}: {sizes}", file=sys.stderr, flush=True)
 
 
-def _left(file: ListedFile) -> int:
-    """Bytes of a file that are still to come, as far as its size is known."""
-    begun = size_of(file.fetched.with_name(f".{file.fetched.name}.part")) or 0
-    return max(0, (file.remote.bytes or 0) - begun)
+def _bytes_left(file: ListedFile) -> int:
+    """Bytes of a file that are still to be fetched, 0 if its size is unknown."""
+    present = size_of(file.fetched.with_name(f".{file.fetched.name}.part")) or 0
+    return max(0, (file.remote.bytes or 0) - present)
 
 
 def _settle(file: ListedFile, digests: KnownDigests, known: dict[str, Any] | None) -> dict[str, Any]:
-    """Verify a file that is there and unpack it, if that is not done; returns what is to be recorded."""
+    """Verify an existing file and unpack it if that is not done; returns what to record."""
     remote, path = file.remote, file.archive
     if path is None:
         note = file.read_note()
@@ -155,7 +155,7 @@ def _settle(file: ListedFile, digests: KnownDigests, known: dict[str, Any] | Non
         return {} if note is None else _to_record(file, note)
     note = _verify(file, path, digests, known)
     own = path == file.fetched
-    with _disk_told(path):
+    with _write_errors(path):
         if own:
             path.with_name(f".{path.name}.part.json").unlink(missing_ok=True)  # of a process that was killed
         if not remote.unpack:
@@ -177,7 +177,8 @@ def _settle(file: ListedFile, digests: KnownDigests, known: dict[str, Any] | Non
 
 
 @contextlib.contextmanager
-def _disk_told(path: Path) -> Iterator[None]:
+def _write_errors(path: Path) -> Iterator[None]:
+    """Report errors of writing as one line."""
     try:
         yield
     except OSError as error:
@@ -185,7 +186,7 @@ def _disk_told(path: Path) -> Iterator[None]:
 
 
 def _to_record(file: ListedFile, note: dict[str, Any]) -> dict[str, dict[str, int | str]]:
-    """Size and digest of an archive, if nobody states the latter."""
+    """Size and digest of an archive without a published checksum."""
     if file.remote.sha256 or file.remote.md5:
         return {}
     return {file.remote.path: {"bytes": note["bytes"], "sha256": note["sha256"]}}
@@ -194,10 +195,10 @@ def _to_record(file: ListedFile, note: dict[str, Any]) -> dict[str, dict[str, in
 def _verify(
     file: ListedFile, path: Path, digests: KnownDigests, known: dict[str, Any] | None
 ) -> dict[str, Any]:
-    """Size and digests of a file that are the wanted ones.
+    """Size and digests of a file, after comparing them with the expected ones.
 
     Raises:
-        InputError: others.
+        InputError: they differ.
     """
     remote, name = file.remote, path.relative_to(file.root).as_posix()
     size = path.stat().st_size
@@ -213,7 +214,7 @@ def _verify(
         found = digests.of([name], f"checksum of {name}", kind)[name]
         if digest not in (None, found):
             label = {"md5": "MD5", "sha256": "SHA-256"}[kind]
-            again = "download it again" if remote.url else "fetch it anew by hand"
+            again = "download it again" if remote.url else "fetch it again by hand"
             raise InputError(f"{path}: {label} is not {digest} but {found}; move the file away to {again}")
         note[kind] = found
     return note
@@ -222,15 +223,15 @@ def _verify(
 def _require_held(file: ListedFile, archive: Path) -> None:
     for name, number in file.remote.holds.items():
         if (count := count_files(file.root / name, at_most=number)) < number:
-            raise InputError(f"{archive}: {count} files came out of it for {name}, not {number}")
+            raise InputError(f"{archive}: {count} files were extracted for {name}, not {number}")
 
 
 def _fetch_all(
     files: Sequence[ListedFile], recorded: dict[str, Any]
 ) -> Iterator[tuple[ListedFile, BaseException | None]]:
-    """Fetch files, a few at a time; yields each with its fault when it has come.
+    """Fetch files, a few at a time; yields each file, with its error if any, when it is complete.
 
-    The threads are left behind by Ctrl-C: what they have written is there, and the process ends.
+    Ctrl-C abandons the threads: what they have written stays, and the process ends.
     """
     waiting: SimpleQueue[ListedFile] = SimpleQueue()
     done: SimpleQueue[tuple[ListedFile, BaseException | None]] = SimpleQueue()
@@ -243,7 +244,7 @@ def _fetch_all(
                 file = waiting.get_nowait()
                 try:
                     _fetch(file, recorded, transfers)
-                except BaseException as error:  # told by the thread that waits
+                except BaseException as error:  # raised by the waiting thread
                     done.put((file, error))
                 else:
                     done.put((file, None))
@@ -257,7 +258,7 @@ def _fetch_all(
 
 def _fetch(file: ListedFile, recorded: dict[str, Any], transfers: Transfers) -> None:
     remote = file.remote
-    assert remote.url is not None  # others are asked for before
+    assert remote.url is not None  # others were requested from the user before
     fetch.download(
         remote.url,
         file.fetched,

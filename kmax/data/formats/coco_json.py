@@ -1,142 +1,183 @@
-"""What COCO's JSON files have in common: images and categories, and entries that hold what they must."""
+"""What all COCO JSON files have in common: images, categories, and lists of objects with required keys.
+
+There are two ways to read these files. Preparation and `check` read them strictly and collect every fault by
+kind (`Faults`), one object at a time. Evaluators accept what the official evaluators accept: they read whole
+files by `read_lists`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kmax.data.faults import Faults, Kind
+from kmax.data.faults import FaultKind, Faults
 from kmax.data.formats import json_stream
 from kmax.data.formats.coco_panoptic import Image, ImageId, JsonCategory
 from kmax.data.formats.png import MAX_PIXELS
+from kmax.errors import InputError
+from kmax.files import read_json
 
-Entry = dict[str, Any]
+JsonObject = dict[str, Any]
+HEADER_KEYS = ("categories", "images")
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a JSON says before its annotations; only what is sound."""
+    """The valid images and categories of a JSON.
+
+    Attributes:
+        isthing: value for categories without this key; None: the key is required.
+    """
 
     path: Path
-    images: dict[ImageId, Image]
-    categories: dict[int, JsonCategory]
+    isthing: bool | None = None
+    images: dict[ImageId, Image] = field(default_factory=dict)
+    categories: dict[int, JsonCategory] = field(default_factory=dict)
+    # By name without suffix, as predictions are named.
+    _file_of: dict[str, str] = field(default_factory=dict, init=False, repr=False)
+
+    def add(self, key: str, where: str, entry: JsonObject, faults: Faults) -> None:
+        """Add an object of the list under `key`, "categories" or "images", or a fault."""
+        if key == "categories":
+            self._add_category(where, entry, faults)
+        else:
+            self._add_image(where, entry, faults)
+
+    def _add_category(self, where: str, entry: JsonObject, faults: Faults) -> None:
+        wanted = {"id": int, "name": str} | ({"isthing": (int, bool)} if self.isthing is None else {})
+        if not has(entry, wanted, where, faults):
+            return
+        number, color = entry["id"], entry.get("color")
+        if number < 0:
+            faults.add(FaultKind.JSON, f"{where}: category id {number} is below 0")
+            return
+        if number in self.categories:
+            faults.add(FaultKind.DUPLICATE, f"{where}: category id {number} occurs twice")
+            return
+        if color is not None and not _is_color(color):
+            faults.add(FaultKind.JSON, f"{where}: color is not three numbers 0..255")
+            color = None
+        isthing = bool(entry.get("isthing", self.isthing))
+        self.categories[number] = JsonCategory(
+            number, entry["name"], isthing, tuple(color) if color else None
+        )
+
+    def _add_image(self, where: str, entry: JsonObject, faults: Faults) -> None:
+        wanted = {"id": (int, str), "file_name": str, "width": int, "height": int}
+        if not has(entry, wanted, where, faults):
+            return
+        image = Image(entry["id"], entry["file_name"], entry["width"], entry["height"])
+        size = f"{image.width}x{image.height}"
+        stem = str(Path(image.file_name).with_suffix("")) if is_inside(image.file_name) else ""
+        if image.id in self.images:
+            faults.add(FaultKind.DUPLICATE, f"{where}: image id {image.id} occurs twice")
+        elif not stem:
+            faults.add(FaultKind.JSON, f"{where}: file_name {image.file_name!r} leaves the image folder")
+        elif image.width < 1 or image.height < 1:
+            faults.add(FaultKind.SIZE, f"{where}: image {image.file_name} is empty: {size}")
+        elif image.width * image.height > MAX_PIXELS:
+            reason = f"is too large: {size}; at most {MAX_PIXELS} pixels are read"
+            faults.add(FaultKind.SIZE, f"{where}: image {image.file_name} {reason}")
+        elif stem not in self._file_of:
+            self.images[image.id] = image
+            self._file_of[stem] = image.file_name
+        elif image.file_name == self._file_of[stem]:
+            faults.add(FaultKind.DUPLICATE, f"{where}: image file {image.file_name} occurs twice")
+        else:
+            reason = f"its predictions would overwrite those of {self._file_of[stem]}; rename one of them"
+            faults.add(FaultKind.DUPLICATE, f"{where}: image file {image.file_name}: {reason}")
 
 
 def read_header(path: Path, what: str, faults: Faults, *, isthing: bool | None = None) -> Header:
     """Read images and categories.
 
     Args:
-        what: names the file's role in errors.
-        isthing: what a category is that does not say so; None: it must say so.
+        what: name of the file's role in errors.
+        isthing: value for categories without this key; None: the key is required.
 
     Raises:
         InputError: the file is missing or not JSON.
     """
-    categories: dict[int, JsonCategory] = {}
-    images: dict[ImageId, Image] = {}
-    file_of: dict[str, str] = {}  # by name without suffix: predictions are named so
-    for key, where, entry in objects(path, what, ("categories", "images"), faults):
-        if key == "categories":
-            _add_category(entry, where, categories, isthing, faults)
-        else:
-            _add_image(entry, where, images, file_of, faults)
-    return Header(path, images, categories)
+    header = Header(path, isthing)
+    for key, where, entry in objects(path, what, HEADER_KEYS, faults):
+        header.add(key, where, entry, faults)
+    return header
 
 
 def objects(
     path: Path, what: str, wanted: tuple[str, ...], faults: Faults
-) -> Iterator[tuple[str, str, Entry]]:
-    """(key, the words that tell where it stands, entry) of the lists under the wanted keys."""
+) -> Iterator[tuple[str, str, JsonObject]]:
+    """(key, place for error messages, object) for each object of the lists under the wanted keys.
+
+    Raises:
+        InputError: the file is missing or not JSON.
+    """
     places = dict.fromkeys(wanted, -1)
     lists: set[str] = set()
     for key, entry in json_stream.entries(path, what, set(wanted)):
         if not key:
-            faults.add(Kind.JSON, f"{path}: not a JSON object")
+            faults.add(FaultKind.JSON, f"{path}: not a JSON object")
             return
         if key not in places:
             continue
         if entry is json_stream.EMPTY:
             lists.add(key)
         elif isinstance(entry, dict):
-            # A dict in place of a list reads as its only entry, which then lacks all that an entry has.
+            # A dict in place of a list is read as its only entry, and then reported for its missing keys.
             lists.add(key)
             places[key] += 1
             yield key, f"{path}: {key}[{places[key]}]", entry
         else:
             places[key] += 1
-            faults.add(Kind.JSON, f"{path}: {key}[{places[key]}] is not an object")
+            faults.add(FaultKind.JSON, f"{path}: {key}[{places[key]}] is not an object")
     for key in wanted:
         if key not in lists:
-            faults.add(Kind.JSON, f"{path}: '{key}' is missing or not a list")
+            faults.add(FaultKind.JSON, f"{path}: '{key}' is missing or not a list")
 
 
-def _add_category(
-    entry: Entry, where: str, categories: dict[int, JsonCategory], isthing: bool | None, faults: Faults
-) -> None:
-    wanted = {"id": int, "name": str} | ({"isthing": (int, bool)} if isthing is None else {})
-    if not has(entry, wanted, where, faults):
-        return
-    if entry["id"] < 0:
-        faults.add(Kind.JSON, f"{where}: category id {entry['id']} is below 0")
-        return
-    if entry["id"] in categories:
-        faults.add(Kind.DUPLICATE, f"{where}: category id {entry['id']} occurs twice")
-        return
-    color = entry.get("color")
-    if color is not None and not _is_color(color):
-        faults.add(Kind.JSON, f"{where}: color is not three numbers 0..255")
-        color = None
-    categories[entry["id"]] = JsonCategory(
-        entry["id"], entry["name"], bool(entry.get("isthing", isthing)), tuple(color) if color else None
-    )
+def read_lists(path: Path, what: str, keys: tuple[str, ...]) -> dict[str, Any]:
+    """Read a whole JSON object whose values under `keys` are lists of objects.
+
+    Args:
+        what: name of the file's role in errors.
+
+    Raises:
+        InputError: missing, not a JSON object, or a key is missing or not such a list.
+    """
+    value = read_json(path, what)
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: {what}: not a JSON object")
+    faults = [
+        f"{path}: {what}: '{key}' is missing or not a list" for key in keys if not are_objects(value.get(key))
+    ]
+    if faults:
+        raise InputError(faults)
+    return value
 
 
-def _add_image(
-    entry: Entry, where: str, images: dict[ImageId, Image], file_of: dict[str, str], faults: Faults
-) -> None:
-    if not has(entry, {"id": (int, str), "file_name": str, "width": int, "height": int}, where, faults):
-        return
-    image = Image(entry["id"], entry["file_name"], entry["width"], entry["height"])
-    if image.id in images:
-        faults.add(Kind.DUPLICATE, f"{where}: image id {image.id} occurs twice")
-    elif not is_inside(image.file_name):
-        faults.add(Kind.JSON, f"{where}: file_name {image.file_name!r} leaves the image folder")
-    elif image.width < 1 or image.height < 1:
-        faults.add(Kind.SIZE, f"{where}: image {image.file_name} is empty: {image.width}x{image.height}")
-    elif image.width * image.height > MAX_PIXELS:
-        told = f"image {image.file_name} is too large: {image.width}x{image.height}"
-        faults.add(Kind.SIZE, f"{where}: {told}; at most {MAX_PIXELS} pixels are read")
-    elif (stem := str(Path(image.file_name).with_suffix(""))) not in file_of:
-        images[image.id] = image
-        file_of[stem] = image.file_name
-    elif image.file_name == file_of[stem]:
-        faults.add(Kind.DUPLICATE, f"{where}: image file {image.file_name} occurs twice")
-    else:
-        faults.add(
-            Kind.DUPLICATE,
-            f"{where}: image file {image.file_name}: its predictions would overwrite those of "
-            f"{file_of[stem]}; rename one of them",
-        )
+def are_objects(value: Any) -> bool:
+    """Whether this is a list of JSON objects."""
+    return isinstance(value, list) and all(isinstance(entry, dict) for entry in value)
 
 
-def has(entry: Entry, wanted: dict[str, Any], where: str, faults: Faults) -> bool:
-    """Whether all wanted keys are there with the wanted types; adds a fault for each that is not."""
-    sound = True
+def has(entry: JsonObject, wanted: dict[str, Any], where: str, faults: Faults) -> bool:
+    """Whether all wanted keys exist with the wanted types; adds a fault for each one that does not."""
+    valid = True
     for key, kind in wanted.items():
         if key not in entry:
-            faults.add(Kind.JSON, f"{where}: '{key}' is missing")
+            faults.add(FaultKind.JSON, f"{where}: '{key}' is missing")
         elif not isinstance(entry[key], kind) or (isinstance(entry[key], bool) and kind in (int, (int, str))):
-            faults.add(Kind.JSON, f"{where}: '{key}' has the wrong type ({type(entry[key]).__name__})")
+            faults.add(FaultKind.JSON, f"{where}: '{key}' has the wrong type ({type(entry[key]).__name__})")
         else:
             continue
-        sound = False
-    return sound
+        valid = False
+    return valid
 
 
 def is_inside(name: str) -> bool:
-    """Whether a file name stays in the folder that it is relative to."""
+    """Whether a relative file name stays inside its folder."""
     path = Path(name)
     return bool(path.name) and not path.is_absolute() and ".." not in path.parts and "\0" not in name
 

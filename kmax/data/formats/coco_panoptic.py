@@ -1,4 +1,4 @@
-"""COCO panoptic format: a PNG of segment ids per image, and one JSON that says what each id is.
+"""COCO panoptic format: a PNG of segment ids per image, and one JSON that describes each segment.
 
 The id of a pixel is R + 256 G + 65536 B; 0 is void (no label).
 """
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from PIL import UnidentifiedImageError
 
-from kmax.data.formats.jpeg import decode_words
+from kmax.data.formats.image_arrays import decode_jpeg_words
 from kmax.data.formats.png import decode_ids, open_png
 from kmax.errors import InputError, unknown_name
 from kmax.files import atomic_path
@@ -40,7 +40,7 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One segment of one image; `bbox` is (x, y, width, height) in pixels, `NO_BOX` where none is stated."""
+    """One segment of one image; `bbox` is (x, y, width, height) in pixels, `NO_BOX` if not given."""
 
     id: int
     category_id: int
@@ -60,12 +60,21 @@ class Annotation:
 
 @dataclass(frozen=True)
 class JsonCategory:
-    """A category as the JSON lists it; the official release has no colours."""
+    """A category as listed in the JSON; the official release has no colours."""
 
     id: int
     name: str
     isthing: bool
     color: tuple[int, int, int] | None
+
+
+@dataclass(frozen=True)
+class CategoryFacts:
+    """What the metrics need to know about a category."""
+
+    id: int
+    name: str
+    isthing: bool
 
 
 @dataclass(frozen=True)
@@ -107,16 +116,16 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     Raises:
         InputError: missing or truncated.
     """
-    with _told(path), PillowImage.open(path) as image:
+    with _one_line_errors(path), PillowImage.open(path) as image:
         return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def read_image_words(path: Path) -> NDArray[np.uint8]:
-    """As `read_image`, four bytes per pixel, which move as one: uint8 [H, W, 4], the last means nothing."""
-    with _told(path):
+    """As `read_image`, padded to four bytes per pixel, which are copied as one word: uint8 [H, W, 4]."""
+    with _one_line_errors(path):
         with open(path, "rb", buffering=0) as stream:
             data = stream.read()
-        pixels = decode_words(data)
+        pixels = decode_jpeg_words(data)
         if pixels is not None:
             return pixels
         with PillowImage.open(io.BytesIO(data)) as opened:
@@ -126,8 +135,8 @@ def read_image_words(path: Path) -> NDArray[np.uint8]:
 
 
 @contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Errors of reading an image, in one line."""
+def _one_line_errors(path: Path) -> Iterator[None]:
+    """Turn the errors of reading an image into an `InputError` of one line."""
     try:
         yield
     except FileNotFoundError:
@@ -139,13 +148,13 @@ def _told(path: Path) -> Iterator[None]:
 
 
 def select_images(images: list[Image], names: list[str] | None, where: str) -> list[Image]:
-    """The images whose file names are listed, in the order of the dataset; all where `names` is None.
+    """The images whose file names are listed, in the order of the dataset; all if `names` is None.
 
     Args:
-        where: names the list in the error.
+        where: name of the list in the error.
 
     Raises:
-        InputError: a listed image is not in the dataset (with the nearest name), or none is left.
+        InputError: a listed image is not in the dataset (suggests the nearest name), or no image is left.
     """
     if names is not None:
         known = {image.file_name for image in images}

@@ -1,4 +1,4 @@
-"""Regions of COCO's instance annotation, checked before any compiled code sees them."""
+"""Regions of COCO's instance annotations, checked before any compiled code reads them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _LARGEST = 2**53
 
 
 def region_fault(region: Any, size: tuple[int, int], ground_truth: bool) -> str | None:
-    """What is wrong with a mask: run lengths (compressed; plain ones in ground truth only) or polygons."""
+    """The fault of a mask, if any: compressed run lengths; in ground truth also plain ones and polygons."""
     if isinstance(region, dict):
         if region.get("size") != [*size]:
             return f"mask of size {region.get('size')!r:.40}, but the image is {size[0]} high, {size[1]} wide"
@@ -25,18 +25,18 @@ def region_fault(region: Any, size: tuple[int, int], ground_truth: bool) -> str 
             return "run lengths of the mask are malformed or do not cover the image"
         return None
     if ground_truth and isinstance(region, list) and region and all(_is_polygon(part) for part in region):
-        far = 2 * sum(size)  # pycocotools walks along the edges, and its integers overflow
+        far = 2 * sum(size)  # pycocotools steps along the edges, and its integers would overflow
         if any(abs(coordinate) > far for part in region for coordinate in part):
             return "polygon lies far outside the image"
         return None
-    return "'segmentation' is neither run lengths nor polygons" if ground_truth else "mask is no run lengths"
+    return "'segmentation' is neither run lengths nor polygons" if ground_truth else "mask is not run lengths"
 
 
 def decode_run_lengths(text: str) -> np.ndarray[Any, np.dtype[np.int64]] | None:
-    """Run lengths from COCO's compressed text: five bits per character, sums with the last but one.
+    """Run lengths from COCO's compressed text: five bits per character, mostly differences.
 
     Returns:
-        int64 [runs]; None where the text is malformed.
+        int64 [runs]; None if the text is malformed.
     """
     try:
         values = np.frombuffer(text.encode("ascii"), np.uint8).astype(np.int64) - 48
@@ -64,10 +64,10 @@ def _is_polygon(part: Any) -> bool:
 
 
 def is_number(value: Any) -> bool:
-    """Whether this is a finite number that float64 holds exactly where it is whole."""
+    """Whether this is a finite number; integers must be exact in float64."""
     return type(value) in (int, float) and abs(value) < _LARGEST
 
 
 def is_count(value: Any) -> bool:
-    """Whether this is a whole number from 0 on."""
+    """Whether this is a non-negative integer that is exact in float64."""
     return type(value) is int and 0 <= value < _LARGEST

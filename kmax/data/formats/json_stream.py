@@ -1,4 +1,4 @@
-"""Reading a JSON object of long lists one entry at a time: memory does not grow with the file."""
+"""Read a JSON object with long lists one entry at a time, so that memory does not grow with the file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from kmax.errors import InputError
 
-EMPTY: list[Any] = []  # stands for a list without entries
+EMPTY: list[Any] = []  # marks a list without entries
 _BLOCK = 2**20
 _SPACE = " \t\n\r"
 _AFTER = frozenset(_SPACE + ",:]}")
@@ -20,12 +20,12 @@ def entries(path: Path, what: str, inside: frozenset[str] | set[str]) -> Iterato
     """The parts of the object in a JSON file, in its order.
 
     Args:
-        what: names the file's role in errors.
-        inside: keys of the lists that are wanted.
+        what: name of the file's role in errors.
+        inside: keys of the lists whose entries are wanted.
 
     Yields:
-        (key, entry) for each entry of a list under a key of `inside`; (key, EMPTY) for a list without any;
-        (key, value) for what is no list. Entries of other lists are dropped as they are read.
+        (key, entry) for each entry of a list under a key of `inside`; (key, EMPTY) for an empty list;
+        (key, value) for other values. Entries of other lists are discarded as they are read.
 
     Raises:
         InputError: missing, unreadable, or not JSON.
@@ -40,7 +40,7 @@ def entries(path: Path, what: str, inside: frozenset[str] | set[str]) -> Iterato
 
 
 class _Scanner:
-    """A window of text that moves over the file; what was read is dropped."""
+    """A window of text that moves over the file; text that has been parsed is discarded."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -50,7 +50,7 @@ class _Scanner:
 
     def parts(self, inside: frozenset[str] | set[str]) -> Iterator[tuple[str, Any]]:
         if self._peek() != "{":
-            yield "", self._value()  # no object: the caller tells
+            yield "", self._value()  # not an object: the caller reports it
         else:
             for _ in self._list("{", "}"):
                 key = self._value()
@@ -72,7 +72,7 @@ class _Scanner:
             raise ValueError("extra data after the end")
 
     def _list(self, opening: str, closing: str) -> Iterator[None]:
-        """Stops before each member, which the caller reads."""
+        """Stop before each member, which the caller reads."""
         self._take(opening)
         if self._peek() == closing:
             self._take(closing)
@@ -101,7 +101,7 @@ class _Scanner:
             block *= 2
 
     def _peek(self) -> str:
-        """The next character that is no white space; '' at the end."""
+        """The next character other than white space; '' at the end."""
         while True:
             while self._at < len(self._text) and self._text[self._at] in _SPACE:
                 self._at += 1
@@ -111,7 +111,7 @@ class _Scanner:
 
     def _take(self, character: str) -> None:
         if (found := self._peek()) != character:
-            raise ValueError(f"{character!r} is wanted, not {found or 'the end'!r}")
+            raise ValueError(f"expected {character!r}, found {found or 'the end'!r}")
         self._at += 1
 
     def _read(self, size: int) -> None:

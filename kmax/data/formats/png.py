@@ -1,8 +1,8 @@
-"""PNG files as arrays, decoded as fast as the machine allows, with damage told in one line.
+"""PNG files as arrays, with fast decoders where they are installed; corrupt files give a one-line error.
 
-Most of a label map's decoding is inflating. libdeflate does that three times faster than zlib, and libspng
-(through pyspng) the rest, from the same image wrapped up again without compression. Where either is not
-installed, or for rare kinds of PNG, Pillow decodes; the pixels are the same.
+Decoding a label map is mostly inflating. libdeflate does that three times faster than zlib, and libspng
+(through pyspng) decodes the same image repacked without compression. If either is not installed, and for rare
+kinds of PNG, Pillow decodes; the pixels are the same.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ except ImportError:
     deflate = pyspng = None
 
 GREY, RGB, PALETTE, GREY_ALPHA, RGBA = 0, 2, 3, 4, 6
-# The size from which Pillow too refuses a picture as a decompression bomb.
+# The size from which Pillow also rejects an image as a decompression bomb.
 MAX_PIXELS = 178_956_970
-# What Pillow raises on files that are damaged, or that lie.
+# What Pillow raises on corrupt files.
 PILLOW_FAULTS = (
     OSError,
     SyntaxError,
@@ -41,7 +41,7 @@ PILLOW_FAULTS = (
     Image.DecompressionBombError,
 )
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-# What the standard knows. The sizes of buffers follow from the header, so no other kind may go on.
+# Those of the standard. The sizes of buffers follow from the header, so every other combination is rejected.
 _BIT_DEPTHS = {
     GREY: (1, 2, 4, 8, 16),
     RGB: (8, 16),
@@ -91,7 +91,7 @@ def open_png(path: Path, what: str) -> PngFile:
         what: names the file's role in errors.
 
     Raises:
-        InputError: missing, not a PNG, truncated, damaged, or too large to decode.
+        InputError: missing, not a PNG, truncated, corrupt, or too large to decode.
     """
     try:
         with open(path, "rb", buffering=0) as stream:
@@ -110,13 +110,13 @@ def open_png(path: Path, what: str) -> PngFile:
     if not 0 < width * height <= MAX_PIXELS:
         raise InputError(f"{path}: {what} of {width}x{height} pixels is too large or empty")
     if bit_depth not in _BIT_DEPTHS.get(color_type, ()) or (compression, filtering) != (0, 0):
-        raise InputError(f"{path}: {what} cannot be read: its header is of no known kind of PNG")
+        raise InputError(f"{path}: {what} cannot be read: its header is not that of a PNG")
     compressed = parts[0] if len(parts) == 1 else b"".join(parts)
     return PngFile(path, what, data, width, height, bit_depth, color_type, interlaced != 0, compressed)
 
 
 def _chunks(data: bytes) -> tuple[str | None, list[bytes]]:
-    """What is wrong with the chunks of a PNG, None if nothing is; and the contents of the IDAT chunks."""
+    """The fault of the chunks of a PNG, None if there is none; and the contents of the IDAT chunks."""
     view, position, kind, parts = memoryview(data), len(_SIGNATURE), b"", []
     while kind != b"IEND":
         if position + 12 > len(data):
@@ -129,7 +129,7 @@ def _chunks(data: bytes) -> tuple[str | None, list[bytes]]:
         if (position == len(_SIGNATURE)) != (kind == b"IHDR") or (kind == b"IHDR" and length != 13):
             return "no PNG header, or a second one", []
         if _crc32(view[position + 4 : end]) != struct.unpack_from(">I", data, end)[0]:
-            return f"damaged (checksum of a chunk {kind.decode('ascii', 'replace')})", []
+            return f"corrupt (checksum of a chunk {kind.decode('ascii', 'replace')})", []
         if kind == b"IDAT":
             parts.append(data[position + 8 : end])
         position = end + 4
@@ -137,7 +137,7 @@ def _chunks(data: bytes) -> tuple[str | None, list[bytes]]:
 
 
 def require_colours(png: PngFile) -> None:
-    """Refuse what cannot hold segment ids.
+    """Reject images that cannot hold segment ids.
 
     Raises:
         InputError: not an 8-bit RGB image, with or without alpha.
@@ -152,7 +152,7 @@ def decode_rgb(png: PngFile) -> NDArray[np.uint8]:
     An alpha channel is dropped, as panopticapi does.
 
     Raises:
-        InputError: not an 8-bit RGB image, or damaged.
+        InputError: not an 8-bit RGB image, or corrupt.
     """
     require_colours(png)
     return _decode(png, None if png.color_type == RGB else "RGB")
@@ -162,7 +162,7 @@ def decode_ids(png: PngFile) -> NDArray[np.int32]:
     """Segment ids of a panoptic PNG, int32 [H, W]: R + 256 G + 65536 B.
 
     Raises:
-        InputError: not an 8-bit RGB image, or damaged.
+        InputError: not an 8-bit RGB image, or corrupt.
     """
     if png.color_type != RGB or png.bit_depth != 8:
         raise InputError(f"{png.path}: {png.what} is not 8-bit RGB; segment ids need three channels")
@@ -170,7 +170,7 @@ def decode_ids(png: PngFile) -> NDArray[np.int32]:
     if lines is None:
         ids: NDArray[np.int32] = _decode(png, "RGBA").view("<i4")[..., 0] & 0xFFFFFF
         return ids
-    from kmax.data.formats.png_loops import colour_ids  # here, since numba takes half a second to import
+    from kmax.data.formats.png_loops import colour_ids  # here: numba takes half a second to import
 
     ids = np.empty((png.height, png.width), np.int32)
     colour_ids(lines, ids)
@@ -181,14 +181,14 @@ def decode_labels(png: PngFile) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """Pixels of a one-channel PNG [H, W]: uint8, or uint16 from 16-bit files; of a palette the indices.
 
     Raises:
-        InputError: an image of several channels, or of fewer than 8 bits, or damaged.
+        InputError: an image of several channels, or of fewer than 8 bits, or corrupt.
     """
     if png.color_type != PALETTE and (png.color_type != GREY or png.bit_depth < 8):
         raise InputError(f"{png.path}: {png.what} is not an 8-bit or 16-bit image of one channel")
     lines = filtered_lines(png)
     if lines is None:
         return _decode(png, "P")
-    from kmax.data.formats.png_loops import grey_pixels  # here, since numba takes half a second to import
+    from kmax.data.formats.png_loops import grey_pixels  # here: numba takes half a second to import
 
     pixels = np.empty((png.height, png.width), np.uint8 if png.bit_depth == 8 else np.uint16)
     grey_pixels(lines, pixels)
@@ -199,14 +199,14 @@ def decode_mask(png: PngFile) -> NDArray[np.bool_]:
     """Where an image of any kind is not black, bool [H, W] (its lightness, as Pillow converts it).
 
     Raises:
-        InputError: damaged.
+        InputError: corrupt.
     """
     mask: NDArray[np.bool_] = _decode(png, "L") != 0
     return mask
 
 
 def _decode(png: PngFile, mode: str | None) -> NDArray[Any]:
-    """Pixels in Pillow's `mode`, or as they are stored."""
+    """Pixels in Pillow's `mode`; None: as they are stored."""
     if mode is None:
         lines = filtered_lines(png)
         if lines is not None:
@@ -225,7 +225,7 @@ def filtered_lines(png: PngFile) -> NDArray[np.uint8] | None:
         None for other kinds, which Pillow has to decode.
 
     Raises:
-        InputError: the data are damaged, or not as long as the header says.
+        InputError: the data are corrupt, or not as long as the header says.
     """
     channels = {GREY: 1, RGB: 3}.get(png.color_type, 0)
     if deflate is None or png.interlaced or not channels or png.bit_depth < 8:

@@ -1,12 +1,15 @@
-"""The filters of PNG undone line by line in machine code, so that who counts need not hold all pixels.
+"""From the filtered lines of a label PNG to ids and owners, as machine code; imported where it is called.
 
-Imported where it is called. The lines of a label map filter to bytes that are nearly all 0: 24 of them at a
-time are looked at as three words, and where all are 0 the pixels follow from the last one or those above.
+Filters are undone line by line, so that counting needs no array of all pixels. The filtered lines of a label
+map are nearly all 0: 24 bytes are compared at a time, as three words, and where all are 0 the pixels follow
+from the last one or those above.
 
 Source: the PNG specification, section 9 (filtering).
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,8 +83,9 @@ def undo_filter(
     """The pixels of a line.
 
     Args:
-        filtered: the filter, which is none of the others than 0..4, and the filtered bytes.
-        line: takes the pixels; at least as many bytes, as `above`, the line before (zeros above the first).
+        filtered: the filter, 0..4, and the filtered bytes.
+        line: takes the pixels; of at least as many bytes.
+        above: the previous line; zeros for the first.
         words, above_words: the same bytes, as words.
         bytes_per_pixel: 1, 2 or 3.
     """
@@ -155,3 +159,32 @@ def colour_ids(lines: NDArray[np.uint8], ids: NDArray[np.int32]) -> None:
                 | np.int32(found[place + np.uintp(1)]) << 8
                 | np.int32(found[place + np.uintp(2)]) << 16
             )
+
+
+@compiled
+def look_up(
+    ids: NDArray[np.int32], listed: NDArray[np.int32], owners: NDArray[Any], result: NDArray[Any]
+) -> int:
+    """The owner of each pixel. Regions are flat: a pixel nearly always has the id of the one before it.
+
+    Args:
+        ids: int32 [H, W].
+        listed: the ids that have an owner, int32 [N], ascending.
+        owners: their owners [N].
+        result: [H, W], of the type of `owners`; written.
+
+    Returns:
+        The first id that is not listed; -1 if all are listed.
+    """
+    last, owner = np.int32(-1), owners[0]
+    for y in range(ids.shape[0]):
+        row, result_row = ids[y], result[y]
+        for x in range(len(row)):
+            found = row[x]
+            if found != last:
+                place = np.searchsorted(listed, found)
+                if place == len(listed) or listed[place] != found:
+                    return int(found)
+                last, owner = found, owners[place]
+            result_row[x] = owner
+    return -1

@@ -1,46 +1,68 @@
 """Cityscapes as it is downloaded: 16-bit maps of instance ids, by the rules of its official scripts.
 
-A pixel of a thing holds 1000 * label + number, any other its label. What has the plain label of a thing is a
-group, one crowd segment; labels that are not evaluated are void. The segment id is the value itself.
+A pixel of a thing holds 1000 * label + number, any other pixel its label. Pixels with the plain label of a
+thing are a group, one crowd segment; labels that are not evaluated are void. The segment id is the value.
 Source: cityscapesscripts, createPanopticImgs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+from pydantic import Field
 
-from kmax.config import Category, Cityscapes, Dataset
-from kmax.data.faults import Fault, Faults, Kind
-from kmax.data.layouts.labelled import Entry, Labels, Split, agrees, files_in, measure, read_png, segment
+from kmax.config import Category, Parameters
+from kmax.data.faults import Fault, FaultKind, Faults
+from kmax.data.layouts.label_reading import areas_and_boxes, files_in, has_size, read_png, segment
+from kmax.data.layouts.layout import ImageRecord, PanopticLabels, RawFiles, RawSplit
 
 LABELS = range(34)  # from 'unlabeled' to 'bicycle'; 'license plate' (-1) is never drawn
 INSTANCES_OF_ONE_LABEL = 1000
 IMAGE, ANNOTATION = "_leftImg8bit", "_gtFine_instanceIds"
 
 
-@dataclass(frozen=True)
-class Rules:
-    """Whether each evaluated label is a thing."""
+class CityscapesFiles(Parameters):
+    """Where one split of Cityscapes lies under the data root; a folder per city in each."""
 
-    isthing: dict[int, bool]
+    images: str
+    annotations: str = Field(description="folder of */*_gtFine_instanceIds.png")
 
 
-def read_instance_ids(path: Path, rules: Rules, size: tuple[int, int], faults: list[Fault]) -> Labels | None:
-    """Segments of one `*_gtFine_instanceIds.png`."""
+class Cityscapes(RawFiles):
+    """Cityscapes as it is downloaded."""
+
+    kind: Literal["cityscapes"]
+    splits: dict[str, CityscapesFiles]
+
+    def annotation_paths(self) -> list[str]:
+        """The folders of annotation."""
+        return [split.annotations for split in self.splits.values()]
+
+    def reader(self, root: Path, categories: list[Category] | None, dataset_file: Path) -> CityscapesReader:
+        """Open the files."""
+        assert categories is not None
+        return CityscapesReader(self, root, categories)
+
+
+def read_instance_ids(
+    path: Path, isthing: dict[int, bool], size: tuple[int, int], faults: list[Fault]
+) -> PanopticLabels | None:
+    """Segments of one `*_gtFine_instanceIds.png`; `isthing` is keyed by the evaluated labels."""
     values = read_png(path, "map of instance ids", ("I;16", "I", "L"), faults)
-    if values is None or not agrees(path, "map of instance ids", values, size, faults):
+    if values is None or not has_size(path, "map of instance ids", values, size, faults):
         return None
     values = values.astype(np.int64)
     present = np.flatnonzero(np.bincount(values.ravel())).tolist()
     label_of = {v: v if v < INSTANCES_OF_ONE_LABEL else v // INSTANCES_OF_ONE_LABEL for v in present}
     if strange := sorted({label for label in label_of.values() if label not in LABELS}):
-        faults.append((Kind.CATEGORY, f"{path}: labels {strange} are not of Cityscapes (0..{LABELS[-1]})"))
-    kept = [value for value in present if label_of[value] in rules.isthing]
+        faults.append(
+            (FaultKind.CATEGORY, f"{path}: labels {strange} are not in Cityscapes (0..{LABELS[-1]})")
+        )
+    kept = [value for value in present if label_of[value] in isthing]
     index_of = np.zeros(max(present) + 1, np.int32)
     index_of[kept] = np.arange(1, len(kept) + 1)
     index = index_of[values]
@@ -49,23 +71,22 @@ def read_instance_ids(path: Path, rules: Rules, size: tuple[int, int], faults: l
             value,
             label_of[value],
             measured,
-            iscrowd=rules.isthing[label_of[value]] and value < INSTANCES_OF_ONE_LABEL,
+            iscrowd=isthing[label_of[value]] and value < INSTANCES_OF_ONE_LABEL,
         )
-        for value, measured in zip(kept, measure(index, len(kept)), strict=True)
+        for value, measured in zip(kept, areas_and_boxes(index, len(kept)), strict=True)
     ]
-    return Labels(segments, np.array([0, *kept], np.int32)[index])
+    return PanopticLabels(segments, np.array([0, *kept], np.int32)[index])
 
 
-class CityscapesLayout:
+class CityscapesReader:
     """A folder per city of images, and of annotation."""
 
-    def __init__(self, dataset: Dataset, source: Cityscapes, root: Path) -> None:
-        assert dataset.categories is not None
+    def __init__(self, source: Cityscapes, root: Path, categories: list[Category]) -> None:
         self._source, self._root = source, root
-        self.categories: list[Category] = dataset.categories
+        self.categories = categories
         self.shared_files: list[Path] = []
 
-    def split(self, name: str, faults: Faults) -> Split:
+    def split(self, name: str, faults: Faults) -> RawSplit:
         """Open a split."""
         files = self._source.splits[name]
         images_dir, annotations_dir = self._root / files.images, self._root / files.annotations
@@ -74,13 +95,13 @@ class CityscapesLayout:
         frames = {key.removesuffix(IMAGE) for key in images}
         frames |= {key.removesuffix(ANNOTATION) for key in annotations}
         if not frames:
-            faults.add(Kind.SPLITS, f"{images_dir}: no images (*/*{IMAGE}.png)")
-        rules = Rules({category.id: category.isthing for category in self.categories})
+            faults.add(FaultKind.SPLITS, f"{images_dir}: no images (*/*{IMAGE}.png)")
+        isthing = {category.id: category.isthing for category in self.categories}
 
-        def entries() -> Iterator[Entry]:
+        def records() -> Iterator[ImageRecord]:
             for position, frame in enumerate(sorted(frames)):
                 labels = annotations_dir / f"{frame}{ANNOTATION}.png"
-                yield Entry(
+                yield ImageRecord(
                     position=position,
                     image_id=Path(frame).name,
                     file_name=f"{frame}{IMAGE}.png",
@@ -88,7 +109,7 @@ class CityscapesLayout:
                     png_name=f"{Path(frame).name}_gtFine_panoptic.png",
                     label_files=(labels,),
                     size=None,
-                    read=partial(read_instance_ids, labels, rules),
+                    read=partial(read_instance_ids, labels, isthing),
                 )
 
-        return Split(name, files.images, len(frames), entries())
+        return RawSplit(name, files.images, len(frames), records())

@@ -1,7 +1,8 @@
 """COCO's instance annotation: polygons and run-lengths, painted into one map.
 
-Instances may overlap; crowds come first, then larger before smaller, so that what lies on a large thing stays
-to be seen. What is covered wholly is dropped. Segment ids count from 1 in the order of the JSON.
+Instances may overlap; crowds are painted first, then larger ones before smaller ones, so that what lies on a
+large thing stays visible. Instances that are covered completely are dropped. Segment ids count from 1 in the
+order of the JSON.
 """
 
 from __future__ import annotations
@@ -10,24 +11,55 @@ import json
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
-from kmax.config import CocoInstances, Dataset
-from kmax.data.faults import Fault, Faults, Kind
-from kmax.data.formats.coco_json import Header, has, objects, read_header
-from kmax.data.formats.coco_panoptic import IdMap, Image, ImageId, JsonCategory
-from kmax.data.formats.coco_regions import region_fault
-from kmax.data.layouts.coco_layout import CocoLayout
-from kmax.data.layouts.labelled import Entry, Labels, Split, measure, segment, told_once
+from kmax.config import Category, Parameters
+from kmax.data.faults import Fault, Faults
+from kmax.data.formats.coco_instance_json import WHAT, instance_annotations
+from kmax.data.formats.coco_json import Header, read_header
+from kmax.data.formats.coco_panoptic import IdMap, ImageId, JsonCategory
+from kmax.data.layouts.coco_layout import CocoReader
+from kmax.data.layouts.label_reading import areas_and_boxes, faults_once, segment
+from kmax.data.layouts.layout import ImageRecord, PanopticLabels, RawFiles, RawSplit
 
-WHAT = "instance JSON"
 Listed = list[tuple[int, bool, Any]]  # (category id, crowd, polygons or run-lengths)
 
 
-def paint(listed: bytes, background: int | None, size: tuple[int, int], faults: list[Fault]) -> Labels:
+class InstanceFiles(Parameters):
+    """Where one split lies under the data root, in the layout of COCO's instance annotation."""
+
+    images: str
+    instances_json: str
+
+
+class CocoInstances(RawFiles):
+    """A dataset in the layout of COCO's instance annotation: polygons and run-lengths of things."""
+
+    lists_categories: ClassVar[bool] = True
+    kind: Literal["coco_instances"]
+    splits: dict[str, InstanceFiles]
+    background: str | None = Field(
+        description="name of the stuff class that all other pixels belong to; null: they are void"
+    )
+
+    def annotation_paths(self) -> list[str]:
+        """The instance JSONs."""
+        return [split.instances_json for split in self.splits.values()]
+
+    def reader(
+        self, root: Path, categories: list[Category] | None, dataset_file: Path
+    ) -> CocoInstancesReader:
+        """Open the files."""
+        return CocoInstancesReader(self, root, categories, dataset_file)
+
+
+def paint(
+    listed: bytes, background: int | None, size: tuple[int, int], faults: list[Fault]
+) -> PanopticLabels:
     """Segments of one image.
 
     Args:
@@ -38,7 +70,7 @@ def paint(listed: bytes, background: int | None, size: tuple[int, int], faults: 
     instances: Listed = json.loads(listed)
     width, height = size
     masks = [(i, _mask(region, height, width)) for i, (_, _, region) in enumerate(instances, start=1)]
-    masks.sort(key=lambda entry: (not instances[entry[0] - 1][1], -int(entry[1].sum())))
+    masks.sort(key=lambda numbered: (not instances[numbered[0] - 1][1], -int(numbered[1].sum())))
     ids: IdMap = np.zeros((height, width), np.int32)
     for i, mask in masks:
         ids[mask] = i
@@ -49,11 +81,11 @@ def paint(listed: bytes, background: int | None, size: tuple[int, int], faults: 
     segments = [
         segment(i, category, measured, iscrowd=crowd)
         for i, ((category, crowd), measured) in enumerate(
-            zip(category_of, measure(ids, len(category_of)), strict=True), start=1
+            zip(category_of, areas_and_boxes(ids, len(category_of)), strict=True), start=1
         )
         if measured[0]
     ]
-    return Labels(segments, ids)
+    return PanopticLabels(segments, ids)
 
 
 def _mask(region: Any, height: int, width: int) -> NDArray[np.bool_]:
@@ -69,33 +101,35 @@ def _mask(region: Any, height: int, width: int) -> NDArray[np.bool_]:
     return masks.decode(runs).astype(bool)  # type: ignore[no-any-return]
 
 
-class CocoInstancesLayout(CocoLayout):
+class CocoInstancesReader(CocoReader):
     """Instance JSONs; the background joins their categories."""
 
-    def __init__(self, dataset: Dataset, source: CocoInstances, root: Path) -> None:
-        super().__init__(dataset, source, root)
+    def __init__(
+        self, source: CocoInstances, root: Path, categories: list[Category] | None, dataset_file: Path
+    ) -> None:
+        super().__init__(root, source.holdout, categories, dataset_file)
         self._source = source
 
     @property
     def shared_files(self) -> list[Path]:
         """The JSONs."""
-        return [self._root / files.instances_json for files in self._source.splits.values()]
+        return [self._root / path for path in self._source.annotation_paths()]
 
-    def split(self, name: str, faults: Faults) -> Split:
-        """Open a split. The JSON's regions stay in memory, as text: its order is not that of the images."""
+    def split(self, name: str, faults: Faults) -> RawSplit:
+        """Open a split; the JSON's regions stay in memory as text, since their order is not the images'."""
         files = self._source.splits[self._listed(name)]
-        faults = told_once(faults, name, self._source.holdout)
+        faults = faults_once(faults, name, self._source.holdout)
         header = read_header(self._root / files.instances_json, WHAT, faults, isthing=True)
         background = self._add_background(header)
         names = self._names(header, name, faults)
         listed = _read_regions(header, faults)
         images_dir = self._root / files.images
 
-        def entries() -> Iterator[Entry]:
+        def records() -> Iterator[ImageRecord]:
             for position, image in enumerate(header.images.values()):
                 if image.file_name in names:
                     text = b"[" + b",".join(listed.get(image.id, [])) + b"]"
-                    yield Entry(
+                    yield ImageRecord(
                         position=position,
                         image_id=image.id,
                         file_name=image.file_name,
@@ -106,7 +140,7 @@ class CocoInstancesLayout(CocoLayout):
                         read=partial(_paint_sound, text, background, (image.width, image.height)),
                     )
 
-        return Split(name, files.images, len(names), entries())
+        return RawSplit(name, files.images, len(names), records())
 
     def _add_background(self, header: Header) -> int | None:
         if self._source.background is None or not header.categories:
@@ -125,34 +159,15 @@ def _paint_sound(
     stated: tuple[int, int],
     size: tuple[int, int],
     faults: list[Fault],
-) -> Labels | None:
+) -> PanopticLabels | None:
     """`paint`, unless the image is of another size than its regions."""
     return paint(listed, background, size, faults) if stated == size else None
 
 
 def _read_regions(header: Header, faults: Faults) -> dict[ImageId, list[bytes]]:
-    """The sound annotations of each image."""
+    """The valid annotations of each image."""
     found: dict[ImageId, list[bytes]] = {}
-    seen: set[int] = set()
-    for _, where, entry in objects(header.path, WHAT, ("annotations",), faults):
-        wanted = {"id": int, "image_id": (int, str), "category_id": int}
-        if not has(entry, wanted, where, faults):
-            continue
-        image: Image | None = header.images.get(entry["image_id"])
-        if image is None:
-            faults.add(Kind.ORPHAN, f"{where}: annotation of unknown image {entry['image_id']}")
-        elif entry["id"] in seen:
-            faults.add(Kind.DUPLICATE, f"{where}: annotation id {entry['id']} occurs twice")
-        elif entry["category_id"] not in header.categories:
-            faults.add(Kind.CATEGORY, f"{where}: unknown category {entry['category_id']}")
-        elif entry.get("iscrowd", 0) not in (0, 1):
-            faults.add(Kind.JSON, f"{where}: iscrowd is neither 0 nor 1")
-        else:
-            seen.add(entry["id"])
-            region = entry.get("segmentation")
-            if fault := region_fault(region, (image.height, image.width), ground_truth=True):
-                faults.add(Kind.JSON, f"{where} (image {image.id}): {fault}")
-                continue
-            listed = [entry["category_id"], bool(entry.get("iscrowd", 0)), region]
-            found.setdefault(image.id, []).append(json.dumps(listed, separators=(",", ":")).encode())
+    for entry in instance_annotations(header, faults):
+        listed = [entry["category_id"], bool(entry.get("iscrowd", 0)), entry.get("segmentation")]
+        found.setdefault(entry["image_id"], []).append(json.dumps(listed, separators=(",", ":")).encode())
     return found

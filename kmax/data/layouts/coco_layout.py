@@ -1,22 +1,25 @@
-"""What the two layouts with a JSON per split share."""
+"""What the layouts with a JSON per split share: the images it lists, and categories that must agree."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from kmax.config import Category, CocoInstances, CocoPanoptic, Dataset
-from kmax.data.categories import AgreedCategories
-from kmax.data.faults import Faults
+from kmax.config import Category
+from kmax.config.category import palette_color
+from kmax.data.faults import FaultKind, Faults
 from kmax.data.formats.coco_json import Header
-from kmax.data.layouts.labelled import of_split
+from kmax.data.formats.coco_panoptic import JsonCategory
+from kmax.data.layouts.label_reading import images_of_split
 
 
-class CocoLayout:
+class CocoReader:
     """JSONs whose categories must agree, and the images that they list."""
 
-    def __init__(self, dataset: Dataset, source: CocoPanoptic | CocoInstances, root: Path) -> None:
-        self._holdout, self._root = source.holdout, root
-        self._agreed = AgreedCategories(dataset)
+    def __init__(
+        self, root: Path, holdout: int | None, categories: list[Category] | None, dataset_file: Path
+    ) -> None:
+        self._root, self._holdout = root, holdout
+        self._agreed = AgreedCategories(categories, dataset_file)
 
     @property
     def categories(self) -> list[Category]:
@@ -24,10 +27,65 @@ class CocoLayout:
         return self._agreed.categories
 
     def _listed(self, split: str) -> str:
-        """The split that the dataset file lists the images under."""
+        """The split under which the dataset file lists the images."""
         return "train" if self._holdout else split
 
     def _names(self, header: Header, split: str, faults: Faults) -> set[str]:
-        """Image files of a split; adds where the categories of its JSON disagree."""
+        """Image files of a split; adds a fault if the categories of its JSON disagree."""
         self._agreed.add(header, faults)
-        return of_split((image.file_name for image in header.images.values()), split, self._holdout)
+        return images_of_split((image.file_name for image in header.images.values()), split, self._holdout)
+
+
+class AgreedCategories:
+    """The categories of a dataset: those of its dataset file, else those of its first JSON."""
+
+    def __init__(self, categories: list[Category] | None, dataset_file: Path) -> None:
+        self._categories = categories
+        self._agreed_with = str(dataset_file)
+
+    @property
+    def categories(self) -> list[Category]:
+        """In the order of the network's classes."""
+        return self._categories or []
+
+    def add(self, header: Header, faults: Faults) -> None:
+        """Compare with the categories of another JSON, and add a fault for each difference."""
+        if not header.images:
+            faults.add(FaultKind.SPLITS, f"{header.path}: no annotated images")
+        if not header.categories:
+            faults.add(FaultKind.CATEGORY, f"{header.path}: no categories")
+        elif self._categories is None:
+            self._categories = contiguous_categories(list(header.categories.values()))
+            self._agreed_with = str(header.path)
+        else:
+            _compare(header, self._categories, self._agreed_with, faults)
+
+
+def _compare(header: Header, categories: list[Category], agreed_with: str, faults: Faults) -> None:
+    wanted = {category.id: (category.name, category.isthing) for category in categories}
+    found = {category.id: (category.name, category.isthing) for category in header.categories.values()}
+    lines = [f"category {key} is not in {agreed_with}" for key in sorted(found.keys() - wanted.keys())]
+    lines += [f"category {key} of {agreed_with} is missing" for key in sorted(wanted.keys() - found.keys())]
+    lines += [
+        f"category {key} is {_describe(found[key])}, in {agreed_with} {_describe(wanted[key])}"
+        for key in sorted(found.keys() & wanted.keys())
+        if found[key] != wanted[key]
+    ]
+    for line in lines:
+        faults.add(FaultKind.CATEGORY, f"{header.path}: {line}")
+
+
+def _describe(category: tuple[str, bool]) -> str:
+    return f"'{category[0]}' ({'thing' if category[1] else 'stuff'})"
+
+
+def contiguous_categories(listed: list[JsonCategory]) -> list[Category]:
+    """Categories in the order of the network's classes: things first, then stuff, each by rising id.
+
+    Where the annotation has no colours, evenly spread ones are chosen.
+    """
+    ordered = sorted(listed, key=lambda category: (not category.isthing, category.id))
+    return [
+        Category(id=c.id, name=c.name, isthing=c.isthing, color=list(c.color or palette_color(i)))
+        for i, c in enumerate(ordered)
+    ]

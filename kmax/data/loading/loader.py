@@ -1,14 +1,14 @@
 """Batches for training and inference.
 
 Sample i of epoch e depends on (seed, e, i) alone: not on the number of workers or ranks, nor on where
-training was resumed. An epoch is a random order of all images; batches run on across epochs, so none is
+training was resumed. An epoch is a random order of all images; batches continue across epochs, so none is
 partial.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,15 +18,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from kmax.config import Data
-from kmax.data.augmentation.fitting import Preprocessing, write_fitted
-from kmax.data.augmentation.training_targets import Targets, targets_of
+from kmax.data.augmentation.fitting import Pipeline, write_fitted
 from kmax.data.augmentation.training_view import train_view
-from kmax.data.augmentation.view import View, write_input
+from kmax.data.augmentation.view import ImageTargets, View, targets_of, write_input
 from kmax.data.batch import Batch
 from kmax.data.datasets import ImageFolder, Prepared
 from kmax.data.formats.coco_panoptic import Image, ImageId, read_image_words
-from kmax.data.image_list import val_images
-from kmax.data.image_source import CACHE_BYTES, Source
+from kmax.data.image_source import CACHE_BYTES, ImageSource
 from kmax.data.loading.sample_workers import empty_images, read_samples
 from kmax.errors import InputError
 
@@ -55,15 +53,15 @@ class InferenceBatch:
 def network_input(
     rgb: NDArray[np.uint8],
     image_size: tuple[int, int],
-    preprocessing: Preprocessing = None,
+    preprocessing: Pipeline = None,
     native_size: bool = False,
 ) -> tuple[Tensor, tuple[int, int]]:
     """Make one image network input.
 
     Args:
-        rgb: uint8 [h, w, 3], or [h, w, 4] with a last channel that means nothing.
+        rgb: uint8 [h, w, 3], or [h, w, 4] with an unused last channel.
         image_size: (height, width) of the network input.
-        preprocessing: whose resampling holds; None: smooth.
+        preprocessing: whose resampling is used; None: smooth.
         native_size: keep the image's size unless it is larger than the input.
 
     Returns:
@@ -102,7 +100,7 @@ def train_batches(
 
     Raises:
         InputError: unknown split or listed image, a batch that does not divide; while iterating, a file that
-            is missing or damaged.
+            is missing or corrupt.
     """
     parts = world_size * micro_batches
     if global_batch_size % parts:
@@ -111,7 +109,7 @@ def train_batches(
             f"with {micro_batches} micro-batches"
         )
     size = global_batch_size // parts
-    source = Source(
+    source = ImageSource(
         prepared,
         data.train_split,
         data.train_images,
@@ -133,25 +131,20 @@ def train_batches(
 def val_batches(
     prepared: Prepared,
     data: Data,
+    images: list[Image],
     *,
     batch_size: int,
-    shard: int = 0,
-    num_shards: int = 1,
-    skip: Container[ImageId] = (),
     workers: int = 0,
 ) -> Iterator[InferenceBatch]:
-    """The validation images in the dataset's order, each once; the last batch may be smaller.
+    """Batches of validation images in the order of `images`; the last batch may be smaller.
 
     Args:
-        shard: read every `num_shards`-th image, from this one on.
-        skip: ids of images that are not wanted (those done before an interruption).
+        images: images of the val split, such as those of `read_val_split`.
 
     Raises:
-        InputError: unknown split or listed image; while iterating, a file that is missing or damaged.
+        InputError: unknown split; while iterating, a file that is missing or corrupt.
     """
-    images = val_images(prepared, data)[shard::num_shards]
-    wanted = [image for image in images if image.id not in skip]
-    keys = (wanted[i : i + batch_size] for i in range(0, len(wanted), batch_size))
+    keys = (images[i : i + batch_size] for i in range(0, len(images), batch_size))
     samples = _ValSamples(prepared.images_of(data.val_split))
     return read_samples(samples, keys, functools.partial(_inference_batch, data), workers)
 
@@ -162,14 +155,14 @@ def val_batches(
 @dataclass(frozen=True)
 class _TrainSample:
     view: View
-    targets: Targets
+    targets: ImageTargets
     about: Image
 
 
 class _TrainSamples(Dataset[_TrainSample]):
     """Sample n of a run: image n % N of the order of epoch n // N."""
 
-    def __init__(self, source: Source, data: Data, seed: int, label_stride: int) -> None:
+    def __init__(self, source: ImageSource, data: Data, seed: int, label_stride: int) -> None:
         self.label_stride = label_stride
         self.source = source
         self.data = data
@@ -187,7 +180,7 @@ class _TrainSamples(Dataset[_TrainSample]):
 
 @functools.lru_cache(maxsize=8)
 def _order(stream: int, seed: int, epoch: int, count: int) -> list[int]:
-    """A random order of `count` images; copy-paste partners have an order of their own."""
+    """A random order of `count` images; copy-paste partners have a separate order."""
     order: list[int] = np.random.default_rng([stream, seed, epoch, 0]).permutation(count).tolist()
     return order
 
@@ -222,7 +215,7 @@ class _ValSample:
 
 
 class _ValSamples(Dataset[_ValSample]):
-    """Validation images as their files have them; they become network input where their batch lies."""
+    """Validation images as stored; they are resized directly into the batch."""
 
     def __init__(self, split: ImageFolder) -> None:
         split.require_images()
@@ -232,8 +225,8 @@ class _ValSamples(Dataset[_ValSample]):
         path = self.split.images_dir / about.file_name
         rgb = read_image_words(path)
         if rgb.shape[:2] != (about.height, about.width):
-            told = f"{rgb.shape[1]}x{rgb.shape[0]}, but listed as {about.width}x{about.height}"
-            raise InputError(f"{path}: image is {told}")
+            found, listed = f"{rgb.shape[1]}x{rgb.shape[0]}", f"{about.width}x{about.height}"
+            raise InputError(f"{path}: image is {found}, but listed as {listed}")
         return _ValSample(rgb, about)
 
 

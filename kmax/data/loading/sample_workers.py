@@ -1,4 +1,4 @@
-"""Reading samples from this process or from workers, in order; a fault in a worker stays one clear line."""
+"""Reading samples in this process or in workers, in order; a fault in a worker stays a one-line error."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class _FaultsAsValues(Dataset[Sample | InputError]):
 
 @dataclass(frozen=True)
 class _Collate(Generic[Sample, Collated]):
-    """Collate, unless one of the samples is a fault."""
+    """Collates samples, or joins their faults if there are any."""
 
     collate: Callable[[list[Sample]], Collated]
 
@@ -46,7 +46,7 @@ class _Collate(Generic[Sample, Collated]):
 
 
 def empty_images(count: int, size: tuple[int, int]) -> Tensor:
-    """float32 [count, 3, H, W] to be written; in a worker where it need not be copied to reach the parent."""
+    """Uninitialised float32 [count, 3, H, W]; in a worker, in shared memory, so that it is not copied."""
     shape = count, 3, *size
     if get_worker_info() is None:
         return torch.from_numpy(np.empty(shape, np.float32))  # NumPy asks for huge pages, torch does not
@@ -57,7 +57,7 @@ def empty_images(count: int, size: tuple[int, int]) -> Tensor:
 
 
 def _leave_signals_to_the_parent(worker: int) -> None:
-    """SLURM signals all processes of a job; a worker that dies of it takes the trainer along, unsaved."""
+    """SLURM signals all processes of a job; a worker that dies of it would kill the trainer, unsaved."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
 
@@ -79,7 +79,7 @@ def read_samples(
         collate_fn=_Collate(collate),
         num_workers=workers,
         worker_init_fn=_leave_signals_to_the_parent,
-        generator=torch.Generator(),  # else it draws from the default generator, which drop path uses
+        generator=torch.Generator(),  # otherwise it draws from the default generator, which drop path uses
     )
     for item in loader:
         if isinstance(item, InputError):

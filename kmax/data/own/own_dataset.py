@@ -15,14 +15,16 @@ import yaml
 from PIL import Image as PillowImage
 
 from kmax import paths
-from kmax.config import Dataset, Run
-from kmax.data.categories import palette_color
+from kmax.config import Run
+from kmax.config.category import palette_color
+from kmax.data.dataset_file import Dataset
 from kmax.data.faults import Fault, Faults
+from kmax.data.formats import coco_instance_json
 from kmax.data.formats.coco_json import Header, objects, read_header
 from kmax.data.formats.coco_panoptic_json import WHAT, read_annotations
 from kmax.data.formats.png import PILLOW_FAULTS
-from kmax.data.layouts import coco_instances, semantic_masks
-from kmax.data.layouts.labelled import files_in, read_png
+from kmax.data.layouts import semantic_masks
+from kmax.data.layouts.label_reading import files_in, read_png
 from kmax.data.own.own_run import run_text
 from kmax.errors import InputError
 from kmax.files import write_text
@@ -163,8 +165,8 @@ def _instances(root: Path, images: list[Path], jsons: list[Path]) -> _Found:
     faults = Faults()
     counts: dict[tuple[Path, Any], int] = {}
     for path in jsons:
-        _header(path, coco_instances.WHAT, faults, isthing=True)
-        for _, _, entry in objects(path, coco_instances.WHAT, ("annotations",), faults):
+        _header(path, coco_instance_json.WHAT, faults, isthing=True)
+        for _, _, entry in objects(path, coco_instance_json.WHAT, ("annotations",), faults):
             key = path, str(entry.get("image_id"))
             counts[key] = counts.get(key, 0) + 1
     _require_sound(faults)

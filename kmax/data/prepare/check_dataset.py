@@ -1,30 +1,39 @@
-"""Every fault of a dataset, file by file: `check` never stops at the first."""
+"""All faults of a dataset, file by file: `check` does not stop at the first."""
 
 from __future__ import annotations
 
+import hashlib
+import io
 from pathlib import Path
 
+from PIL import Image as PillowImage
+from PIL import UnidentifiedImageError
+
 from kmax import paths
-from kmax.config import CocoPanoptic, Dataset, RawFiles, SplitFiles
-from kmax.data.datasets import load_dataset, open_prepared, require_raw_root
-from kmax.data.faults import Fault, Faults, Kind
-from kmax.data.formats.image_check import check_image
-from kmax.data.layouts.labelled import Entry, Labels
-from kmax.data.layouts.open import open_layout, split_names
+from kmax.data.dataset_file import Dataset, load_dataset, open_layout, require_raw_root
+from kmax.data.datasets import open_prepared
+from kmax.data.faults import Fault, FaultKind, Faults
+from kmax.data.formats.png import PILLOW_FAULTS
+from kmax.data.layouts.coco_panoptic_layout import CocoPanoptic, SplitFiles
+from kmax.data.layouts.layout import ImageRecord, PanopticLabels, RawFiles
 from kmax.errors import InputError
 from kmax.parallel import map_items
+
+_ORIENTATION = 0x0112  # the EXIF tag
+_PNG, _BIT_DEPTH = b"\x89PNG\r\n\x1a\n", 24
+_DEEP_MODES = ("I", "F")
 
 
 def check(name: str, workers: int | None = None) -> Faults:
     """All faults of a dataset.
 
-    It is checked where its raw files lie, a generated one in its prepared folder.
+    The raw files are checked; for a generated dataset, the prepared folder.
 
     Args:
         workers: processes that read; None: one per core.
 
     Raises:
-        InputError: unknown dataset, or there is no data to check.
+        InputError: unknown dataset, or no data to check.
     """
     dataset = load_dataset(name)
     if isinstance(dataset.source, RawFiles):
@@ -46,36 +55,78 @@ def check_files(dataset: Dataset, root: Path, workers: int | None = None) -> Fau
     """All faults of the files below `root`."""
     assert isinstance(dataset.source, RawFiles)
     faults = Faults()
-    names = split_names(dataset.source)
+    names = dataset.source.split_names()
     if not names:
-        faults.add(Kind.SPLITS, f"{paths.dataset_file(dataset.dataset)}: no splits")
-    layout = open_layout(dataset, root)
+        faults.add(FaultKind.SPLITS, f"{paths.dataset_file(dataset.dataset)}: no splits")
+    reader = open_layout(dataset, root)
     for name in names:
         try:
-            split = layout.split(name, faults)
+            split = reader.split(name, faults)
             task = f"checking {dataset.dataset}/{name}"
-            for found in map_items(_faults_of, split.entries, task, workers, split.total):
+            for found in map_items(_faults_of, split.records, task, workers, split.total):
                 faults.update(found)
         except InputError as error:
-            faults.update((Kind.SPLITS, line) for line in error.faults)
+            faults.update((FaultKind.SPLITS, line) for line in error.faults)
     return faults
 
 
-def _faults_of(entry: Entry) -> list[Fault]:
+def _faults_of(record: ImageRecord) -> list[Fault]:
     faults: list[Fault] = []
-    examine(entry, faults)
+    examine(record, faults)
     return faults
 
 
-def examine(entry: Entry, faults: list[Fault]) -> tuple[Labels, tuple[int, int], int, str] | None:
+def examine(
+    record: ImageRecord, faults: list[Fault]
+) -> tuple[PanopticLabels, tuple[int, int], int, str] | None:
     """Read one image and its labels.
 
     Returns:
-        Its labels; (width, height), bytes and SHA-256 of the image; None where either cannot be read.
+        Its labels; (width, height), bytes and SHA-256 of the image; None if either cannot be read.
     """
-    image = check_image(entry.images_dir / entry.file_name, entry.size, faults)
-    size = image[0] if image else entry.size
-    labels = entry.read(size, faults) if size else None
+    image = check_image(record.images_dir / record.file_name, record.size, faults)
+    size = image[0] if image else record.size
+    labels = record.read(size, faults) if size else None
     if labels is not None and not labels.segments:
-        faults.append((Kind.EMPTY, f"{entry.images_dir / entry.file_name}: image has no segments"))
+        faults.append((FaultKind.EMPTY, f"{record.images_dir / record.file_name}: image has no segments"))
     return None if image is None or labels is None else (labels, *image)
+
+
+def check_image(
+    path: Path, stated: tuple[int, int] | None, faults: list[Fault]
+) -> tuple[tuple[int, int], int, str] | None:
+    """Read an image, and add its faults: it must be complete, of the stated size, of 8 bits, and not rotated.
+
+    Args:
+        stated: (width, height) according to its annotation; None: not stated.
+
+    Returns:
+        (width, height) as stored, bytes, SHA-256; None if it cannot be read.
+    """
+    try:
+        data = path.read_bytes()
+        with PillowImage.open(io.BytesIO(data)) as image:
+            size, mode = image.size, image.mode
+            rotated = image.getexif().get(_ORIENTATION, 1) not in (0, 1)
+            image.draft("L", (1, 1))  # a JPEG is decoded to its end, without most of the arithmetic
+            image.load()
+    except FileNotFoundError:
+        faults.append((FaultKind.MISSING, f"{path}: image not found"))
+        return None
+    except PILLOW_FAULTS as error:
+        reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error)
+        faults.append((FaultKind.UNREADABLE, f"{path}: image cannot be read: {reason}"))
+        return None
+    deep_png = data.startswith(_PNG) and data[_BIT_DEPTH] > 8
+    if deep_png or mode.split(";")[0] in _DEEP_MODES:
+        faults.append(
+            (FaultKind.DEPTH, f"{path}: image has more than 8 bits per channel; convert it to 8 bits")
+        )
+    if stated is not None and size != stated:
+        line = f"{path}: image is {size[0]}x{size[1]}, the JSON says {stated[0]}x{stated[1]}"
+        if rotated and size == stated[::-1]:
+            line += ", which is its size after the rotation in its EXIF; store it rotated, without the tag"
+        faults.append((FaultKind.SIZE, line))
+    elif rotated:
+        faults.append((FaultKind.ROTATED, f"{path}: has an EXIF rotation; it is read as it is stored"))
+    return size, len(data), hashlib.sha256(data).hexdigest()

@@ -17,30 +17,30 @@ from typing import Any, TypeVar
 from PIL import Image as PillowImage
 
 from kmax import paths
-from kmax.config import Category, Dataset, Generated, RawFiles
-from kmax.data.datasets import MANIFEST_VERSION, load_dataset, require_raw_root
+from kmax.config import Category
+from kmax.data.dataset_file import Dataset, load_dataset, open_layout, require_raw_root
+from kmax.data.datasets import MANIFEST_VERSION
 from kmax.data.download.download_dataset import raw_record
-from kmax.data.faults import Fault, Faults, Kind
+from kmax.data.faults import Fault, FaultKind, Faults
 from kmax.data.formats.coco_panoptic import Annotation, IdMap, Image, map_to_rgb
-from kmax.data.layouts.labelled import Entry
-from kmax.data.layouts.open import open_layout, split_names
+from kmax.data.layouts.layout import ImageRecord, RawFiles
 from kmax.data.prepare.check_dataset import examine
-from kmax.data.prepare.journal import Journal, Row
-from kmax.data.prepare.prepared_files import write_manifest, write_split
+from kmax.data.prepare.prepared_files import Journal, PreparedImage, write_manifest, write_split
 from kmax.data.shapes import scenes
+from kmax.data.shapes.scenes import Generated
 from kmax.errors import InputError
 from kmax.files import digest, exclusive_lock, move_folder, remove_leftovers, sha256
 from kmax.parallel import map_items
 
 Item = TypeVar("Item")
-Made = tuple[list[Fault], Row | None]
+Result = tuple[list[Fault], PreparedImage | None]
 
 
 def prepare(name: str, workers: int | None = None) -> Path:
     """Validate and convert a downloaded dataset, or draw a generated one, and write its prepared folder.
 
-    The work happens in `runs/.prepare/<dataset>/`, which takes its place at the end. A call that was stopped
-    is continued by the next one, unless the dataset file or the raw manifest has changed since.
+    The work happens in `runs/.prepare/<dataset>/`, which is moved to its place at the end. A call that was
+    stopped is continued by the next one, unless the dataset file or the raw manifest has changed since.
 
     Args:
         workers: processes; the result does not depend on it. None: one per core.
@@ -60,17 +60,17 @@ def prepare(name: str, workers: int | None = None) -> Path:
         work = _work_folder(dataset, record)
         draft = work / "prepared"
         draft.mkdir(parents=True, exist_ok=True)
-        if isinstance(dataset.source, Generated):
-            _draw(dataset, dataset.source, work, workers)
-        else:
+        if isinstance(dataset.source, RawFiles):
             _convert(dataset, dataset.source, record, work, workers)
+        else:
+            _draw(dataset, dataset.source, work, workers)
         move_folder(draft, folder)
         shutil.rmtree(work.parent, ignore_errors=True)
     return folder
 
 
 def _work_folder(dataset: Dataset, record: dict[str, Any]) -> Path:
-    """The folder of this very preparation; those of others are removed."""
+    """The folder of this preparation; folders of others are removed."""
     key = digest([MANIFEST_VERSION, dataset.source.model_dump(), dataset.model_dump()["categories"], record])
     work = paths.preparation(dataset.dataset) / key[:16]
     for other in work.parent.glob("*"):
@@ -80,7 +80,7 @@ def _work_folder(dataset: Dataset, record: dict[str, Any]) -> Path:
 
 
 def _make(
-    make: Callable[[Item], Made],
+    make: Callable[[Item], Result],
     items: Iterable[Item],
     task: str,
     journal: Journal,
@@ -88,11 +88,11 @@ def _make(
     workers: int | None,
     total: int,
 ) -> None:
-    """Make what the journal lacks, and note it there."""
-    for found, row in map_items(make, items, task, workers, max(0, total - len(journal))):
+    """Prepare the images that the journal lacks, and add them to it."""
+    for found, image in map_items(make, items, task, workers, max(0, total - len(journal))):
         faults.update(found)
-        if row is not None:
-            journal.add(row)
+        if image is not None:
+            journal.add(image)
 
 
 # ------------------------------------------------------------------------------------------------- generated
@@ -106,7 +106,7 @@ def _draw(dataset: Dataset, source: Generated, work: Path, workers: int | None) 
         for part in ("images", "panoptic"):
             (folder / f"{part}_{name}").mkdir(exist_ok=True)
         with Journal(work / f"{name}.jsonl") as journal:
-            _forget_lost(journal, folder / f"panoptic_{name}")
+            _forget_lost_files(journal, folder / f"panoptic_{name}")
             left = (index for index in range(count) if index not in journal)
             draw = partial(_draw_one, source, name, categories, folder)
             _make(draw, left, f"drawing {dataset.dataset}/{name}", journal, Faults(), workers, count)
@@ -114,7 +114,7 @@ def _draw(dataset: Dataset, source: Generated, work: Path, workers: int | None) 
     write_manifest(folder, dataset.dataset, categories, splits)
 
 
-def _draw_one(source: Generated, split: str, categories: list[Category], folder: Path, index: int) -> Made:
+def _draw_one(source: Generated, split: str, categories: list[Category], folder: Path, index: int) -> Result:
     """Draw one image into the prepared folder; ids count from 1."""
     height, width = source.image_size
     scene = scenes.draw_scene(source.seed, split, index, (height, width), categories)
@@ -122,7 +122,7 @@ def _draw_one(source: Generated, split: str, categories: list[Category], folder:
     path, png = folder / f"images_{split}" / name, folder / f"panoptic_{split}" / name
     PillowImage.fromarray(scene.rgb).save(path, compress_level=4)
     _write_png(png, scene.ids)
-    return [], Row(
+    return [], PreparedImage(
         position=index,
         image=Image(index + 1, name, width, height),
         annotation=Annotation(index + 1, name, scene.segments),
@@ -141,47 +141,47 @@ def _convert(
     dataset: Dataset, source: RawFiles, record: dict[str, Any], work: Path, workers: int | None
 ) -> None:
     root = require_raw_root(dataset)
-    layout = open_layout(dataset, root)
-    recorded = _Recorded(root, record)
+    reader = open_layout(dataset, root)
+    recorded = _RecordedChecksums(root, record)
     faults = Faults()
     images_dirs = {}
-    for name in split_names(source):
+    for name in source.split_names():
         try:
-            split = layout.split(name, faults)
+            split = reader.split(name, faults)
             images_dirs[name] = split.images_dir
             target = work / "prepared" / f"panoptic_{name}"
             with Journal(work / f"{name}.jsonl") as journal:
-                _forget_lost(journal, target)
+                _forget_lost_files(journal, target)
                 left = (
-                    (entry, recorded.of(entry)) for entry in split.entries if entry.position not in journal
+                    (image, recorded.of(image)) for image in split.records if image.position not in journal
                 )
                 task = f"preparing {dataset.dataset}/{name}"
                 make = partial(_convert_one, target, dataset.dataset)
                 _make(make, left, task, journal, faults, workers, split.total)
         except InputError as error:
-            faults.update((Kind.SPLITS, line) for line in error.faults)
+            faults.update((FaultKind.SPLITS, line) for line in error.faults)
     if faults.count(harmless=False):
         raise InputError(faults.lines(harmless=False))
     if faults.count():
-        advice = f"kmax data check {dataset.dataset} names them"
-        print(f"prepared all the same: {faults.summary()}; {advice}", file=sys.stderr)
+        advice = f"kmax data check {dataset.dataset} lists them"
+        print(f"prepared with warnings: {faults.summary()}; {advice}", file=sys.stderr)
     splits = {}
     for name, images_dir in images_dirs.items():
         with Journal(work / f"{name}.jsonl") as journal:
-            splits[name] = write_split(work / "prepared", name, images_dir, journal, layout.categories)
-    write_manifest(work / "prepared", dataset.dataset, layout.categories, splits)
+            splits[name] = write_split(work / "prepared", name, images_dir, journal, reader.categories)
+    write_manifest(work / "prepared", dataset.dataset, reader.categories, splits)
 
 
-def _forget_lost(journal: Journal, pngs: Path) -> None:
-    """Have made again what a crash of the machine took although the journal has it."""
-    for row in list(journal.rows()):
-        path = pngs / row.annotation.file_name
-        if not path.is_file() or path.stat().st_size != row.png_bytes:
-            journal.forget(row.position)
+def _forget_lost_files(journal: Journal, pngs: Path) -> None:
+    """Remove images from the journal whose PNG a crash of the machine has lost."""
+    for image in list(journal.images()):
+        path = pngs / image.annotation.file_name
+        if not path.is_file() or path.stat().st_size != image.png_bytes:
+            journal.forget(image.position)
 
 
-class _Recorded:
-    """The checksums of the raw manifest, and none of the rest of it."""
+class _RecordedChecksums:
+    """The checksums of the raw manifest; the rest of it is not kept in memory."""
 
     def __init__(self, root: Path, record: dict[str, Any]) -> None:
         self._root = root
@@ -189,39 +189,39 @@ class _Recorded:
             name: entry.get("sha256", "") for name, entry in record["files"].items()
         }
 
-    def of(self, entry: Entry) -> list[str | None]:
-        """Those of the image and of its label files."""
-        files = [entry.images_dir / entry.file_name, *entry.label_files]
+    def of(self, image: ImageRecord) -> list[str | None]:
+        """Those of an image and of its label files; None: the file is not in the manifest."""
+        files = [image.images_dir / image.file_name, *image.label_files]
         return [self._sha256.get(path.relative_to(self._root).as_posix()) for path in files]
 
 
-def _convert_one(target: Path, dataset: str, item: tuple[Entry, list[str | None]]) -> Made:
-    """Check one image against its checksums, and write its panoptic PNG unless something is wrong."""
-    entry, recorded = item
+def _convert_one(target: Path, dataset: str, item: tuple[ImageRecord, list[str | None]]) -> Result:
+    """Check one image against its checksums, and write its panoptic PNG if it has no faults."""
+    record, recorded = item
     faults: list[Fault] = []
-    found = examine(entry, faults)
+    found = examine(record, faults)
     if found is None:
         return faults, None
-    label_sha256 = [sha256(path) for path in entry.label_files]
-    files = [entry.images_dir / entry.file_name, *entry.label_files]
+    label_sha256 = [sha256(path) for path in record.label_files]
+    files = [record.images_dir / record.file_name, *record.label_files]
     for path, now, before in zip(files, [found[3], *label_sha256], recorded, strict=True):
         if now != before:
-            told = "changed since the download" if before else "was not there at the download"
-            faults.append((Kind.CHANGED, f"{path}: {told}; run: kmax data download {dataset}"))
+            change = "changed since the download" if before else "is new since the download"
+            faults.append((FaultKind.CHANGED, f"{path}: {change}; run: kmax data download {dataset}"))
     if any(not kind.harmless for kind, _ in faults):
         return faults, None
     labels, (width, height), image_bytes, image_sha256 = found
-    png = target / entry.png_name
+    png = target / record.png_name
     png.parent.mkdir(parents=True, exist_ok=True)
     if labels.png is not None:
         shutil.copyfile(labels.png, png)
     else:
         assert labels.ids is not None
         _write_png(png, labels.ids)
-    return faults, Row(
-        position=entry.position,
-        image=Image(entry.image_id, entry.file_name, width, height),
-        annotation=Annotation(entry.image_id, entry.png_name, labels.segments),
+    return faults, PreparedImage(
+        position=record.position,
+        image=Image(record.image_id, record.file_name, width, height),
+        annotation=Annotation(record.image_id, record.png_name, labels.segments),
         image_bytes=image_bytes,
         image_sha256=image_sha256,
         label_sha256=label_sha256,

@@ -1,16 +1,21 @@
-"""Writing what a prepared dataset says of itself: panoptic JSONs, a CSV of files per split, the manifest."""
+"""Writing a prepared dataset: a journal of finished images, panoptic JSONs, a CSV per split, the manifest.
+
+The journal has one line per image, so that a preparation survives a kill and its memory stays constant.
+"""
 
 from __future__ import annotations
 
 import csv
 import json
-from dataclasses import asdict
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import IO, Any
 
 from kmax.config import Category
 from kmax.data.datasets import MANIFEST_VERSION
-from kmax.data.prepare.journal import Journal
+from kmax.data.formats.coco_panoptic import Annotation, Image, Segment
 from kmax.files import digest, sha256, write_json
 
 COLUMNS = [
@@ -27,13 +32,106 @@ COLUMNS = [
 ]
 
 
+@dataclass(frozen=True, slots=True)
+class PreparedImage:
+    """One prepared image.
+
+    Attributes:
+        position: of the image in its split.
+        label_sha256: of the raw files of its labels.
+    """
+
+    position: int
+    image: Image
+    annotation: Annotation
+    image_bytes: int
+    image_sha256: str
+    label_sha256: list[str]
+    png_bytes: int
+    png_sha256: str
+
+    @property
+    def digest(self) -> str:
+        """Digest of the image, its annotation and its files."""
+        return digest([asdict(self.image), asdict(self.annotation), self.image_sha256, self.png_sha256])
+
+
+class Journal:
+    """A JSON Lines file of prepared images; a line that a kill cut off is dropped."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset: dict[int, int] = {}  # position -> offset of its line
+
+    def __enter__(self) -> Journal:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._stream = open(self._path, "a+b")
+        self._stream.seek(0)
+        start = 0
+        for line in self._stream:
+            image = _parse_line(line)
+            if image is None:
+                break
+            self._offset[image.position] = start
+            start += len(line)
+        self._stream.truncate(start)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stream.close()
+
+    def __contains__(self, position: int) -> bool:
+        return position in self._offset
+
+    def __len__(self) -> int:
+        return len(self._offset)
+
+    def read(self, position: int) -> PreparedImage:
+        """An image that was added before."""
+        self._stream.seek(self._offset[position])
+        image = _parse_line(self._stream.readline())
+        assert image is not None
+        return image
+
+    def add(self, image: PreparedImage) -> None:
+        """Append an image, which from then on counts as done."""
+        self._offset[image.position] = self._stream.seek(0, 2)
+        self._stream.write(json.dumps(asdict(image), separators=(",", ":")).encode() + b"\n")
+        self._stream.flush()
+
+    def forget(self, position: int) -> None:
+        """Remove an image, so that it is prepared again."""
+        del self._offset[position]
+
+    def images(self) -> Iterator[PreparedImage]:
+        """All images, in the order of the split."""
+        for position in sorted(self._offset):
+            yield self.read(position)
+
+
+def _parse_line(line: bytes) -> PreparedImage | None:
+    """None if a kill cut the line off."""
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        value: dict[str, Any] = json.loads(line)
+    except ValueError:
+        return None
+    annotation = value.pop("annotation")
+    segments = [Segment(**{**entry, "bbox": tuple(entry["bbox"])}) for entry in annotation.pop("segments")]
+    image = Image(**value.pop("image"))
+    return PreparedImage(image=image, annotation=Annotation(**annotation, segments=segments), **value)
+
+
 def write_split(
     folder: Path, name: str, images_dir: str, journal: Journal, categories: list[Category]
 ) -> dict[str, Any]:
-    """Write `panoptic_<name>.json` and `files_<name>.csv`, a row at a time.
+    """Write `panoptic_<name>.json` and `files_<name>.csv`, one image at a time.
 
     Returns:
-        The split's entry in the manifest.
+        The split's part of the manifest.
     """
     json_path, csv_path = folder / f"panoptic_{name}.json", folder / f"files_{name}.csv"
     segments = crowds = 0
@@ -42,27 +140,36 @@ def write_split(
         stream.write('{"categories":')
         _dump(stream, [{**category, "isthing": int(category["isthing"])} for category in listed])
         stream.write(',"images":[')
-        for i, row in enumerate(journal.rows()):
+        for i, prepared in enumerate(journal.images()):
             stream.write(",\n" if i else "\n")
-            _dump(stream, asdict(row.image))
+            _dump(stream, asdict(prepared.image))
         stream.write('],"annotations":[')
-        for i, row in enumerate(journal.rows()):
+        for i, prepared in enumerate(journal.images()):
             stream.write(",\n" if i else "\n")
-            annotation = asdict(row.annotation)
+            annotation = asdict(prepared.annotation)
             annotation["segments_info"] = [
-                {**entry, "iscrowd": int(entry["iscrowd"])} for entry in annotation.pop("segments")
+                {**segment, "iscrowd": int(segment["iscrowd"])} for segment in annotation.pop("segments")
             ]
             _dump(stream, annotation)
         stream.write("]}\n")
     with open(csv_path, "w", encoding="utf-8", newline="") as stream:
         table = csv.writer(stream, lineterminator="\n")
         table.writerow(COLUMNS)
-        for row in journal.rows():
-            image, found = row.image, row.annotation.segments
+        for prepared in journal.images():
+            image, found = prepared.image, prepared.annotation.segments
             crowd = sum(segment.iscrowd for segment in found)
             segments, crowds = segments + len(found), crowds + crowd
-            files = [image.file_name, row.annotation.file_name, image.width, image.height, len(found), crowd]
-            table.writerow([*files, row.image_bytes, row.image_sha256, row.png_sha256, row.digest])
+            files = [
+                image.file_name,
+                prepared.annotation.file_name,
+                image.width,
+                image.height,
+                len(found),
+                crowd,
+            ]
+            table.writerow(
+                [*files, prepared.image_bytes, prepared.image_sha256, prepared.png_sha256, prepared.digest]
+            )
     return {
         "num_images": len(journal),
         "num_segments": segments,
@@ -78,7 +185,7 @@ def write_split(
 def write_manifest(
     folder: Path, dataset: str, categories: list[Category], splits: dict[str, dict[str, Any]]
 ) -> None:
-    """Write `manifest.json`, with the digest of the whole."""
+    """Write `manifest.json`, with the digest of its content."""
     manifest: dict[str, Any] = {
         "version": MANIFEST_VERSION,
         "dataset": dataset,

@@ -13,16 +13,17 @@ import math
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
-from scipy import ndimage
+from pydantic import Field
 
-from kmax.config import Category
+from kmax.config import Category, Parameters, PositiveInt, Size
 from kmax.data.formats.coco_panoptic import VOID_ID, IdMap, Segment
 from kmax.data.shapes import textures
-from kmax.data.shapes.textures import Field
+from kmax.data.shapes.textures import Plane
 from kmax.errors import InputError
 
 GENERATOR_VERSION = 1
@@ -30,10 +31,10 @@ MIN_VISIBLE_PIXELS = 16  # what is left of a segment below this becomes void
 REFERENCE_SIZE = 128  # sizes below are in pixels of an image whose shorter side is this
 VOID_PROBABILITY = 0.25  # of an image with an unlabelled region
 CROWD_PROBABILITY = 0.12
-CUT_PROBABILITY = 0.3  # of a thing whose centre may lie anywhere, even just outside
+CUT_PROBABILITY = 0.3  # of a thing whose centre can lie anywhere, even just outside
 
 Rgb = NDArray[np.float32]
-Texture = Callable[[Generator, Field, Field, float], Field]
+Texture = Callable[[Generator, Plane, Plane, float], Plane]
 STUFF: dict[str, Texture] = {
     "stripes": textures.stripes,
     "checks": textures.checks,
@@ -44,6 +45,21 @@ STUFF: dict[str, Texture] = {
 STUFF_HUE = {"stripes": 0.37, "checks": 0.14, "dots": 0.72, "noise": 0.95}
 TEXTURED_THINGS = 0.2  # share of things whose fill is a texture of the stuff
 THINGS = ("circle", "ring", "bar", "star")
+
+
+class Generated(Parameters):
+    """The `shapes` dataset, drawn from a seed."""
+
+    lists_categories: ClassVar[bool] = True  # `check_categories` says which they must be
+
+    kind: Literal["shapes"]
+    seed: Annotated[int, Field(ge=0)]
+    image_size: Size
+    images: dict[str, PositiveInt] = Field(description="split -> number of images")
+
+    def record(self) -> dict[str, Any]:
+        """What the images are generated from, as the raw manifest records it."""
+        return {**self.model_dump(), "generator_version": GENERATOR_VERSION}
 
 
 @dataclass(frozen=True)
@@ -132,7 +148,7 @@ def _paint_ground(rng: Generator, canvas: _Canvas) -> float:
     return mean_lightness
 
 
-def _regions(rng: Generator, x: Field, y: Field, count: int, scale: float) -> NDArray[np.int64]:
+def _regions(rng: Generator, x: Plane, y: Plane, count: int, scale: float) -> NDArray[np.int64]:
     """Divide the image into `count` regions with curved borders: layers, or cells around random sites."""
     height, width = x.shape
     warp = [
@@ -209,7 +225,7 @@ def _paint_thing(
     canvas.owner[window][distance <= 0] = label
 
 
-def _silhouette(rng: Generator, name: str, radius: float) -> Callable[[Field, Field], Field]:
+def _silhouette(rng: Generator, name: str, radius: float) -> Callable[[Plane, Plane], Plane]:
     """The signed distance function of a randomly turned shape of about the area of its class mates."""
     angle = rng.uniform(0, 2 * math.pi)
     cosine, sine = math.cos(angle), math.sin(angle)
@@ -241,6 +257,8 @@ def _segments(
     rng: Generator, canvas: _Canvas, categories: dict[str, Category]
 ) -> tuple[IdMap, list[Segment]]:
     """Give ids near the category's colour, drop slivers, and measure areas and boxes."""
+    from scipy import ndimage  # here: dataset files are read without its 0.3 seconds of import
+
     owner = canvas.owner
     areas = np.bincount(owner.ravel(), minlength=len(canvas.labels) + 1)
     boxes = ndimage.find_objects(owner, max_label=len(canvas.labels))

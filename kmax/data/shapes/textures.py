@@ -13,7 +13,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image
 
-Field = NDArray[np.float32]
+Plane = NDArray[np.float32]
 
 
 def oklch(lightness: float, chroma: float, hue: float) -> NDArray[np.float32]:
@@ -34,29 +34,29 @@ def oklch(lightness: float, chroma: float, hue: float) -> NDArray[np.float32]:
     )
 
 
-def smooth_noise(rng: Generator, height: int, width: int, cell: float) -> Field:
+def smooth_noise(rng: Generator, height: int, width: int, cell: float) -> Plane:
     """Smooth random field in [0, 1] whose features are about `cell` pixels wide."""
     rows, columns = math.ceil(height / cell) + 3, math.ceil(width / cell) + 3
     grid = Image.fromarray(rng.random((rows, columns), dtype=np.float32))
     size = (math.ceil(columns * cell), math.ceil(rows * cell))
-    field: Field = np.asarray(grid.resize(size, Image.Resampling.BICUBIC))
+    field: Plane = np.asarray(grid.resize(size, Image.Resampling.BICUBIC))
     top, left = (int(rng.integers(0, max(1, n))) for n in (size[1] - height, size[0] - width))
-    cropped: Field = np.clip(field[top : top + height, left : left + width], 0, 1)
+    cropped: Plane = np.clip(field[top : top + height, left : left + width], 0, 1)
     return cropped
 
 
-def _rotated(x: Field, y: Field, angle: float) -> tuple[Field, Field]:
+def _rotated(x: Plane, y: Plane, angle: float) -> tuple[Plane, Plane]:
     cosine, sine = math.cos(angle), math.sin(angle)
     return cosine * x + sine * y, cosine * y - sine * x
 
 
-def _edge(distance: Field) -> Field:
+def _edge(distance: Plane) -> Plane:
     """1 where the signed distance is negative, 0 where it is positive, one pixel of blend between."""
-    blend: Field = np.clip(0.5 - distance, 0, 1)
+    blend: Plane = np.clip(0.5 - distance, 0, 1)
     return blend
 
 
-def stripes(rng: Generator, x: Field, y: Field, scale: float) -> Field:
+def stripes(rng: Generator, x: Plane, y: Plane, scale: float) -> Plane:
     """Parallel bands of random direction, width and phase, some of them wavy."""
     u, v = _rotated(x, y, rng.uniform(0, math.pi))
     if rng.random() < 0.4:
@@ -66,7 +66,7 @@ def stripes(rng: Generator, x: Field, y: Field, scale: float) -> Field:
     return _edge(position - period * rng.uniform(0.2, 0.3))
 
 
-def checks(rng: Generator, x: Field, y: Field, scale: float) -> Field:
+def checks(rng: Generator, x: Plane, y: Plane, scale: float) -> Plane:
     """A chess board of random direction and cell size."""
     u, v = _rotated(x, y, rng.uniform(0, math.pi / 2))
     cell = scale * rng.uniform(5, 9)
@@ -75,7 +75,7 @@ def checks(rng: Generator, x: Field, y: Field, scale: float) -> Field:
     return _edge(np.sign(u * v) * np.minimum(np.abs(u), np.abs(v)))
 
 
-def dots(rng: Generator, x: Field, y: Field, scale: float) -> Field:
+def dots(rng: Generator, x: Plane, y: Plane, scale: float) -> Plane:
     """Discs on a rotated grid, every other row moved by half a step."""
     u, v = _rotated(x, y, rng.uniform(0, math.pi / 2))
     pitch = scale * rng.uniform(7, 11)
@@ -86,7 +86,7 @@ def dots(rng: Generator, x: Field, y: Field, scale: float) -> Field:
     return _edge(np.hypot(du, dv) - pitch * rng.uniform(0.24, 0.32))
 
 
-def noise(rng: Generator, x: Field, y: Field, scale: float) -> Field:
+def noise(rng: Generator, x: Plane, y: Plane, scale: float) -> Plane:
     """Blurred speckles of two sizes."""
     height, width = x.shape
     coarse = smooth_noise(rng, height, width, scale * rng.uniform(4, 7))
@@ -94,24 +94,24 @@ def noise(rng: Generator, x: Field, y: Field, scale: float) -> Field:
     return np.clip(0.5 + 1.6 * (0.55 * coarse + 0.45 * fine - 0.5), 0, 1)
 
 
-def plain(rng: Generator, x: Field, y: Field, scale: float) -> Field:
+def plain(rng: Generator, x: Plane, y: Plane, scale: float) -> Plane:
     """A slow change from one colour to the other: ground that has no label."""
     u, _ = _rotated(x, y, rng.uniform(0, 2 * math.pi))
     low, high = float(u.min()), float(u.max())
     return (u - low) / max(high - low, 1e-6)
 
 
-def circle(x: Field, y: Field, radius: float) -> Field:
+def circle(x: Plane, y: Plane, radius: float) -> Plane:
     """Signed distance to a circle."""
     return np.hypot(x, y) - np.float32(radius)
 
 
-def ring(x: Field, y: Field, radius: float, width: float) -> Field:
+def ring(x: Plane, y: Plane, radius: float, width: float) -> Plane:
     """Signed distance to a ring around the origin; `radius` is that of the middle of its band."""
     return np.abs(np.hypot(x, y) - np.float32(radius)) - np.float32(width / 2)
 
 
-def polygon(corners: NDArray[np.float64], x: Field, y: Field) -> Field:
+def polygon(corners: NDArray[np.float64], x: Plane, y: Plane) -> Plane:
     """Signed distance to a simple polygon [corners, 2] of (x, y)."""
     squared = np.full_like(x, np.inf)
     inside = np.zeros(x.shape, bool)
@@ -125,7 +125,7 @@ def polygon(corners: NDArray[np.float64], x: Field, y: Field) -> Field:
         crossed = (y0 <= y) != (y1 <= y)
         if ey != 0:
             inside ^= crossed & (px < py * ex / ey)
-    distance: Field = np.where(inside, -np.sqrt(squared), np.sqrt(squared))
+    distance: Plane = np.where(inside, -np.sqrt(squared), np.sqrt(squared))
     return distance
 
 

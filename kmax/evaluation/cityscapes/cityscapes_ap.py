@@ -18,11 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kmax.config.evaluator_version import VERSION
-from kmax.errors import InputError
-from kmax.evaluation.cityscapes.cityscapes_files import Frame, find_frames
+from kmax.errors import InputWarnings
+from kmax.evaluation.cityscapes.cityscapes_format import INSTANCE_CLASSES, find_frames
 from kmax.evaluation.cityscapes.cityscapes_instances import FrameOverlaps, count_frame
-from kmax.evaluation.cityscapes.cityscapes_labels import INSTANCE_CLASSES
-from kmax.evaluation.panoptic.panoptic_files import Oddities
 from kmax.evaluation.score_provenance import Provenance, files_digest
 from kmax.evaluation.workers import each_image
 
@@ -79,27 +77,18 @@ def evaluate_files(
         predicted_dir: folder with `<city>_<sequence>_<frame>*.txt` at any depth; their lines are the path of
             a mask (from the text file's folder), a label id and a confidence.
         workers: processes; None: as many as cores and memory allow.
-        strict: refuse odd input that the official evaluator silently accepts, instead of warning.
+        strict: reject unusual input that the official evaluator silently accepts, instead of warning.
         split: its name for the provenance; None: the name of `truth_dir`.
 
     Raises:
-        InputError: frames without prediction; every line or mask that is not what it should be.
+        InputError: frames without prediction; every invalid line or mask.
     """
-    oddities, faults = Oddities(), []
+    warnings = InputWarnings()
     frames, strangers = find_frames(truth_dir, predicted_dir, "_gtFine_instanceIds.png", ".txt")
     if strangers:
-        oddities.add("predictions: frames that the ground truth lacks are ignored", f"{strangers} of them")
-    counts: list[FrameOverlaps] = []
-    one = partial(_count, predicted_dir=Path(predicted_dir))
-    for count, found, frame_faults in each_image(one, frames, workers):
-        oddities.merge(found)
-        faults.extend(frame_faults)
-        if count is not None:
-            counts.append(count)
-    if strict:
-        faults.extend(oddities.faults())
-    if faults:
-        raise InputError(faults)
+        warnings.add("predictions: frames that the ground truth lacks are ignored", f"{strangers} of them")
+    one = partial(count_frame, predicted_dir=Path(predicted_dir))
+    counts = each_image(one, frames, workers, warnings, strict)
     truth, predicted = (
         files_digest(None, (item for count in counts for item in count.sha256[side])) for side in (0, 1)
     )
@@ -107,22 +96,14 @@ def evaluate_files(
     return CityscapesAP(
         average_precision(counts),
         [frame.name for frame in frames],
-        oddities.lines(),
+        warnings.lines(),
         Provenance(EVALUATOR, VERSION, PROTOCOL, name, len(frames), truth, predicted),
     )
 
 
-def _count(frame: Frame, predicted_dir: Path) -> tuple[FrameOverlaps | None, Oddities, list[str]]:
-    oddities = Oddities()
-    try:
-        return count_frame(frame, predicted_dir, oddities), oddities, []
-    except InputError as error:
-        return None, oddities, error.faults
-
-
 def average_precision(frames: Sequence[FrameOverlaps]) -> NDArray[np.float64]:
     """Average precision of all frames together [classes, overlaps]."""
-    every = _joined(frames)
+    every = _join(frames)
     return np.array(
         [
             [_class_precision(every, index, float(overlap)) for overlap in OVERLAPS]
@@ -131,8 +112,8 @@ def average_precision(frames: Sequence[FrameOverlaps]) -> NDArray[np.float64]:
     )
 
 
-def _joined(frames: Sequence[FrameOverlaps]) -> FrameOverlaps:
-    """All frames as one, with overlaps that point into its columns."""
+def _join(frames: Sequence[FrameOverlaps]) -> FrameOverlaps:
+    """Concatenate the counts of all frames; overlaps index the joined columns."""
     overlaps, predictions, regions = [np.zeros((0, 3), np.int64)], 0, 0
     for frame in frames:
         overlaps.append(frame.overlap + np.array([predictions, regions, 0]))

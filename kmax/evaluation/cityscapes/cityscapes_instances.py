@@ -11,12 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kmax.data.formats.png import PngFile, decode_labels, open_png
-from kmax.errors import InputError
-from kmax.evaluation.cityscapes.cityscapes_files import Frame
-from kmax.evaluation.cityscapes.cityscapes_labels import INSTANCE_CLASSES, LABELS
-from kmax.evaluation.cityscapes.pixels_below import PixelsBelow
-from kmax.evaluation.panoptic.panoptic_files import Oddities
+from kmax.data.formats.png import GREY, PngFile, decode_labels, decode_mask, filtered_lines, open_png
+from kmax.errors import InputError, InputWarnings
+from kmax.evaluation.cityscapes.cityscapes_format import INSTANCE_CLASSES, LABELS, Frame
 
 INSTANCE_ID = 1000
 _CLASS_INDEX = {label.id: index for index, label in enumerate(INSTANCE_CLASSES)}
@@ -32,7 +29,7 @@ class FrameOverlaps:
     Attributes:
         truth_class: [G], index into INSTANCE_CLASSES.
         truth_pixels: [G].
-        truth_group: [G], whether the region is a group of objects that were not told apart.
+        truth_group: [G], whether the region is a group of objects that are not annotated one by one.
         predicted_class, predicted_pixels, void_pixels: [P]; the last counts pixels on void ground truth.
         confidence: float64 [P].
         overlap: [O, 3]: prediction, ground truth region of the same class, common pixels (positive).
@@ -50,11 +47,11 @@ class FrameOverlaps:
     sha256: tuple[list[tuple[str, str]], list[tuple[str, str]]]
 
 
-def count_frame(frame: Frame, predicted_dir: Path, oddities: Oddities) -> FrameOverlaps:
+def count_frame(frame: Frame, warnings: InputWarnings, predicted_dir: Path) -> FrameOverlaps:
     """Read one frame's instanceIds PNG, its predictions' text file and their masks.
 
     Raises:
-        InputError: every line or mask that is not what it should be.
+        InputError: every invalid line or mask.
     """
     truth_png = open_png(frame.truth, f"image {frame.name}: instanceIds PNG")
     truth = decode_labels(truth_png)
@@ -67,7 +64,7 @@ def count_frame(frame: Frame, predicted_dir: Path, oddities: Oddities) -> FrameO
     rows: list[tuple[int, int, int, float]] = []
     overlaps: list[tuple[int, int, int]] = []
     faults: list[str] = []
-    lines, text_digest, line_faults = read_lines(frame, predicted_dir, oddities)
+    lines, text_digest, line_faults = read_lines(frame, predicted_dir, warnings)
     faults.extend(line_faults)
     digests, root = [(frame.predicted.name, text_digest)], os.path.abspath(predicted_dir) + os.sep
     for path, (label, confidence) in lines.items():
@@ -79,7 +76,7 @@ def count_frame(frame: Frame, predicted_dir: Path, oddities: Oddities) -> FrameO
             continue
         digests.append((str(path).removeprefix(root), png.sha256))
         if not pixels.any():
-            oddities.add("predictions: an empty mask is left out", f"image {frame.name} mask {path.name}")
+            warnings.add("predictions: an empty mask is left out", f"image {frame.name} mask {path.name}")
             continue
         index = _CLASS_INDEX[label]
         rows.append((index, int(pixels.sum()), int(pixels[void].sum()), confidence))
@@ -112,7 +109,7 @@ def _pixels_below(png: PngFile, truth_png: PngFile, below: PixelsBelow) -> NDArr
 
 
 def read_lines(
-    frame: Frame, predicted_dir: Path, oddities: Oddities
+    frame: Frame, predicted_dir: Path, warnings: InputWarnings
 ) -> tuple[dict[Path, tuple[int, float]], str, list[str]]:
     """Label and confidence of each mask that the text file of a frame lists, and the faults in it.
 
@@ -144,13 +141,13 @@ def read_lines(
         elif confidence is None:
             faults.append(f"{where}: label {int(label)}: confidence {words[2]} is not a finite number")
         elif int(label) not in _CLASS_INDEX:
-            oddities.add(
+            warnings.add(
                 "predictions: a label without evaluated instances is left out", f"{where}: {words[1]}"
             )
         else:
             path = Path(name)
             if path in found:
-                oddities.add("predictions: a mask is listed twice, the last line counts", where)
+                warnings.add("predictions: a mask is listed twice, the last line counts", where)
             found[path] = (int(label), confidence)
     return found, hashlib.sha256(data).hexdigest(), faults
 
@@ -161,3 +158,57 @@ def _number(text: str) -> float | None:
     except ValueError:
         return None
     return value if math.isfinite(value) else None
+
+
+class PixelsBelow:
+    """Counts the pixels that masks share with each id of a ground truth map.
+
+    Attributes:
+        ids: int64 [N], the ids that occur, ascending.
+        areas: int64 [N], pixels of each id.
+    """
+
+    def __init__(self, truth: NDArray[np.uint8] | NDArray[np.uint16]) -> None:
+        """Count the ids of a map [H, W]."""
+        self._truth = truth
+        self._counts = np.zeros(int(truth.max()) + 1, np.int64)
+        self._count(truth.reshape(-1))
+        self.ids = self._counts.nonzero()[0]
+        self.areas = self._taken()
+
+    def count(self, mask: PngFile) -> NDArray[np.int64]:
+        """Pixels of each id [N] below the non-zero pixels of a mask.
+
+        Raises:
+            InputError: the mask is corrupt.
+            ValueError: it has another size than the map.
+        """
+        if (mask.height, mask.width) != self._truth.shape:
+            raise ValueError(f"a mask of {mask.size} pixels on a map of shape {self._truth.shape}")
+        lines = filtered_lines(mask) if mask.color_type == GREY and mask.bit_depth == 8 else None
+        if lines is None:
+            self._count(self._truth[decode_mask(mask)])
+        else:
+            from kmax.evaluation.cityscapes.cityscapes_mask_loops import count_below_lines
+
+            data = lines.reshape(-1)
+            count_below_lines(data, _words(data), self._truth, self._counts)
+        return self._taken()
+
+    def _count(self, values: NDArray[np.uint8] | NDArray[np.uint16]) -> None:
+        # Imported here because numba takes half a second to import.
+        from kmax.evaluation.cityscapes.cityscapes_mask_loops import count_values
+
+        if len(values):
+            count_values(values, _words(values), self._counts)
+
+    def _taken(self) -> NDArray[np.int64]:
+        """The counts of all ids, which are reset to 0."""
+        taken = self._counts[self.ids]
+        self._counts[self.ids] = 0
+        return taken
+
+
+def _words(values: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.uint64]:
+    """The bytes of an array as uint64, without an incomplete last word."""
+    return values[: values.nbytes // 8 * 8 // values.itemsize].view(np.uint64)

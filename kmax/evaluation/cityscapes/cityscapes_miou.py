@@ -17,20 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kmax.config.evaluator_version import VERSION
-from kmax.errors import InputError
-from kmax.evaluation.cityscapes.cityscapes_files import find_frames
-from kmax.evaluation.cityscapes.cityscapes_labels import CATEGORIES, CLASSES, LABELS
-from kmax.evaluation.panoptic.panoptic_files import CategoryFacts, Oddities
+from kmax.data.formats.coco_panoptic import CategoryFacts
+from kmax.errors import InputError, InputWarnings
+from kmax.evaluation.cityscapes.cityscapes_format import CATEGORIES, CLASSES, LABELS, find_frames
 from kmax.evaluation.score_provenance import Provenance, files_digest
 from kmax.evaluation.semantic.label_maps import (
     Digests,
     LabelFiles,
     count_labels,
-    each,
     known_labels,
     read_labels,
 )
 from kmax.evaluation.semantic.miou import MiouResult, PixelCounts, collect
+from kmax.evaluation.workers import each_image
 
 EVALUATOR = "kmax Cityscapes IoU (cityscapesscripts rules)"
 PROTOCOL = "19 classes of 34 label ids, ignored labels left out"
@@ -64,7 +63,7 @@ class CityscapesMiou:
 
     @property
     def warnings(self) -> list[str]:
-        """Accepted odd input."""
+        """Accepted unusual input."""
         return self.pixels.warnings
 
     def to_json(self) -> dict[str, Any]:
@@ -122,26 +121,22 @@ def evaluate_files(
         truth_dir: folder with `*_gtFine_labelIds.png` and `*_gtFine_instanceIds.png` at any depth.
         predicted_dir: folder with `<city>_<sequence>_<frame>*.png` of label ids 0..33 at any depth.
         workers: processes; None: as many as cores and memory allow.
-        strict: refuse predictions of other frames instead of warning.
+        strict: reject predictions of other frames instead of warning.
         split: its name for the provenance; None: the name of `truth_dir`.
 
     Raises:
-        InputError: frames without prediction; damaged or other PNGs, sizes that differ, unknown labels.
+        InputError: frames without prediction; corrupt or other PNGs, different sizes, unknown labels.
     """
-    oddities = Oddities()
+    warnings = InputWarnings()
     frames, strangers = find_frames(truth_dir, predicted_dir, "_gtFine_labelIds.png", ".png")
     if strangers:
-        oddities.add("predictions: frames that the ground truth lacks are ignored", f"{strangers} of them")
+        warnings.add("predictions: frames that the ground truth lacks are ignored", f"{strangers} of them")
     images = [LabelFiles(frame.name, frame.truth, frame.predicted) for frame in frames]
-    results, faults = each(_count, images, workers)
-    if strict:
-        faults.extend(oddities.faults())
-    if faults:
-        raise InputError(faults)
+    results = each_image(_count, images, workers, warnings, strict)
     confusions = [result.confusion for result in results]
     categories = [CategoryFacts(label.id, label.name, label.has_instances) for label in CLASSES]
     names = [frame.name for frame in frames]
-    pixels = collect(categories, names, [_pixel_counts(c) for c in confusions], oddities.lines())
+    pixels = collect(categories, names, [_pixel_counts(c) for c in confusions], warnings.lines())
     truth, predicted = (
         files_digest(None, (one for result in results for one in result.digests[side])) for side in (0, 1)
     )
@@ -167,7 +162,7 @@ class _FrameCounts:
     digests: tuple[Digests, Digests]
 
 
-def _count(files: LabelFiles) -> _FrameCounts:
+def _count(files: LabelFiles, _: InputWarnings) -> _FrameCounts:
     truth, truth_digest = read_labels(files.truth, files.name, "labelIds PNG")
     instance_path = files.truth.with_name(f"{files.name}_gtFine_instanceIds.png")
     instances, instance_digest = read_labels(instance_path, files.name, "instanceIds PNG")

@@ -17,12 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kmax.evaluation.coco.coco_ap import CocoAP, evaluate
-from kmax.evaluation.panoptic.image_segments import Matchable
+from kmax.evaluation.coco_ap import CocoAP, evaluate
+from kmax.evaluation.panoptic.image_segments import ImageSegments, count_images
 from kmax.evaluation.panoptic.pairs import VOID, Pairs, count_pairs
 from kmax.evaluation.panoptic.panoptic_files import PanopticArguments
 from kmax.evaluation.panoptic.pq import Counts, PQResult, collect
-from kmax.evaluation.panoptic.stream import read_all
 
 EVALUATOR = "kmax panoptic quality (deeplab2 rules)"
 PROTOCOL = (
@@ -37,12 +36,12 @@ def evaluate_files(arguments: PanopticArguments) -> PQResult:
     """Panoptic quality by deeplab2's rules; errors as `pq.evaluate_files`."""
     files = arguments.open()
     isthing = [category.isthing for category in files.categories]
-    counts = read_all(files, partial(match_image, isthing=isthing), arguments.workers, arguments.strict)
-    result = collect(files.categories, [i.image_id for i in files.images], counts, files.oddities.lines())
+    counts = count_images(files, partial(match_image, isthing=isthing), arguments.workers, arguments.strict)
+    result = collect(files.categories, [i.image_id for i in files.images], counts, files.warnings.lines())
     return replace(result, provenance=files.provenance(EVALUATOR, PROTOCOL, arguments.split))
 
 
-def match_image(image: Matchable, isthing: list[bool]) -> Counts:
+def match_image(image: ImageSegments, isthing: list[bool]) -> Counts:
     """Panoptic quality counts [C] of one image of panoptic maps, as label maps of deeplab2 hold it.
 
     Segments of one stuff class are one; crowd and unlisted ground truth is void.

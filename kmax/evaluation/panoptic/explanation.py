@@ -1,4 +1,4 @@
-"""Where panoptic quality is lost: its split into parts, confusions of classes, and the worst images.
+"""Where panoptic quality is lost: its parts, confusions between classes, and the worst images.
 
 Per category and size of object, with D = TP + FP/2 + FN/2:
 
@@ -19,7 +19,8 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +28,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kmax.config.evaluator_version import VERSION
-from kmax.evaluation.panoptic.panoptic_files import CategoryFacts, ImageId
-from kmax.evaluation.panoptic.pq import GROUPS, members
+from kmax.data.formats.coco_panoptic import CategoryFacts, ImageId
+from kmax.evaluation.panoptic import pq
+from kmax.evaluation.panoptic.image_segments import ImageSegments, count_images
+from kmax.evaluation.panoptic.panoptic_files import PanopticArguments
 from kmax.evaluation.panoptic.segment_outcomes import (
     NO_OUTCOMES,
     NONE,
     SIZE_EDGES,
     SIZES,
     Outcome,
-    Outcomes,
+    SegmentOutcomes,
     concatenate,
+    find_outcomes,
 )
 from kmax.files import write_json, write_text
 
@@ -48,7 +52,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Explanation:
-    """What became of all segments of a split.
+    """The outcomes of all segments of a split.
 
     Attributes:
         rows: of all images [R].
@@ -57,11 +61,11 @@ class Explanation:
 
     categories: list[CategoryFacts]
     image_ids: Sequence[ImageId]
-    rows: Outcomes
+    rows: SegmentOutcomes
     image: NDArray[np.int64]
 
     def segments(self) -> dict[Outcome, NDArray[np.int64]]:
-        """How many rows have each outcome, per size and category [Z, C]; a match is one row."""
+        """Number of rows with each outcome, per size and category [Z, C]; a match is one row."""
         return {kind: self._per_size(self.rows.outcome == kind).astype(np.int64) for kind in Outcome}
 
     def parts(self) -> dict[str, Floats]:
@@ -81,12 +85,12 @@ class Explanation:
         return {name: np.divide(sums[name], whole, out=zeros.copy(), where=whole > 0) for name in PARTS}
 
     def group_parts(self) -> dict[str, dict[str, dict[str, float | int | None]]]:
-        """By group and size: the parts (None where no category occurs) and the number of categories."""
+        """By group and size: the parts (None if no category occurs) and the number of categories."""
         parts = self.parts()
         occurs = np.sum(list(self.segments().values()), axis=0) > 0
         result: dict[str, dict[str, dict[str, float | int | None]]] = {}
-        for group in GROUPS:
-            inside = members(self.categories, group)
+        for group in pq.GROUPS:
+            inside = pq.members(self.categories, group)
             result[group] = {}
             for index, size in enumerate(ALL_SIZES):
                 chosen = inside & occurs[index]
@@ -98,15 +102,15 @@ class Explanation:
     def confusion(self) -> NDArray[np.int64]:
         """Segments by class of the ground truth and of the prediction, [C + 1, C + 1]; the last is "none".
 
-        Two masks with IoU above 0.5 are one entry, whatever their classes; all others stand in the last row
-        (predicted alone) or column (true alone).
+        Two masks with IoU above 0.5 are one entry, whatever their classes; all others are in the last row
+        (predicted only) or column (ground truth only).
         """
         rows, none = self.rows, len(self.categories)
         table = np.zeros((none + 1, none + 1), np.int64)
         matched, wrong = rows.outcome == Outcome.MATCHED, rows.outcome == Outcome.WRONG_CLASS
         other = np.where(matched, rows.category, np.where(rows.other == NONE, none, rows.other))
         np.add.at(table, (rows.category[rows.true], other[rows.true]), 1)
-        # A predicted segment of a wrong class is in the row of the true one that it covers.
+        # A predicted segment of a wrong class is in the row of the ground truth segment that it covers.
         alone = ~rows.true & ~wrong
         np.add.at(table, (np.full(int(alone.sum()), none), rows.category[alone]), 1)
         return table
@@ -119,7 +123,7 @@ class Explanation:
         return np.divide(iou, whole, out=np.full(size, np.nan), where=whole > 0), whole
 
     def worst(self) -> list[int]:
-        """Indices of the images that have segments, lowest quality first; of equal ones, the fuller first."""
+        """Indices of the images that have segments, lowest quality first; then those with more segments."""
         quality, whole = self.per_image()
         order = np.lexsort((-whole, quality))
         return [index for index in order.tolist() if not np.isnan(quality[index])]
@@ -134,11 +138,27 @@ class Explanation:
 
 
 def explain(
-    categories: list[CategoryFacts], image_ids: Sequence[ImageId], outcomes: Sequence[Outcomes]
+    categories: list[CategoryFacts], image_ids: Sequence[ImageId], outcomes: Sequence[SegmentOutcomes]
 ) -> Explanation:
-    """The explanation of images whose outcomes are given in order."""
+    """The explanation of a split, given the outcomes of each image in order."""
     image = np.repeat(np.arange(len(outcomes)), [len(one.outcome) for one in outcomes])
     return Explanation(categories, image_ids, concatenate([NO_OUTCOMES, *outcomes]), image)
+
+
+def explain_files(arguments: PanopticArguments) -> tuple[pq.PQResult, Explanation]:
+    """Panoptic quality of prediction files and its explanation; errors as `pq.evaluate_files`."""
+    files = arguments.open()
+    count = partial(_count, num_categories=len(files.categories))
+    results = count_images(files, count, arguments.workers, arguments.strict)
+    images = files.categories, [image.image_id for image in files.images]
+    quality = pq.collect(*images, [counts for counts, _ in results], files.warnings.lines())
+    provenance = files.provenance(pq.EVALUATOR, pq.PROTOCOL, arguments.split)
+    return replace(quality, provenance=provenance), explain(*images, [rows for _, rows in results])
+
+
+def _count(image: ImageSegments, num_categories: int) -> tuple[pq.Counts, SegmentOutcomes]:
+    matching = pq.match_segments(image, num_categories)
+    return pq.count(image, matching, num_categories), find_outcomes(image, matching)
 
 
 def write_explanation(folder: Path, explanation: Explanation) -> None:

@@ -1,28 +1,38 @@
-"""One image, read and checked: what all metrics of panoptic maps are counted from."""
+"""One image, read and checked, from which all metrics of panoptic maps are counted; and counting all images.
+
+Legend of shapes: G P segments of the ground truth and of the prediction of one image.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kmax.data.formats.coco_panoptic import ImageId
 from kmax.data.formats.png import RGBA, open_png
-from kmax.errors import InputError
+from kmax.errors import InputError, InputWarnings
 from kmax.evaluation.panoptic.pairs import VOID, Pairs, count_png_pairs
-from kmax.evaluation.panoptic.panoptic_files import ImageId, ImagePair, Oddities
+from kmax.evaluation.panoptic.panoptic_files import ImagePair, PanopticFiles
+from kmax.evaluation.workers import each_image
+
+Counted = TypeVar("Counted")
 
 
 @dataclass(frozen=True)
-class Matchable:
-    """One image, read: pixel counts of the pairs, and the segments of both sides as columns.
+class ImageSegments:
+    """Pixel counts of the pairs of segments of one image, and the segments of both maps as columns.
 
     Attributes:
         pairs: over ids of the two maps.
         truth_ids, truth_classes, truth_areas, truth_crowd: [G]; class -1 if its category is unknown; area as
-            the JSON states it (nan where it does not).
+            given in the JSON (nan if missing).
         predicted_ids, predicted_classes: [P].
-        sha256: of the two PNG files; empty where there are none.
+        sha256: of the two PNG files; empty for maps in memory.
     """
 
     image_id: ImageId
@@ -36,7 +46,43 @@ class Matchable:
     sha256: tuple[str, str] = ("", "")
 
 
-def read_pair(pair: ImagePair, classes: dict[int, int], oddities: Oddities) -> Matchable:
+def count_images(
+    files: PanopticFiles,
+    count: Callable[[ImageSegments], Counted],
+    workers: int | None = 1,
+    strict: bool = False,
+) -> list[Counted]:
+    """Read each image once and apply `count`; only its results are kept.
+
+    Args:
+        count: picklable.
+        workers: processes; each holds one image at a time. None: as many as cores and memory allow.
+        strict: treat warnings as errors.
+
+    Returns:
+        The results in the order of the ground truth. Warnings and digests are added to `files`.
+
+    Raises:
+        InputError: the errors of all images.
+    """
+    classes = {category.id: index for index, category in enumerate(files.categories)}
+    one = partial(_count_image, classes=classes, count=count)
+    results = each_image(one, files.images, workers, files.warnings, strict)
+    files.sha256.extend(sha256 for _, sha256 in results)
+    return [counted for counted, _ in results]
+
+
+def _count_image(
+    pair: ImagePair,
+    warnings: InputWarnings,
+    classes: dict[int, int],
+    count: Callable[[ImageSegments], Counted],
+) -> tuple[Counted, tuple[str, str]]:
+    image = read_pair(pair, classes, warnings)
+    return count(image), image.sha256
+
+
+def read_pair(pair: ImagePair, classes: dict[int, int], warnings: InputWarnings) -> ImageSegments:
     """Read the two maps of one image and check them as the official evaluator does.
 
     Args:
@@ -56,12 +102,14 @@ def read_pair(pair: ImagePair, classes: dict[int, int], oddities: Oddities) -> M
         )
     for side, png in (("ground truth", truth), ("predictions", predicted)):
         if png.color_type == RGBA:
-            oddities.add(f"{side}: the alpha channel of a PNG is ignored", f"image {pair.image_id}")
+            warnings.add(f"{side}: the alpha channel of a PNG is ignored", f"image {pair.image_id}")
     pairs = count_png_pairs(truth, predicted)
-    return replace(check_pair(pair, pairs, classes, oddities), sha256=(truth.sha256, predicted.sha256))
+    return replace(check_pair(pair, pairs, classes, warnings), sha256=(truth.sha256, predicted.sha256))
 
 
-def check_pair(pair: ImagePair, pairs: Pairs, classes: dict[int, int], oddities: Oddities) -> Matchable:
+def check_pair(
+    pair: ImagePair, pairs: Pairs, classes: dict[int, int], warnings: InputWarnings
+) -> ImageSegments:
     """Check the segments of one image against the ids in its maps.
 
     Raises:
@@ -77,7 +125,7 @@ def check_pair(pair: ImagePair, pairs: Pairs, classes: dict[int, int], oddities:
                 )
     if faults:
         raise InputError(faults)
-    matchable = Matchable(
+    image = ImageSegments(
         pair.image_id,
         pairs,
         np.array([s["id"] for s in pair.truth_segments], np.int64),
@@ -87,8 +135,8 @@ def check_pair(pair: ImagePair, pairs: Pairs, classes: dict[int, int], oddities:
         np.array([s["id"] for s in pair.predicted_segments], np.int64),
         np.array([classes[s["category_id"]] for s in pair.predicted_segments], np.int64),
     )
-    _note_oddities(pair, matchable, oddities)
-    return matchable
+    _add_warnings(pair, image, warnings)
+    return image
 
 
 def _prediction_faults(pair: ImagePair, pairs: Pairs, classes: dict[int, int]) -> list[str]:
@@ -109,14 +157,14 @@ def _prediction_faults(pair: ImagePair, pairs: Pairs, classes: dict[int, int]) -
     return faults
 
 
-def _note_oddities(pair: ImagePair, image: Matchable, oddities: Oddities) -> None:
+def _add_warnings(pair: ImagePair, image: ImageSegments, warnings: InputWarnings) -> None:
     here = f"image {pair.image_id}"
     areas = dict.fromkeys(image.truth_ids.tolist(), 0)
     for number, pixels in zip(image.pairs.truth.tolist(), image.pairs.pixels.tolist(), strict=True):
         if number in areas:
             areas[number] += pixels
         elif number != VOID:
-            oddities.add("ground truth: a PNG id without JSON entry", f"{here} segment {number}")
+            warnings.add("ground truth: a PNG id without JSON entry", f"{here} segment {number}")
     for segment, area in zip(pair.truth_segments, image.truth_areas.tolist(), strict=True):
         counted = areas[segment["id"]]
         if counted and counted == area:
@@ -126,18 +174,18 @@ def _note_oddities(pair: ImagePair, image: Matchable, oddities: Oddities) -> Non
             if counted
             else "ground truth: a JSON segment without pixels counts as missed"
         )
-        oddities.add(kind, f"{here} segment {segment['id']} category {segment['category_id']}")
+        warnings.add(kind, f"{here} segment {segment['id']} category {segment['category_id']}")
     for segment, index in zip(pair.truth_segments, image.truth_classes.tolist(), strict=True):
         if index < 0:
-            oddities.add(
+            warnings.add(
                 "ground truth: a segment of an unknown category counts nowhere",
                 f"{here} segment {segment['id']} category {segment['category_id']}",
             )
     crowds = image.truth_classes[image.truth_crowd].tolist()
     if len(set(crowds)) < len(crowds):
-        oddities.add(
+        warnings.add(
             "ground truth: several crowd segments of one category, only the last forgives false positives",
             here,
         )
     if VOID in image.predicted_ids.tolist():
-        oddities.add("predictions: id 0 is listed, so void counts as a segment", here)
+        warnings.add("predictions: id 0 is listed, so void counts as a segment", here)

@@ -1,7 +1,7 @@
-"""The pass over the pixels of two maps that counts their pairs of ids; imported where it is called.
+"""Compiled loops that count the pairs of ids of two maps; imported lazily, where they are called.
 
-A pair's key is truth << 24 | predicted. Keys are told apart in a hash table with linear probing, whose memory
-is the caller's.
+The key of a pair is truth << 24 | predicted. Keys are counted in a hash table with linear probing, which
+the caller allocates.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from kmax.compiled import compiled
 from kmax.data.formats.png_loops import pixel_at, repeated, undo_filter
-from kmax.evaluation.panoptic.pairs import EMPTY
+
+EMPTY = -1  # key of a free slot
 
 
 @compiled
 def _add(key: np.int64, pixels: int, keys: NDArray[np.int64], counts: NDArray[np.int64]) -> int:
-    """Add the pixels of a run, if any; 1 where the key is new."""
+    """Add the pixels of a run, if any; 1 if the key is new."""
     if not pixels:
         return 0
     mask = len(keys) - 1
@@ -40,9 +41,9 @@ def _count_pixels(
     keys: NDArray[np.int64],
     counts: NDArray[np.int64],
 ) -> bool:
-    """Go on counting over `num_pixels` more; `run` holds ids and pixels of the run, and the keys in use.
+    """Continue counting over `num_pixels` more; `run` holds ids and pixels of the run, and the keys in use.
 
-    Regions are large: eight pixels at a time are compared with the last before each is looked at.
+    Since regions are large, eight pixels at a time are compared with the last one first.
     """
     t, p, start, used = np.uint64(run[0]), np.uint64(run[1]), -run[2], run[3]
     t0, t1, t2 = repeated(t, 3)
@@ -84,9 +85,9 @@ def count_colours(
 
     Args:
         truth, predicted: [3 pixels].
-        truth_words, predicted_words: the same bytes, as far as they fill groups of three words.
-        keys: [a power of two], EMPTY before; holds the keys after.
-        counts: the same, of zeros before; pixels of each key after.
+        truth_words, predicted_words: the same bytes as words, up to the last full group of three words.
+        keys: [a power of two], filled with EMPTY; the keys are written here.
+        counts: of the same length, filled with 0; the pixels of each key are written here.
 
     Returns:
         Whether the table was large enough.
@@ -104,7 +105,7 @@ def count_colour_lines(
     keys: NDArray[np.int64],
     counts: NDArray[np.int64],
 ) -> bool:
-    """`count_colours` of two PNGs [H, 1 + 3 W] as they are filtered, line by line in the fastest memory."""
+    """`count_colours` of two filtered PNGs [H, 1 + 3 W], line by line, so that lines stay in the cache."""
     size = truth.shape[1] - 1
     words = np.zeros((4, size // 8 + 1), np.uint64)  # this line and that above, of both maps
     lines = words.view(np.uint8)
@@ -127,7 +128,7 @@ def count_ids(
     keys: NDArray[np.int64],
     counts: NDArray[np.int64],
 ) -> bool:
-    """Count the pairs of two maps of ids [pixels], at least one; the rest as `count_colours`."""
+    """Count the pairs of two maps of ids [pixels], of at least one pixel; otherwise as `count_colours`."""
     used, start = 0, 0
     t, p = truth[0], predicted[0]
     for pixel in range(len(truth)):

@@ -1,4 +1,4 @@
-"""How many pixels each pair of segments shares: what both panoptic quality and mean IoU are counted from.
+"""Number of pixels that each pair of segments shares, from which panoptic quality and mean IoU are counted.
 
 Legend of shapes: H W pixels, P pairs.
 """
@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from kmax.data.formats.png import RGB, PngFile, decode_rgb, filtered_lines, require_colours
 
 VOID = 0
-EMPTY = -1  # no key
-_GROUP = 24  # bytes of eight pixels of three
+_GROUP = 24  # eight pixels of three bytes
 
 
 @dataclass(frozen=True)
@@ -38,8 +37,8 @@ class Pairs:
 def count_pairs(truth: NDArray[Any], predicted: NDArray[Any]) -> Pairs:
     """Count pixels per pair of ids of two maps of 24-bit ids.
 
-    Maps consist of regions, so the pixels are cut into runs of an equal pair (in reading order), and only the
-    runs, about a fiftieth of the pixels, are looked up in a table.
+    Maps consist of regions, so only runs of equal pairs (in reading order), about a fiftieth of the pixels,
+    are looked up in a table.
 
     Args:
         truth, predicted: both uint8 [H, W, 3] (id = R + 256 G + 65536 B), or both integers [H, W].
@@ -51,7 +50,7 @@ def count_pairs(truth: NDArray[Any], predicted: NDArray[Any]) -> Pairs:
         raise ValueError(f"maps of shapes {truth.shape} and {predicted.shape}")
     if not truth.size:
         return Pairs(*(np.zeros(0, np.int64) for _ in range(3)))
-    # Here and below, since numba takes half a second to import.
+    # Imported here and below, since importing numba takes half a second.
     from kmax.evaluation.panoptic.pair_loops import count_colours, count_ids
 
     a, b = truth.reshape(-1), predicted.reshape(-1)
@@ -63,7 +62,7 @@ def count_pairs(truth: NDArray[Any], predicted: NDArray[Any]) -> Pairs:
 
 
 def count_png_pairs(truth: PngFile, predicted: PngFile) -> Pairs:
-    """`count_pairs` of two panoptic PNGs; where it can be, the pixels are never held at once.
+    """`count_pairs` of two panoptic PNGs; if possible, without holding all their pixels in memory.
 
     Raises:
         InputError: as `decode_rgb`.
@@ -83,7 +82,9 @@ def count_png_pairs(truth: PngFile, predicted: PngFile) -> Pairs:
 
 
 def _tabulated(count: Callable[[NDArray[np.int64], NDArray[np.int64]], bool]) -> Pairs:
-    """What `count` puts into a table of keys and counts; it says whether the table was large enough."""
+    """The pairs that `count` adds to a table; it returns whether the table was large enough."""
+    from kmax.evaluation.panoptic.pair_loops import EMPTY
+
     slots, fits = 1024, False
     while not fits:
         table, counts = np.full(slots, EMPTY, np.int64), np.zeros(slots, np.int64)

@@ -1,67 +1,30 @@
-"""Ground truth and predictions in COCO panoptic format, read as the official evaluator reads them.
+"""Ground truth and predictions in COCO panoptic format, matched by image.
 
-The official evaluator silently accepts some odd input; what it accepts is accepted here too, so that the
-numbers agree, but each kind of oddity is told once. What it dies of becomes one clear line per fault.
+The official evaluator silently accepts some unusual input. It is accepted here too, so that the numbers
+agree, but each kind is reported once (`InputWarnings`). Input that crashes the official evaluator is rejected
+with one line per fault.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from kmax.config.evaluator_version import VERSION
-from kmax.errors import InputError
+from kmax.data.formats.coco_json import JsonObject
+from kmax.data.formats.coco_panoptic import CategoryFacts, Image, ImageId, PanopticJson
+from kmax.data.formats.coco_panoptic_json import read_ground_truth, read_predictions
+from kmax.errors import InputError, InputWarnings
 from kmax.evaluation.score_provenance import Provenance, files_digest
-from kmax.files import read_json
-
-ImageId = int | str
-
-
-@dataclass(frozen=True)
-class CategoryFacts:
-    """What the metrics need to know of a category."""
-
-    id: int
-    name: str
-    isthing: bool
-
-
-class Oddities:
-    """Accepted oddities by kind: where each was found."""
-
-    def __init__(self) -> None:
-        self._found: dict[str, list[str]] = {}
-
-    def add(self, kind: str, where: str) -> None:
-        """Note one more oddity of this kind."""
-        self._found.setdefault(kind, []).append(where)
-
-    def merge(self, other: Oddities) -> None:
-        """Add what another found later."""
-        for kind, places in other._found.items():
-            self._found.setdefault(kind, []).extend(places)
-
-    def lines(self) -> list[str]:
-        """One line per kind: how often, and the first of it."""
-        return [
-            f"{kind} ({places[0]})"
-            if len(places) == 1
-            else f"{kind} ({len(places)} times, first: {places[0]})"
-            for kind, places in self._found.items()
-        ]
-
-    def faults(self) -> list[str]:
-        """One line per oddity, for those who refuse them."""
-        return [f"{kind} ({where})" for kind, places in self._found.items() for where in places]
 
 
 @dataclass(frozen=True)
 class ImagePair:
-    """One image's ground truth and prediction, before the maps are read.
+    """Ground truth and prediction of one image, before the maps are read.
 
-    The two segment lists hold each id once, the later entry of equal ids at the place of the first.
+    The segment lists hold each id once: of entries with equal ids the last, at the position of the first.
     """
 
     image_id: ImageId
@@ -83,11 +46,11 @@ class PanopticFiles:
     predicted_json: Path
     categories: list[CategoryFacts]
     images: list[ImagePair]
-    oddities: Oddities = field(default_factory=Oddities)
+    warnings: InputWarnings = field(default_factory=InputWarnings)
     sha256: list[tuple[str, str]] = field(default_factory=list)
 
     def provenance(self, evaluator: str, protocol: str, split: str | None) -> Provenance:
-        """Where figures of these files come from, once all images are read.
+        """The provenance of scores of these files; available once all images are read.
 
         Args:
             split: its name; None: the name of the ground truth JSON.
@@ -109,13 +72,13 @@ class PanopticFiles:
 
 @dataclass(frozen=True)
 class PanopticArguments:
-    """What the evaluators of COCO panoptic files are asked for.
+    """The arguments of the evaluators of COCO panoptic files.
 
     Attributes:
         gt_json, gt_dir: ground truth JSON and folder of its PNGs.
         pred_json, pred_dir: the same of the predictions.
         workers: processes that read and match images; None: as many as cores and memory allow.
-        strict: refuse odd input that the official evaluator silently accepts, instead of warning.
+        strict: reject unusual input that the official evaluator silently accepts, instead of warning.
         split: its name for the provenance; None: the name of the ground truth JSON.
     """
 
@@ -132,21 +95,52 @@ class PanopticArguments:
         return open_files(self.gt_json, self.gt_dir, self.pred_json, self.pred_dir)
 
 
-def open_files(
-    truth_json: Path,
-    truth_dir: Path,
-    predicted_json: Path,
-    predicted_dir: Path,
-    image_ids: Container[ImageId] | None = None,
-) -> PanopticFiles:
-    """Read both JSON files and match their images.
-
-    Args:
-        image_ids: the only images to evaluate; None: all of the ground truth.
+def open_files(truth_json: Path, truth_dir: Path, predicted_json: Path, predicted_dir: Path) -> PanopticFiles:
+    """Read both JSON files as the official evaluator does, and match their images.
 
     Raises:
-        InputError: a missing folder or file, JSON of another shape, an image without prediction.
+        InputError: a missing folder or file, JSON of another structure, an image without prediction.
     """
+    _require_folders(truth_dir, predicted_dir)
+    warnings = InputWarnings()
+    categories, annotations = read_ground_truth(truth_json, warnings)
+    files = PanopticFiles(Path(truth_json), Path(predicted_json), categories, [], warnings)
+    _match_images(files, annotations, Path(truth_dir), Path(predicted_dir))
+    return files
+
+
+def open_predictions(
+    truth: PanopticJson, images: Sequence[Image], truth_dir: Path, predicted_json: Path, predicted_dir: Path
+) -> PanopticFiles:
+    """Match predictions with ground truth that has been read and validated before.
+
+    Args:
+        images: the images of `truth` to evaluate.
+
+    Raises:
+        InputError: as `open_files`.
+    """
+    _require_folders(truth_dir, predicted_dir)
+    chosen = {image.id for image in images}
+    annotations = [
+        {
+            "image_id": annotation.image_id,
+            "file_name": annotation.file_name,
+            "segments_info": [
+                {"id": s.id, "category_id": s.category_id, "area": s.area, "iscrowd": int(s.iscrowd)}
+                for s in annotation.segments
+            ],
+        }
+        for annotation in truth.annotations
+        if annotation.image_id in chosen
+    ]
+    categories = [CategoryFacts(c.id, c.name, c.isthing) for c in truth.categories]
+    files = PanopticFiles(truth.path, predicted_json, categories, [])
+    _match_images(files, annotations, truth_dir, predicted_dir)
+    return files
+
+
+def _require_folders(truth_dir: Path, predicted_dir: Path) -> None:
     faults = [
         f"{folder}: folder of the {what} PNGs not found"
         for folder, what in ((truth_dir, "ground truth"), (predicted_dir, "predicted"))
@@ -154,44 +148,46 @@ def open_files(
     ]
     if faults:
         raise InputError(faults)
-    oddities = Oddities()
-    truth = _json_object(truth_json, "ground truth JSON", ("categories", "annotations"))
-    categories = _categories(truth["categories"], truth_json, oddities)
-    predictions: dict[ImageId, dict[str, Any]] = {}
-    for entry in read_annotations(predicted_json):
+
+
+def _match_images(
+    files: PanopticFiles, annotations: Sequence[JsonObject], truth_dir: Path, predicted_dir: Path
+) -> None:
+    """Read the predictions, and add a pair to `files` for each annotation of the ground truth."""
+    warnings, truth_json, predicted_json = files.warnings, files.truth_json, files.predicted_json
+    predictions: dict[ImageId, JsonObject] = {}
+    for entry in read_predictions(predicted_json):
         if entry["image_id"] in predictions:
-            oddities.add(
+            warnings.add(
                 "predictions: two entries for one image, the last wins", f"image {entry['image_id']}"
             )
         predictions[entry["image_id"]] = entry
-    images: list[ImagePair] = []
-    seen: dict[ImageId, None] = {}
-    for entry in _annotations(truth, truth_json):
+    if not annotations:
+        raise InputError(f"{truth_json}: ground truth JSON: no annotations, so there is nothing to score")
+    faults: list[str] = []
+    seen: set[ImageId] = set()
+    for entry in annotations:
         image_id = entry["image_id"]
-        if image_ids is not None and image_id not in image_ids:
-            continue
         if image_id in seen:
-            oddities.add("ground truth: an image is listed twice and counts twice", f"image {image_id}")
-        seen[image_id] = None
+            warnings.add("ground truth: an image is listed twice and counts twice", f"image {image_id}")
+        seen.add(image_id)
         prediction = predictions.get(image_id)
         if prediction is None:
             faults.append(
                 f"{predicted_json}: image {image_id}: no prediction{_same_text(image_id, predictions)}"
             )
             continue
-        images.append(
+        files.images.append(
             ImagePair(
                 image_id,
-                Path(truth_dir) / entry["file_name"],
-                Path(predicted_dir) / prediction["file_name"],
-                unique_segments(entry["segments_info"], image_id, "ground truth", oddities),
-                unique_segments(prediction["segments_info"], image_id, "predictions", oddities),
+                truth_dir / entry["file_name"],
+                predicted_dir / prediction["file_name"],
+                unique_segments(entry["segments_info"], image_id, "ground truth", warnings),
+                unique_segments(prediction["segments_info"], image_id, "predictions", warnings),
             )
         )
-    if not seen:
-        raise InputError(f"{truth_json}: ground truth JSON: no annotations, so there is nothing to score")
-    if faults and not images and predictions:
-        first = next(iter(seen))
+    if faults and not files.images and predictions:
+        first = annotations[0]["image_id"]
         advice = _same_text(first, predictions) or " (predictions of another split?)"
         raise InputError(
             f"{predicted_json}: none of its {len(predictions)} images is among the {len(seen)} of "
@@ -199,100 +195,25 @@ def open_files(
         )
     if faults:
         raise InputError(faults)
-    for image_id in predictions.keys() - seen.keys():
-        oddities.add("predictions: an image that the ground truth lacks is ignored", f"image {image_id}")
-    return PanopticFiles(Path(truth_json), Path(predicted_json), categories, images, oddities)
-
-
-def read_annotations(path: Path) -> list[dict[str, Any]]:
-    """The annotations of predictions in COCO panoptic format.
-
-    Raises:
-        InputError: missing, or JSON of another shape: every fault.
-    """
-    return _annotations(_json_object(path, "prediction JSON", ("annotations",)), path)
-
-
-def _json_object(path: Path, what: str, keys: tuple[str, ...]) -> dict[str, Any]:
-    value = read_json(path, what)
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: {what}: not a JSON object")
-    faults = [f"{path}: {what}: '{key}' is missing or not a list" for key in keys if not _is_list(value, key)]
-    if faults:
-        raise InputError(faults)
-    return value
-
-
-def _is_list(value: dict[str, Any], key: str) -> bool:
-    return isinstance(value.get(key), list) and all(isinstance(entry, dict) for entry in value[key])
-
-
-def _categories(entries: list[dict[str, Any]], path: Path, oddities: Oddities) -> list[CategoryFacts]:
-    faults = [
-        f"{path}: categories[{index}]: '{key}' is missing or not a number"
-        for index, entry in enumerate(entries)
-        for key in ("id", "isthing")
-        if not isinstance(entry.get(key), int)
-    ]
-    if faults:
-        raise InputError(faults)
-    categories: dict[int, CategoryFacts] = {}
-    for entry in entries:
-        if entry["id"] in categories:
-            oddities.add("ground truth: a category is listed twice, the last wins", f"category {entry['id']}")
-        name = str(entry.get("name", entry["id"]))
-        categories[entry["id"]] = CategoryFacts(entry["id"], name, entry["isthing"] == 1)
-    if not categories:
-        raise InputError(f"{path}: no categories")
-    return list(categories.values())
-
-
-def _annotations(value: dict[str, Any], path: Path) -> list[dict[str, Any]]:
-    """The annotations, each with a usable image id, file name and list of segments with ids."""
-    faults = []
-    for index, entry in enumerate(value["annotations"]):
-        where = f"{path}: annotations[{index}]"
-        if type(entry.get("image_id")) not in (int, str):
-            faults.append(f"{where}: 'image_id' is missing or neither a number nor a text")
-        elif not isinstance(entry.get("file_name"), str):
-            faults.append(f"{where} (image {entry['image_id']}): 'file_name' is missing or no text")
-        elif not _is_list(entry, "segments_info"):
-            faults.append(f"{where} (image {entry['image_id']}): 'segments_info' is missing or not a list")
-        else:
-            faults.extend(_segment_faults(entry, where))
-    if faults:
-        raise InputError(faults)
-    return value["annotations"]  # type: ignore[no-any-return]
-
-
-def _segment_faults(entry: dict[str, Any], where: str) -> list[str]:
-    faults = []
-    for number, segment in enumerate(entry["segments_info"]):
-        here = f"{where} (image {entry['image_id']}): segments_info[{number}]"
-        if type(segment.get("id")) is not int or not 0 <= segment["id"] < 2**24:
-            faults.append(f"{here}: 'id' is {segment.get('id')!r:.40}, not a number in 0..{2**24 - 1}")
-        elif type(segment.get("category_id", 0)) is not int:
-            faults.append(f"{here}: segment {segment['id']}: category_id is not a whole number")
-        elif type(segment.get("area", 0)) not in (int, float) or not abs(segment.get("area", 0)) < 2**53:
-            faults.append(f"{here}: segment {segment['id']}: area is not a number")
-    return faults
+    for image_id in predictions.keys() - seen:
+        warnings.add("predictions: an image that the ground truth lacks is ignored", f"image {image_id}")
 
 
 def unique_segments(
-    listed: list[dict[str, Any]], image_id: ImageId, side: str, oddities: Oddities
+    listed: list[dict[str, Any]], image_id: ImageId, side: str, warnings: InputWarnings
 ) -> list[dict[str, Any]]:
-    """Each id once, as `ImagePair` holds them; `side` says whose they are."""
+    """Each id once, as in `ImagePair`; `side` names the map in warnings."""
     segments: dict[int, dict[str, Any]] = {}
     for segment in listed:
         if segment["id"] in segments:
             where = f"image {image_id} segment {segment['id']}"
-            oddities.add(f"{side}: two entries of one segment id, the last wins", where)
+            warnings.add(f"{side}: two entries of one segment id, the last wins", where)
         segments[segment["id"]] = segment
     return list(segments.values())
 
 
 def _same_text(image_id: ImageId, predictions: dict[ImageId, Any]) -> str:
-    """Advice where only the type of the id differs."""
+    """Advice if only the type of the id differs."""
     other: ImageId = str(image_id)
     if isinstance(image_id, str):
         other = int(image_id) if image_id.isdecimal() else image_id

@@ -1,7 +1,7 @@
-"""Ground truth of instances and of semantic classes that follows from a panoptic annotation.
+"""Ground truth of instances and of semantic classes, derived from a panoptic annotation.
 
-For datasets without an annotation of their own for these: things are the instances, and a pixel has the class
-of its segment. Panoptic segments do not overlap, so figures differ from those of annotations that may.
+For datasets without annotations of these tasks: things are the instances, and a pixel has the class of its
+segment. Panoptic segments do not overlap, so scores differ from those of annotations that may overlap.
 """
 
 from __future__ import annotations
@@ -16,35 +16,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kmax.config.evaluator_version import VERSION
-from kmax.data.formats.coco_panoptic import Image
+from kmax.data.formats.coco_json import JsonObject
+from kmax.data.formats.coco_panoptic import CategoryFacts, Image
 from kmax.data.formats.png import decode_ids, open_png
-from kmax.errors import InputError
-from kmax.evaluation.panoptic.panoptic_files import CategoryFacts, ImagePair, PanopticFiles
+from kmax.errors import InputWarnings
+from kmax.evaluation.panoptic.panoptic_files import ImagePair, PanopticFiles
 from kmax.evaluation.score_provenance import Provenance, files_digest
 from kmax.evaluation.semantic.label_maps import (
     Digests,
     LabelFiles,
     count_labels,
-    each,
     known_labels,
     read_labels,
 )
 from kmax.evaluation.semantic.miou import MiouResult, PixelCounts, collect
+from kmax.evaluation.workers import each_image
 
 LABELS_EVALUATOR = "kmax mean IoU of label maps"
 LABELS_PROTOCOL = "semantic predictions, classes of the panoptic annotation's segments, void left out"
 
 
 def instance_truth(files: PanopticFiles, workers: int | None = None) -> dict[str, Any]:
-    """COCO's ground truth of the images in `files`: their things, crowds among them.
+    """Instance ground truth of the images in `files`, in COCO's format: their things, including crowds.
 
     Raises:
-        InputError: every PNG that is missing or damaged.
+        InputError: missing or corrupt PNGs, one line each.
     """
     things = {category.id for category in files.categories if category.isthing}
-    results, faults = each(partial(_things_of, things=things), files.images, workers)
-    if faults:
-        raise InputError(faults)
+    results = each_image(partial(_things_of, things=things), files.images, workers)
     annotations = [entry for _, entries in results for entry in entries]
     return {
         "images": [image for image, _ in results],
@@ -53,7 +52,7 @@ def instance_truth(files: PanopticFiles, workers: int | None = None) -> dict[str
     }
 
 
-def _things_of(pair: ImagePair, things: set[int]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def _things_of(pair: ImagePair, _: InputWarnings, things: set[int]) -> tuple[JsonObject, list[JsonObject]]:
     from pycocotools import mask as coco_mask
 
     ids = decode_ids(open_png(pair.truth_path, f"image {pair.image_id}: panoptic PNG"))
@@ -93,13 +92,11 @@ def evaluate_labels(
         images: of `files`; their label PNGs are `<predicted_dir>/<file name>.png`.
 
     Raises:
-        InputError: missing or damaged PNGs, sizes that differ, unknown labels.
+        InputError: missing or corrupt PNGs, sizes that differ, unknown labels.
     """
     names = {image.id: Path(image.file_name).with_suffix(".png") for image in images}
     items = [_LabelledPair(pair, predicted_dir / names[pair.image_id]) for pair in files.images]
-    results, faults = each(partial(_count_labels, categories=files.categories), items, workers)
-    if faults:
-        raise InputError(faults)
+    results = each_image(partial(_count_labels, categories=files.categories), items, workers)
     image_ids = [pair.image_id for pair in files.images]
     result = collect(files.categories, image_ids, [counts for counts, _ in results], [])
     truth, predicted = (
@@ -112,7 +109,9 @@ def evaluate_labels(
     return replace(result, provenance=provenance)
 
 
-def _count_labels(item: _LabelledPair, categories: Sequence[CategoryFacts]) -> tuple[PixelCounts, Digests]:
+def _count_labels(
+    item: _LabelledPair, _: InputWarnings, categories: Sequence[CategoryFacts]
+) -> tuple[PixelCounts, Digests]:
     pair, name = item.pair, str(item.pair.image_id)
     png = open_png(pair.truth_path, f"image {name}: panoptic PNG")
     truth = decode_ids(png)

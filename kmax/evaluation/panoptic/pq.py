@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kmax.config.evaluator_version import VERSION
+from kmax.data.formats.coco_panoptic import CategoryFacts, ImageId
 from kmax.errors import InputError
-from kmax.evaluation.panoptic.image_segments import Matchable
+from kmax.evaluation.panoptic.image_segments import ImageSegments, count_images
 from kmax.evaluation.panoptic.pairs import VOID
-from kmax.evaluation.panoptic.panoptic_files import CategoryFacts, ImageId, PanopticArguments
-from kmax.evaluation.panoptic.stream import read_all
+from kmax.evaluation.panoptic.panoptic_files import PanopticArguments
 from kmax.evaluation.score_provenance import Provenance
 
 EVALUATOR = "kmax panoptic quality (panopticapi rules)"
@@ -32,7 +32,7 @@ GROUPS: dict[str, bool | None] = {"all": None, "things": True, "stuff": False}
 
 @dataclass(frozen=True)
 class Counts:
-    """Sums per image and category, or any sums of them: float64 [..., C], whole numbers but for `iou_sum`."""
+    """Sums per image and category, or any sums of them: float64 [..., C], integers except for `iou_sum`."""
 
     iou_sum: NDArray[np.float64]
     tp: NDArray[np.float64]
@@ -40,7 +40,7 @@ class Counts:
     fn: NDArray[np.float64]
 
     def scores(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """PQ, SQ and RQ per category [..., C]; 0 where the category does not occur or has no match."""
+        """PQ, SQ and RQ per category [..., C]; 0 if the category does not occur or has no match."""
         occurring = self.tp + 0.5 * self.fp + 0.5 * self.fn
         with np.errstate(divide="ignore", invalid="ignore"):
             pq = np.where(occurring > 0, self.iou_sum / occurring, 0.0)
@@ -49,7 +49,7 @@ class Counts:
         return pq, sq, rq
 
     def occurs(self) -> NDArray[np.bool_]:
-        """Whether each category has any segment [..., C]."""
+        """Whether each category has at least one segment [..., C]."""
         return (self.tp + self.fp + self.fn) > 0
 
 
@@ -59,8 +59,8 @@ class PQResult:
 
     Attributes:
         per_image: counts [I, C].
-        warnings: odd input that was accepted, one line per kind.
-        provenance: where the counts come from, if from files.
+        warnings: unusual input that was accepted, one line per kind.
+        provenance: the origin of the counts, if they come from files.
     """
 
     categories: list[CategoryFacts]
@@ -79,7 +79,7 @@ class PQResult:
         return members(self.categories, group)
 
     def group(self, name: str) -> dict[str, float | int | None]:
-        """PQ, SQ, RQ (fractions; None in an empty group) and the number of categories that occur."""
+        """PQ, SQ, RQ (fractions; None for an empty group) and the number of categories that occur."""
         counts = self.counts()
         chosen = self.members(name) & counts.occurs()
         n = int(chosen.sum())
@@ -118,7 +118,7 @@ def members(categories: Sequence[CategoryFacts], group: str) -> NDArray[np.bool_
 
 @dataclass(frozen=True)
 class Matching:
-    """How the segments of one image meet.
+    """The matching of the segments of one image.
 
     Attributes:
         overlap: common pixels, int64 [G + 1, P]; the last row is void.
@@ -137,8 +137,8 @@ class Matching:
     spurious: NDArray[np.bool_]
 
 
-def match(image: Matchable, num_categories: int) -> Counts:
-    """Match the segments of one image; counts are [C].
+def match(image: ImageSegments, num_categories: int) -> Counts:
+    """Match the segments of one image, and return its counts [C].
 
     Raises:
         InputError: a ground truth area that the match needs is missing or makes a union empty.
@@ -146,13 +146,13 @@ def match(image: Matchable, num_categories: int) -> Counts:
     return count(image, match_segments(image, num_categories), num_categories)
 
 
-def match_segments(image: Matchable, num_categories: int) -> Matching:
-    """Which segments of one image match.
+def match_segments(image: ImageSegments, num_categories: int) -> Matching:
+    """Match the segments of one image.
 
     Raises:
         InputError: as `match`.
     """
-    # Rows: ground truth segments, then void. A void segment that is listed has pixels in both.
+    # Rows: ground truth segments, then void. If void is listed as a segment, both rows have its pixels.
     pairs = image.pairs
     overlap = np.zeros((len(image.truth_ids) + 1, len(image.predicted_ids)), np.int64)
     rows, known_row = _positions(image.truth_ids, pairs.truth)
@@ -180,7 +180,7 @@ def match_segments(image: Matchable, num_categories: int) -> Matching:
 
     missed = ~image.truth_crowd & (image.truth_classes >= 0)
     missed[truth] = False
-    # Only one crowd segment per category is remembered: the last.
+    # Only the last crowd segment of each category forgives false positives.
     forgiven = overlap[-1].copy()
     crowds = image.truth_crowd.nonzero()[0]
     if len(crowds):
@@ -194,8 +194,8 @@ def match_segments(image: Matchable, num_categories: int) -> Matching:
     return Matching(overlap, areas, truth, predicted, iou, missed, spurious)
 
 
-def count(image: Matchable, matching: Matching, num_categories: int) -> Counts:
-    """The counts [C] of one image whose segments are matched."""
+def count(image: ImageSegments, matching: Matching, num_categories: int) -> Counts:
+    """The counts [C] of one image, given its matching."""
 
     def per_category(
         classes: NDArray[np.int64], weights: NDArray[np.float64] | None = None
@@ -214,7 +214,7 @@ def count(image: Matchable, matching: Matching, num_categories: int) -> Counts:
 def _positions(
     ids: NDArray[np.int64], wanted: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Where each wanted id stands in `ids` (distinct, any order), and whether it does."""
+    """The position of each wanted id in `ids` (distinct, in any order), and whether it is there."""
     if not len(ids):
         return np.zeros(len(wanted), np.int64), np.zeros(len(wanted), np.bool_)
     order = ids.argsort()
@@ -229,7 +229,7 @@ def collect(
     counts: Sequence[Counts],
     warnings: list[str],
 ) -> PQResult:
-    """The result over images whose counts [C] are given in order."""
+    """The result for images whose counts [C] are given in order."""
 
     def stack(name: str) -> NDArray[np.float64]:
         rows = [getattr(c, name) for c in counts]
@@ -244,11 +244,11 @@ def evaluate_files(arguments: PanopticArguments) -> PQResult:
     """Panoptic quality of predictions in COCO panoptic format.
 
     Raises:
-        InputError: what panopticapi raises on, one line per fault naming image, segment and category.
+        InputError: input that crashes panopticapi: one line per fault with image, segment and category.
     """
     files = arguments.open()
     num_categories = len(files.categories)
     count_image = partial(match, num_categories=num_categories)
-    counts = read_all(files, count_image, arguments.workers, arguments.strict)
-    result = collect(files.categories, [i.image_id for i in files.images], counts, files.oddities.lines())
+    counts = count_images(files, count_image, arguments.workers, arguments.strict)
+    result = collect(files.categories, [i.image_id for i in files.images], counts, files.warnings.lines())
     return replace(result, provenance=files.provenance(EVALUATOR, PROTOCOL, arguments.split))

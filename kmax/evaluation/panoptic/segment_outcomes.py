@@ -1,4 +1,4 @@
-"""What became of every segment: matched, or lost in one of four ways.
+"""The outcome of each segment: matched, or lost in one of four ways.
 
 Legend of shapes: R segments that count in panoptic quality, G P segments of ground truth and prediction.
 """
@@ -12,26 +12,26 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from kmax.evaluation.panoptic.image_segments import Matchable
+from kmax.evaluation.panoptic.image_segments import ImageSegments
 from kmax.evaluation.panoptic.pq import Matching
 
 # Edges of COCO's object sizes, in pixels of area: small is below the first, large from the second on.
 SIZES = ("small", "medium", "large")
 SIZE_EDGES = (32**2, 96**2)
-# From this IoU on a mask that misses the match has found its segment, badly.
+# An unmatched mask with at least this IoU has found its segment, but with a poor outline.
 POOR_IOU = 0.1
 NONE = -1
 
 
 class Outcome(IntEnum):
-    """What became of a segment of the ground truth (true) or of the prediction (predicted).
+    """Outcome of a segment of the ground truth or of the prediction.
 
     Attributes:
-        MATCHED: a true and a predicted segment, as panoptic quality matches them.
+        MATCHED: a ground truth and a predicted segment, matched as panoptic quality matches them.
         POOR_MASK: unmatched; the other map has a segment of its class with IoU of 0.1 to 0.5.
         WRONG_CLASS: unmatched; the other map has a segment of another class with IoU above 0.5.
-        MISSED: true, unmatched, and neither of these.
-        SPURIOUS: predicted, unmatched, and neither of these.
+        MISSED: ground truth, unmatched, and none of these.
+        SPURIOUS: predicted, unmatched, and none of these.
     """
 
     MATCHED = 0
@@ -42,16 +42,16 @@ class Outcome(IntEnum):
 
 
 @dataclass(frozen=True)
-class Outcomes:
+class SegmentOutcomes:
     """A row per match and per unmatched segment that counts.
 
     Attributes:
         outcome: int8 [R].
-        true: whether the row is of a segment of the ground truth (matches are), bool [R].
-        category: index of the class whose panoptic quality the row is part of, int64 [R].
-        other: of WRONG_CLASS, the class of the segment in the other map, else -1, int64 [R].
-        size: index into SIZES, by the ground truth's stated area or the prediction's pixels, int8 [R].
-        iou: of a match, else 0, float64 [R].
+        true: whether the row describes a segment of the ground truth, as matches do, bool [R].
+        category: index of the class to whose panoptic quality the row belongs, int64 [R].
+        other: class of the segment in the other map for WRONG_CLASS, else -1, int64 [R].
+        size: index into SIZES, by the area in the ground truth JSON or the predicted pixels, int8 [R].
+        iou: of matches, else 0, float64 [R].
     """
 
     outcome: NDArray[np.int8]
@@ -62,7 +62,7 @@ class Outcomes:
     iou: NDArray[np.float64]
 
 
-NO_OUTCOMES = Outcomes(
+NO_OUTCOMES = SegmentOutcomes(
     np.zeros(0, np.int8),
     np.zeros(0, np.bool_),
     np.zeros(0, np.int64),
@@ -72,15 +72,15 @@ NO_OUTCOMES = Outcomes(
 )
 
 
-def outcomes(image: Matchable, matching: Matching) -> Outcomes:
-    """What became of the segments of one image. Crowds and forgiven predictions count nowhere."""
+def find_outcomes(image: ImageSegments, matching: Matching) -> SegmentOutcomes:
+    """The outcomes of the segments of one image. Crowds and forgiven predictions are not counted."""
     iou = _all_iou(image, matching)
     same = image.truth_classes[:, None] == image.predicted_classes[None]
     true = _Side(image.truth_classes, image.truth_areas, matching.missed, Outcome.MISSED)
     predicted = _Side(
         image.predicted_classes, matching.areas.astype(np.float64), matching.spurious, Outcome.SPURIOUS
     )
-    matched = Outcomes(
+    matched = SegmentOutcomes(
         outcome=np.full(len(matching.truth), Outcome.MATCHED, np.int8),
         true=np.ones(len(matching.truth), np.bool_),
         category=true.classes[matching.truth],
@@ -93,15 +93,15 @@ def outcomes(image: Matchable, matching: Matching) -> Outcomes:
     )
 
 
-def concatenate(parts: Sequence[Outcomes]) -> Outcomes:
-    """All rows, in order."""
-    columns = {f.name: [getattr(part, f.name) for part in parts] for f in fields(Outcomes)}
-    return Outcomes(**{name: np.concatenate(column) for name, column in columns.items()})
+def concatenate(parts: Sequence[SegmentOutcomes]) -> SegmentOutcomes:
+    """All rows of several tables, in order."""
+    columns = {f.name: [getattr(part, f.name) for part in parts] for f in fields(SegmentOutcomes)}
+    return SegmentOutcomes(**{name: np.concatenate(column) for name, column in columns.items()})
 
 
 @dataclass(frozen=True)
 class _Side:
-    """The segments of one map [G]; `lost` is the outcome of an unmatched one that nothing covers."""
+    """The segments of one map [G]; `lost` is the outcome of those that the other map has not found at all."""
 
     classes: NDArray[np.int64]
     areas: NDArray[np.float64]
@@ -109,10 +109,10 @@ class _Side:
     lost: Outcome
 
 
-def _all_iou(image: Matchable, matching: Matching) -> NDArray[np.float64]:
-    """IoU of every true with every predicted segment whatever their classes [G, P]; void left out.
+def _all_iou(image: ImageSegments, matching: Matching) -> NDArray[np.float64]:
+    """IoU of each ground truth and predicted segment, whatever their classes [G, P]; void is left out.
 
-    0 for crowds and unknown classes, and where the ground truth's stated area is impossible.
+    0 for crowds and unknown classes, and if the area in the ground truth JSON is impossible.
     """
     shared, void = matching.overlap[:-1], matching.overlap[-1]
     union = matching.areas[None] + image.truth_areas[:, None] - shared - void[None]
@@ -123,7 +123,7 @@ def _all_iou(image: Matchable, matching: Matching) -> NDArray[np.float64]:
 
 def _lost(
     side: _Side, other_classes: NDArray[np.int64], iou: NDArray[np.float64], same: NDArray[np.bool_]
-) -> Outcomes:
+) -> SegmentOutcomes:
     """Rows of the unmatched segments of one map.
 
     Args:
@@ -138,7 +138,7 @@ def _lost(
     other = np.full(len(chosen), NONE, np.int64)
     if wrong.any():
         other[wrong] = other_classes[other_iou[wrong].argmax(1)]
-    return Outcomes(
+    return SegmentOutcomes(
         outcome=np.select([wrong, poor], [Outcome.WRONG_CLASS, Outcome.POOR_MASK], side.lost).astype(np.int8),
         true=np.full(len(chosen), side.lost == Outcome.MISSED),
         category=side.classes[chosen],
@@ -149,5 +149,5 @@ def _lost(
 
 
 def _sizes(areas: NDArray[np.float64]) -> NDArray[np.int8]:
-    """Index into SIZES; an area that is not stated is small."""
+    """Index into SIZES; a missing area counts as small."""
     return np.digitize(np.nan_to_num(areas), SIZE_EDGES).astype(np.int8)

@@ -1,9 +1,9 @@
-"""Two runs on the same images: differences of their scores, with intervals and p-values.
+"""Differences of the scores of two runs on the same images, with intervals and p-values.
 
-The interval of a difference is a paired bootstrap: both runs are scored on the same resamples of the images.
-Its p-value is that of a paired randomisation test. Were the runs equally good, each image's two results could
-as well have been each other's, so they are exchanged in every image by the toss of a coin; p is the share of
-such exchanges that give a difference as large as the one seen, in either direction.
+Intervals are from a paired bootstrap: both runs are scored on the same resamples of the images. P-values are
+from a paired randomisation test. If the runs are equally good, the two results of an image are exchangeable,
+so each image's results are exchanged with probability 1/2; p is the share of such exchanges whose difference,
+in either direction, is at least as large as the observed one.
 
 Legend of shapes: S resamples, I images, C categories.
 """
@@ -31,14 +31,14 @@ from kmax.evaluation.bootstrap import (
 from kmax.evaluation.panoptic.pq import GROUPS
 from kmax.evaluation.run.evaluated_run import Evaluated
 
-# Differences that only rounding tells apart are equal.
+# Differences that differ by less are equal but for rounding.
 ROUNDING = 1e-12
 MIOU = ("miou", "miou")
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One score of two runs; all fractions.
+    """One score of two runs, as fractions.
 
     Attributes:
         first, second: the runs' scores.
@@ -56,12 +56,12 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `compare` found.
+    """Result of `compare`.
 
     Attributes:
-        differences: by group ("all", "things", "stuff") and score ("pq", "sq", "rq"), and of
-            ("miou", "miou"), where both runs have them.
-        notes: what could not be compared, and why.
+        differences: by group ("all", "things", "stuff") and score ("pq", "sq", "rq"), and for
+            ("miou", "miou"), where both runs have the score.
+        notes: scores that could not be compared, with the reason.
     """
 
     first: Evaluated
@@ -72,7 +72,7 @@ class Comparison:
     notes: list[str]
 
     def to_json(self) -> dict[str, Any]:
-        """All figures, and what they are of."""
+        """All figures, with their provenance."""
         found = {key: asdict(value) for key, value in self.differences.items()}
         pq = {group: {name: found.get((group, name)) for name in SCORES} for group in GROUPS}
         return {
@@ -97,7 +97,7 @@ def compare(first: Evaluated, second: Evaluated, *, samples: int, seed: int) -> 
     """Compare two runs; equal seeds give equal figures.
 
     Raises:
-        InputError: the runs are not of the same images, ground truth and evaluator.
+        InputError: images, ground truth or evaluator of the runs differ.
     """
     notes = first.require_comparable(second)
     images = len(first.pq.image_ids)
@@ -129,10 +129,10 @@ def _differences(
     drawn: Values,
     coins: Values,
 ) -> dict[tuple[str, str], Difference]:
-    """Differences of the scores of two runs' counts [I, C]; scores that a run lacks are left out.
+    """Differences of the scores of two runs' counts [I, C]; scores that a run lacks are omitted.
 
     Args:
-        drawn: how often each resample has each image [S, I].
+        drawn: how often each image is in each resample [S, I].
         coins: 1 where an image's results are exchanged, else 0 [S, I].
     """
     whole = np.ones((1, drawn.shape[1]))
@@ -154,7 +154,7 @@ def _differences(
         difference = float(theirs[key][0] - one[0])
         interval = None if np.isnan(difference) else central(other[key], difference)
         if interval is not None:
-            # Exchanges that leave a group empty, which can only happen on a few images, count as extreme.
+            # Exchanges that leave a group empty count as extreme; they occur only with few images.
             extreme = ~(np.abs(null[key]) < abs(difference) - ROUNDING)
             p = (1 + int(extreme.sum())) / (1 + len(extreme))
             result[key] = Difference(float(one[0]), float(theirs[key][0]), difference, interval, p)
@@ -169,5 +169,5 @@ def _subtract(
 
 
 def _each(function: Callable[[Values, Values], Values], left: Sums, right: Sums) -> Sums:
-    """The function of each pair of fields."""
+    """Apply the function to each pair of fields."""
     return type(left)(*(function(getattr(left, f.name), getattr(right, f.name)) for f in fields(left)))

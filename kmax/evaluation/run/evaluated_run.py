@@ -1,4 +1,4 @@
-"""What the evaluate stage left of a run, read back: counts per image, and what they are counts of."""
+"""Read the files of the evaluate stage: counts per image, and the facts that make them comparable."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kmax import paths
+from kmax.config.metrics import METRICS
+from kmax.data.formats.coco_panoptic import CategoryFacts
 from kmax.errors import InputError
-from kmax.evaluation.panoptic.panoptic_files import CategoryFacts
 from kmax.evaluation.panoptic.pq import Counts, PQResult
 from kmax.evaluation.semantic.miou import MiouResult, PixelCounts
 from kmax.files import read_json
 
-# What two runs must share, as provenance in metrics.json names it.
+# Must be equal in both runs; keys of the provenance in metrics.json.
 SHARED = ("dataset", "split", "images", "ground_truth_digest")
-# Which part of metrics.json the pixel counts of per_image.npz are of: the first that there is.
-PIXELS = ("miou", "miou_panoptic")
+# The pixel counts of per_image.npz belong to the first of these metrics that metrics.json has.
+PIXELS = tuple(metric.name for metric in METRICS.values() if metric.has_pixel_counts)
 _COUNTS = {
     Counts: ("iou_sum", "tp", "fp", "fn"),
     PixelCounts: ("pixels_intersection", "pixels_truth", "pixels_predicted"),
@@ -30,12 +31,12 @@ _COUNTS = {
 
 @dataclass(frozen=True)
 class Evaluated:
-    """A run's counts.
+    """The counts of an evaluated run.
 
     Attributes:
-        miou: None where the run's metrics have no mean IoU.
-        facts: what figures must share to be compared.
-        miou_facts: the same of mean IoU.
+        miou: None if the run's metrics have no mean IoU.
+        facts: must be equal for two runs to be compared.
+        miou_facts: the same for mean IoU.
     """
 
     run: str
@@ -46,23 +47,23 @@ class Evaluated:
     predictions_digest: str
 
     def common(self) -> dict[str, Any]:
-        """What all figures of a comparison are of."""
+        """The facts that all figures of a comparison share."""
         return self.facts | ({"miou": self.miou_facts} if self.miou is not None else {})
 
     def require_comparable(self, other: Evaluated) -> list[str]:
-        """Check that both runs were judged by the same images, ground truth and evaluator.
+        """Check that both runs were evaluated on the same images and ground truth by the same evaluator.
 
         Returns:
-            Why mean IoU cannot be compared, where panoptic quality can; at most one line.
+            At most one line: why mean IoU cannot be compared although panoptic quality can.
 
         Raises:
             InputError: they were not.
         """
         differing = _differing(self.facts, other.facts)
         if not differing and list(self.pq.image_ids) != list(other.pq.image_ids):
-            differing = "other images, or in another order"
+            differing = "different images, or another order of them"
         if not differing and self.pq.categories != other.pq.categories:
-            differing = "other categories"
+            differing = "different categories"
         if differing:
             raise InputError(
                 f"{self.run} and {other.run} cannot be compared: {differing}; evaluate both the same way: "
@@ -79,7 +80,7 @@ def read_evaluated(run: str) -> Evaluated:
     """Read a run's metrics.json, per_class.csv and per_image.npz.
 
     Raises:
-        InputError: the run is not evaluated, or a file is damaged or of another evaluation.
+        InputError: the run is not evaluated, or a file is corrupt or from another evaluation.
     """
     if not paths.metrics(run).exists():
         raise InputError(f"{paths.metrics(run)}: run '{run}' is not evaluated: kmax evaluate {run}")
@@ -136,12 +137,12 @@ def _read_categories(path: Path) -> list[CategoryFacts]:
 
 
 def _of_pq(value: Any) -> Any:
-    """What a provenance entry by metric says of panoptic quality."""
+    """The value for panoptic quality in a provenance entry by metric."""
     return value.get("pq") if isinstance(value, dict) else None
 
 
 def _differing(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
-    """The facts that differ, in words; empty where none do."""
+    """The facts that differ, in words; empty if none do."""
     return "; ".join(
         f"{name.replace('_', ' ')}: {_short(ours.get(name))} and {_short(theirs.get(name))}"
         for name in dict.fromkeys([*ours, *theirs])
@@ -150,6 +151,6 @@ def _differing(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
 
 
 def _short(value: Any) -> str:
-    """A value that fits into a line; of a digest, the first digits."""
+    """A value as text; a digest is shortened to its first digits."""
     text = str(value)
     return f"{text[:12]}..." if len(text) == 64 and " " not in text else text

@@ -1,37 +1,41 @@
-"""The small files beside metrics.json: headline figures, scores per category, counts per image."""
+"""Files beside metrics.json: headline figures, scores per category, counts per image, the worst images."""
 
 from __future__ import annotations
 
 import csv
 import io
+import logging
 from collections.abc import Mapping
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image as Pillow
 
+from kmax.config.metrics import METRICS
+from kmax.data.formats.coco_panoptic import read_image, read_map
+from kmax.evaluation.panoptic.explanation import Explanation
 from kmax.evaluation.panoptic.pq import PQResult
+from kmax.evaluation.run.run_scores import Predictions
 from kmax.evaluation.semantic.miou import MiouResult
 from kmax.files import atomic_path, write_text
+from kmax.visualization.overlays import Rgb, overlay, show_image
+
+WORST = 6
+GREY = 128
+JPEG_QUALITY = 85
+logger = logging.getLogger(__name__)
 
 
 def headline(metrics: Mapping[str, Any]) -> dict[str, float | None]:
-    """The numbers that `dvc metrics show` and `diff` put in one row per run (fractions)."""
-    scores: dict[str, float | None] = {}
-    if "pq" in metrics:
-        groups = {"": "all", "_things": "things", "_stuff": "stuff"}
-        scores |= {f"pq{suffix}": metrics["pq"][group]["pq"] for suffix, group in groups.items()}
-        scores |= {name: metrics["pq"]["all"][name] for name in ("sq", "rq")}
-    if "pq_deeplab2" in metrics:
-        scores["pq_deeplab2"] = metrics["pq_deeplab2"]["all"]["pq"]
-    if "ap" in metrics:
-        scores |= {"ap": metrics["ap"]["ap"], "ap50": metrics["ap"]["ap50"]}
-    if "ap_box" in metrics:
-        scores["ap_box"] = metrics["ap_box"]["ap"]
-    scores |= {name: metrics[name]["miou"] for name in ("miou", "miou_panoptic") if name in metrics}
-    if "ceiling" in metrics:
-        scores["pq_ceiling"] = metrics["ceiling"]["all"]["pq"]
-    return scores
+    """The figures that `dvc metrics show` and `diff` put in one row per run (fractions)."""
+    return {
+        figure.name: reduce(lambda part, key: part[key], figure.path.split("/"), metrics[name])
+        for name, metric in METRICS.items()
+        if name in metrics
+        for figure in metric.headline
+    }
 
 
 def write_per_class(path: Path, quality: PQResult, semantic: MiouResult) -> None:
@@ -77,3 +81,43 @@ def write_per_image(path: Path, quality: PQResult, semantic: MiouResult) -> None
     }
     with atomic_path(path) as temporary, open(temporary, "wb") as stream:
         np.savez_compressed(stream, **arrays)  # its zip entries carry a fixed date: equal bytes
+
+
+def draw_worst(folder: Path, explanation: Explanation, predictions: Predictions) -> None:
+    """Write <rank>_<name>/{image,ground_truth,prediction}.jpg of the images with the lowest quality.
+
+    An image that is missing on this machine is drawn grey, with a warning.
+
+    Raises:
+        InputError: a corrupt image or map.
+    """
+    categories = predictions.prepared.categories
+    images_dir = predictions.prepared.split(predictions.split).images_dir
+    names = {image.id: image for image in predictions.images}
+    class_of = {category.id: index for index, category in enumerate(categories)}
+    absent = 0
+    for rank, index in enumerate(explanation.worst()[:WORST], start=1):
+        pair = predictions.files.images[index]
+        image = names[pair.image_id]
+        path = images_dir / image.file_name
+        absent += not path.exists()
+        pixels = (
+            read_image(path) if path.exists() else np.full((image.height, image.width, 3), GREY, np.uint8)
+        )
+        place = folder / f"{rank}_{Path(image.file_name).stem}"
+        _save(place / "image.jpg", show_image(pixels))
+        known = [s for s in pair.truth_segments if not s["iscrowd"] and s["category_id"] in class_of]
+        true = {s["id"]: class_of[s["category_id"]] for s in known}
+        predicted = {s["id"]: class_of[s["category_id"]] for s in pair.predicted_segments}
+        for name, map_path, classes in (
+            ("ground_truth", pair.truth_path, true),
+            ("prediction", pair.predicted_path, predicted),
+        ):
+            _save(place / f"{name}.jpg", overlay(pixels, read_map(map_path), classes, categories))
+    if absent:
+        logger.warning("%d of the worst images are not in %s and are drawn grey", absent, images_dir)
+
+
+def _save(path: Path, picture: Rgb) -> None:
+    with atomic_path(path) as temporary:
+        Pillow.fromarray(picture).save(temporary, format="JPEG", quality=JPEG_QUALITY)

@@ -1,29 +1,26 @@
 """Mean IoU of label PNGs: one file per image, whose pixels are classes.
 
-Ground truth and predictions are read, compared and forgotten image by image.
+Ground truth and predictions are read and compared image by image.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kmax.config.evaluator_version import VERSION
+from kmax.data.formats.coco_panoptic import CategoryFacts
 from kmax.data.formats.png import decode_labels, open_png
-from kmax.errors import InputError
+from kmax.errors import InputError, InputWarnings
 from kmax.evaluation.panoptic.pairs import Pairs, count_pairs
-from kmax.evaluation.panoptic.panoptic_files import CategoryFacts, Oddities
 from kmax.evaluation.score_provenance import Provenance, files_digest
 from kmax.evaluation.semantic.miou import MiouResult, PixelCounts, collect
 from kmax.evaluation.workers import each_image
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 LabelMap = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.int32]
 Digests = list[tuple[str, str]]
 ADE20K_CLASSES = 150
@@ -43,7 +40,7 @@ def read_labels(path: Path, name: str, what: str) -> tuple[LabelMap, tuple[str, 
     """Pixels [H, W] of a label PNG, and its name and SHA-256.
 
     Raises:
-        InputError: missing, damaged, or not of one channel.
+        InputError: missing, corrupt, or not of one channel.
     """
     png = open_png(path, f"image {name}: {what}")
     return decode_labels(png), (path.name, png.sha256)
@@ -64,7 +61,7 @@ def count_labels(truth: LabelMap, predicted: LabelMap, files: LabelFiles) -> Pai
 
 
 def known_labels(labels: NDArray[np.int64], known: Iterable[int], path: Path, name: str) -> None:
-    """Refuse labels that a map may not have.
+    """Reject labels that a map may not have.
 
     Raises:
         InputError: naming the image and each label.
@@ -72,32 +69,6 @@ def known_labels(labels: NDArray[np.int64], known: Iterable[int], path: Path, na
     strange = sorted(set(labels.tolist()) - set(known))
     if strange:
         raise InputError([f"{path}: image {name}: unknown label {label}" for label in strange])
-
-
-def each(
-    function: Callable[[Item], Result], items: Sequence[Item], workers: int | None
-) -> tuple[list[Result], list[str]]:
-    """Results of all items, over processes, and all their faults."""
-    results: list[Result] = []
-    faults: list[str] = []
-    for result, found in each_image(_Guarded(function), items, workers):
-        faults.extend(found)
-        if result is not None:
-            results.append(result)
-    return results, faults
-
-
-class _Guarded(Generic[Item, Result]):
-    """A function whose `InputError` becomes its lines; picklable if the function is."""
-
-    def __init__(self, function: Callable[[Item], Result]) -> None:
-        self.function = function
-
-    def __call__(self, item: Item) -> tuple[Result | None, list[str]]:
-        try:
-            return self.function(item), []
-        except InputError as error:
-            return None, error.faults
 
 
 def evaluate_ade20k(
@@ -113,13 +84,13 @@ def evaluate_ade20k(
         truth_dir: PNGs of 0 (unlabelled) and classes 1..150, such as `annotations/validation`.
         predicted_dir: PNGs of the same names, of classes 0..149.
         workers: processes; None: as many as cores and memory allow.
-        strict: refuse predictions of other images instead of warning.
+        strict: reject predictions of other images instead of warning.
         split: its name for the provenance; None: the name of `truth_dir`.
 
     Raises:
-        InputError: a missing folder or file, damaged or other PNGs, sizes that differ, unknown classes.
+        InputError: a missing folder or file, corrupt or other PNGs, different sizes, unknown classes.
     """
-    oddities = Oddities()
+    warnings = InputWarnings()
     faults = [f"{folder}: folder not found" for folder in (truth_dir, predicted_dir) if not folder.is_dir()]
     if faults:
         raise InputError(faults)
@@ -128,16 +99,12 @@ def evaluate_ade20k(
         raise InputError(f"{truth_dir}: no ground truth: no PNG files")
     others = {path.name for path in Path(predicted_dir).glob("*.png")} - {path.name for path in truths}
     if others:
-        oddities.add("predictions: images that the ground truth lacks are ignored", f"{len(others)} of them")
+        warnings.add("predictions: images that the ground truth lacks are ignored", f"{len(others)} of them")
     images = [LabelFiles(path.stem, path, Path(predicted_dir) / path.name) for path in truths]
-    results, faults = each(_count_ade20k, images, workers)
-    if strict:
-        faults.extend(oddities.faults())
-    if faults:
-        raise InputError(faults)
+    results = each_image(_count_ade20k, images, workers, warnings, strict)
     categories = [CategoryFacts(index, str(index), False) for index in range(ADE20K_CLASSES)]
     counts = [count for count, _ in results]
-    result = collect(categories, [image.name for image in images], counts, oddities.lines())
+    result = collect(categories, [image.name for image in images], counts, warnings.lines())
     truth, predicted = (files_digest(None, (digests[side] for _, digests in results)) for side in (0, 1))
     provenance = Provenance(
         ADE20K_EVALUATOR,
@@ -151,7 +118,7 @@ def evaluate_ade20k(
     return MiouResult(result.categories, result.image_ids, result.per_image, result.warnings, provenance)
 
 
-def _count_ade20k(files: LabelFiles) -> tuple[PixelCounts, Digests]:
+def _count_ade20k(files: LabelFiles, _: InputWarnings) -> tuple[PixelCounts, Digests]:
     truth, truth_digest = read_labels(files.truth, files.name, "ground truth PNG")
     predicted, predicted_digest = read_labels(files.predicted, files.name, "predicted PNG")
     pairs = count_labels(truth, predicted, files)

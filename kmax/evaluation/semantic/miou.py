@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kmax.config.evaluator_version import VERSION
-from kmax.evaluation.panoptic.image_segments import Matchable
+from kmax.data.formats.coco_panoptic import CategoryFacts, ImageId
+from kmax.evaluation.panoptic.image_segments import ImageSegments, count_images
 from kmax.evaluation.panoptic.pairs import VOID
-from kmax.evaluation.panoptic.panoptic_files import CategoryFacts, ImageId, PanopticArguments
-from kmax.evaluation.panoptic.stream import read_all
+from kmax.evaluation.panoptic.panoptic_files import PanopticArguments
 from kmax.evaluation.score_provenance import Provenance
 
 EVALUATOR = "kmax mean IoU of panoptic maps"
@@ -79,7 +79,7 @@ class PixelCounts:
 
 @dataclass(frozen=True)
 class MiouResult:
-    """Mean IoU of a split; `per_image` has counts [I, C], `warnings` the accepted odd input,
+    """Mean IoU of a split; `per_image` has counts [I, C], `warnings` the unusual input that was accepted,
     `provenance` where they come from, if from files."""
 
     categories: list[CategoryFacts]
@@ -122,7 +122,7 @@ class MiouResult:
         }
 
 
-def count_pixels(image: Matchable, num_categories: int) -> PixelCounts:
+def count_pixels(image: ImageSegments, num_categories: int) -> PixelCounts:
     """Pixel counts of one image [C]; ground truth of an unknown category counts as void."""
     truth = _classes_of(image.pairs.truth, image.truth_ids, image.truth_classes)
     predicted = _classes_of(image.pairs.predicted, image.predicted_ids, image.predicted_classes)
@@ -169,6 +169,6 @@ def evaluate_files(arguments: PanopticArguments) -> MiouResult:
     files = arguments.open()
     num_categories = len(files.categories)
     count = partial(count_pixels, num_categories=num_categories)
-    counts = read_all(files, count, arguments.workers, arguments.strict)
-    result = collect(files.categories, [i.image_id for i in files.images], counts, files.oddities.lines())
+    counts = count_images(files, count, arguments.workers, arguments.strict)
+    result = collect(files.categories, [i.image_id for i in files.images], counts, files.warnings.lines())
     return replace(result, provenance=files.provenance(EVALUATOR, PROTOCOL, arguments.split))

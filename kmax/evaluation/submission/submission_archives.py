@@ -1,10 +1,10 @@
-"""Archives of a run's predictions as the test servers of COCO and Cityscapes take them.
+"""Archives of a run's predictions in the formats of the test servers of COCO and Cityscapes.
 
 COCO: `panoptic_<split>_<algorithm>_results.json` beside the folder of PNGs of that name, or
 `detections_<split>_<algorithm>_results.json`, directly in the archive, which has the same name
 (https://cocodataset.org/#upload). Cityscapes: label PNGs; or a text file and masks per frame; or a panoptic
 JSON with the folder of PNGs of its name (https://www.cityscapes-dataset.com/submit). Everything is checked
-before it is written: servers tell little about what they refuse, and count it as a try.
+before it is written: servers give few details when they reject an archive, and count the attempt.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from typing import Any, Literal
 
 from kmax import paths
 from kmax.config import Run
-from kmax.data.datasets import ImageFolder, UnannotatedImages, load_dataset, open_prepared
+from kmax.data.dataset_file import load_dataset
+from kmax.data.datasets import ImageFolder, UnannotatedImages, open_prepared
 from kmax.errors import InputError
-from kmax.evaluation.cityscapes.cityscapes_files import frame_of
-from kmax.evaluation.cityscapes.cityscapes_labels import CLASSES
+from kmax.evaluation.cityscapes.cityscapes_format import CLASSES, frame_of
 from kmax.evaluation.submission import submission_check as check
 from kmax.evaluation.submission.submission_check import Predicted
 from kmax.files import atomic_path, read_json
@@ -29,8 +29,8 @@ from kmax.inference.prediction_files import check_frame_names
 
 CocoTask = Literal["panoptic", "instances"]
 CityscapesTask = Literal["panoptic", "instances", "semantic"]
-# Entries of an archive: name in it, and the file or its content.
-Entry = tuple[str, Path | bytes]
+# Member of an archive: its name, and the file or its content.
+ArchiveMember = tuple[str, Path | bytes]
 _DATE = (1980, 1, 1, 0, 0, 0)  # of all entries: equal predictions give equal bytes
 
 
@@ -38,14 +38,14 @@ def submit_coco(run: Run, out: Path, task: CocoTask, algorithm: str | None, spli
     """Write the archive for COCO's server.
 
     Args:
-        algorithm: its name there; None: that of the run.
-        split: whose predictions are packed; None: those of the run's val split.
+        algorithm: name of the algorithm on the server; None: the name of the run.
+        split: its predictions are packed; None: the run's val split.
 
     Returns:
-        The name that the archive must have when it is uploaded.
+        The name that the archive must have for the upload.
 
     Raises:
-        InputError: predictions are missing, damaged or not of the whole split, or the dataset is not COCO.
+        InputError: predictions are missing, corrupt or not of the whole split, or the dataset is not COCO.
     """
     run, folder = run.on_split(split), paths.predictions(run.run, split)
     images = open_prepared(run.data.dataset).images_of(run.data.val_split)
@@ -61,7 +61,7 @@ def submit_coco(run: Run, out: Path, task: CocoTask, algorithm: str | None, spli
     if task == "panoptic":
         check.require_sound_maps(predicted)
         content = {"annotations": [_annotation(one, one.image.id) for one in predicted]}
-        entries: list[Entry] = [(f"{name}.json", _compact(content))]
+        entries: list[ArchiveMember] = [(f"{name}.json", _compact(content))]
         entries += [(f"{name}/{one.map.name}", one.map) for one in predicted]
     else:
         path = check.require_sound_detections(run, folder, predicted)
@@ -71,13 +71,13 @@ def submit_coco(run: Run, out: Path, task: CocoTask, algorithm: str | None, spli
 
 
 def submit_cityscapes(run: Run, out: Path, task: CityscapesTask, split: str | None = None) -> None:
-    """Write the archive for Cityscapes' server, which looks at the names inside; else as `submit_coco`."""
+    """Write the archive for Cityscapes' server, which reads the names inside; else as `submit_coco`."""
     run, folder = run.on_split(split), paths.predictions(run.run, split)
     _require_categories(run, {label.id for label in CLASSES}, "Cityscapes")
     predicted = check.require_whole_split(run, folder)
     where = f"{run.data.dataset}/{run.data.val_split}"
     check_frame_names([one.image.file_name for one in predicted], where)
-    entries: list[Entry]
+    entries: list[ArchiveMember]
     if task == "semantic":
         labels = check.require_sound_labels(run, folder, predicted, [label.id for label in CLASSES])
         entries = [(path.name, path) for path in labels]
@@ -93,9 +93,9 @@ def submit_cityscapes(run: Run, out: Path, task: CityscapesTask, split: str | No
 
 
 def server_split(images: ImageFolder) -> str:
-    """What COCO's server calls a split: its folder of images, or what its list of images is named by.
+    """Name of a split on COCO's server, from the folder of images or the list of images.
 
-    The whole of the test images is what it calls test-challenge, whose own images it keeps to itself.
+    The set of all test images is submitted as test-challenge, whose own images are not published.
     """
     if isinstance(images, UnannotatedImages) and images.image_info is not None:
         name = images.image_info.stem.removeprefix("image_info_")
@@ -107,8 +107,8 @@ def _require_categories(run: Run, wanted: set[int], name: str) -> None:
     found = {category.id for category in open_prepared(run.data.dataset).categories}
     if found != wanted:
         raise InputError(
-            f"{paths.run_file(run.run)}: dataset '{run.data.dataset}' has not the categories of {name}, "
-            "whose server could not score it"
+            f"{paths.run_file(run.run)}: dataset '{run.data.dataset}' has other categories than {name}, "
+            "so its server cannot score it"
         )
 
 
@@ -121,8 +121,8 @@ def _compact(value: Any) -> bytes:
     return json.dumps(value, separators=(",", ":"), sort_keys=True, allow_nan=False).encode()
 
 
-def _write(out: Path, entries: Iterable[Entry]) -> None:
-    """Write a zip file atomically; what is compressed already is stored as it is."""
+def _write(out: Path, entries: Iterable[ArchiveMember]) -> None:
+    """Write a zip file atomically; PNGs are stored without compression."""
     with atomic_path(out) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name, source in _each_once(entries):
             info = zipfile.ZipInfo(name, _DATE)
@@ -132,11 +132,11 @@ def _write(out: Path, entries: Iterable[Entry]) -> None:
             archive.writestr(info, source.read_bytes() if isinstance(source, Path) else source)
 
 
-def _each_once(entries: Iterable[Entry]) -> Iterator[Entry]:
-    """The entries; test servers look at names without folders, which must be distinct.
+def _each_once(entries: Iterable[ArchiveMember]) -> Iterator[ArchiveMember]:
+    """The members; test servers ignore folders, so names must be distinct without them.
 
     Raises:
-        InputError: two have one name.
+        InputError: two members have the same name.
     """
     seen: set[str] = set()
     for name, source in entries:

@@ -1,4 +1,4 @@
-"""What is wrong with predictions that are to be submitted: every fault, before anything is written."""
+"""Checks of predictions before they are submitted; every fault is reported before anything is written."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ import numpy as np
 from kmax import paths
 from kmax.config import Run
 from kmax.data.datasets import open_prepared
+from kmax.data.formats.coco_instance_json import read_detections
 from kmax.data.formats.coco_panoptic import Image
+from kmax.data.formats.coco_panoptic_json import read_predictions
 from kmax.data.formats.png import decode_ids, decode_labels, open_png
 from kmax.data.image_list import val_images
-from kmax.errors import InputError
-from kmax.evaluation.cityscapes.cityscapes_files import Frame, frame_of
+from kmax.errors import InputError, InputWarnings
+from kmax.evaluation.cityscapes.cityscapes_format import Frame, frame_of
 from kmax.evaluation.cityscapes.cityscapes_instances import read_lines
-from kmax.evaluation.coco.coco_detections import read_detections
-from kmax.evaluation.panoptic.panoptic_files import Oddities, read_annotations
-from kmax.evaluation.semantic.label_maps import each, known_labels
+from kmax.evaluation.semantic.label_maps import known_labels
+from kmax.evaluation.workers import each_image
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,9 @@ class Predicted:
     """One image of the split and its panoptic prediction.
 
     Attributes:
-        png: file name of the image with the suffix of PNGs, below the folders of predictions.
+        png: file name of the image with the suffix `.png`, relative to each folder of predictions.
         map: its panoptic PNG.
-        segments: as the JSON lists them.
+        segments: `segments_info` of the JSON.
     """
 
     image: Image
@@ -41,22 +42,22 @@ class Predicted:
 
 
 def require_whole_split(run: Run, folder: Path) -> list[Predicted]:
-    """The panoptic predictions of all images of the split, as their JSON tells them.
+    """The panoptic predictions of all images of the split.
 
     Args:
-        run: on the split that is to be submitted.
-        folder: of its predictions.
+        run: its val split is the one to submit.
+        folder: with its predictions.
 
     Raises:
-        InputError: there are none, the JSON is damaged, images are missing or are of another split.
+        InputError: there are none, the JSON is corrupt, images are missing or belong to another split.
     """
     path = folder / "panoptic.json"
     if not path.exists():
         raise InputError(f"{path}: not found; make the predictions again")
     if run.data.val_images is not None:
-        raise InputError(f"{paths.run_file(run.run)}: data.val_images: a test server wants the whole split")
+        raise InputError(f"{paths.run_file(run.run)}: data.val_images: a test server expects the whole split")
     images = val_images(open_prepared(run.data.dataset), run.data)
-    found = {entry["image_id"]: entry for entry in read_annotations(path)}
+    found = {entry["image_id"]: entry for entry in read_predictions(path)}
     where = f"{run.data.dataset}/{run.data.val_split}"
     faults = [
         f"{path}: image {image.id} ({image.file_name}) of {where} has no prediction"
@@ -81,43 +82,40 @@ def require_whole_split(run: Run, folder: Path) -> list[Predicted]:
 
 
 def require_sound_maps(predicted: Sequence[Predicted]) -> None:
-    """Refuse panoptic PNGs that are missing, damaged, of another size, or whose ids are not those listed."""
-    _raise(each(_check_map, predicted, workers=None)[1])
+    """Reject panoptic PNGs that are missing, corrupt, of another size, or whose ids differ from the JSON."""
+    each_image(_check_map, predicted, workers=None)
 
 
 def require_sound_labels(
     run: Run, folder: Path, predicted: Sequence[Predicted], known: Sequence[int]
 ) -> list[Path]:
-    """The label PNGs of all images, if none is missing, damaged, of another size, or has other labels."""
+    """The label PNGs of all images, unless one is missing, corrupt, of another size, or has other labels."""
     folder = folder / "semantic"
     _require_made(folder, run, "predict.semantic is true")
-    results, faults = each(partial(_check_labels, folder=folder, known=known), predicted, workers=None)
-    _raise(faults)
-    return results
+    return each_image(partial(_check_labels, folder=folder, known=known), predicted, workers=None)
 
 
 def require_sound_detections(run: Run, folder: Path, predicted: Sequence[Predicted]) -> Path:
-    """The JSON of instances, if each detection has a sound mask and score."""
+    """The JSON of instances, if each detection has a valid mask and score."""
     path = folder / "instances.json"
     things = [c for c in open_prepared(run.data.dataset).categories if c.isthing]
     images = [{"id": o.image.id, "height": o.image.height, "width": o.image.width} for o in predicted]
-    oddities = Oddities()
+    warnings = InputWarnings()
     _require_made(path, run, "predict.instances is coco")
-    read_detections(path, {"images": images, "categories": [{"id": c.id} for c in things]}, "segm", oddities)
-    _raise(oddities.faults())
+    read_detections(path, {"images": images, "categories": [{"id": c.id} for c in things]}, "segm", warnings)
+    _raise(warnings.faults())
     return path
 
 
 def require_sound_frames(run: Run, folder: Path, predicted: Sequence[Predicted]) -> list[Path]:
-    """Text files and masks of all frames, if they are sound."""
+    """Text files and masks of all frames, if they are valid."""
     folder = folder / "instances"
     _require_made(folder, run, "predict.instances is cityscapes")
-    results, faults = each(partial(_check_frame, folder=folder), predicted, workers=None)
-    _raise(faults)
+    results = each_image(partial(_check_frame, folder=folder), predicted, workers=None)
     return [path for paths_of_frame in results for path in paths_of_frame]
 
 
-def _check_map(one: Predicted) -> None:
+def _check_map(one: Predicted, _: InputWarnings) -> None:
     png = open_png(one.map, f"image {one.image.id}: panoptic PNG")
     _require_size(png.size, one, one.map)
     in_map = set(np.unique(decode_ids(png)).tolist()) - {0}
@@ -128,7 +126,7 @@ def _check_map(one: Predicted) -> None:
         raise InputError(f"{one.map}: image {one.image.id}: segment {first} is in the {only} only")
 
 
-def _check_labels(one: Predicted, folder: Path, known: Sequence[int]) -> Path:
+def _check_labels(one: Predicted, _: InputWarnings, folder: Path, known: Sequence[int]) -> Path:
     path = folder / one.png
     png = open_png(path, f"image {one.image.id}: label PNG")
     _require_size(png.size, one, path)
@@ -137,16 +135,15 @@ def _check_labels(one: Predicted, folder: Path, known: Sequence[int]) -> Path:
     return path
 
 
-def _check_frame(one: Predicted, folder: Path) -> list[Path]:
+def _check_frame(one: Predicted, warnings: InputWarnings, folder: Path) -> list[Path]:
     text = folder / one.png.with_suffix(".txt")
-    oddities = Oddities()
-    lines, _, faults = read_lines(Frame(frame_of(text.stem), text, text), folder, oddities)
+    lines, _, faults = read_lines(Frame(frame_of(text.stem), text, text), folder, warnings)
     for path in lines:
         try:
             _require_size(open_png(path, f"image {one.image.id}: mask").size, one, path)
         except InputError as error:
             faults.extend(error.faults)
-    _raise([*faults, *oddities.faults()])
+    _raise([*faults, *warnings.faults()])
     return [text, *lines]
 
 

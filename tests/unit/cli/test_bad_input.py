@@ -226,7 +226,7 @@ def test_an_unwritable_folder_is_named(copy: Path, closed: str, words: list[str]
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_a_full_disk_is_told_and_leaves_what_was_there(copy: Path, limit: int, words: list[str]) -> None:
+def test_a_full_disk_gives_one_line_and_keeps_files(copy: Path, limit: int, words: list[str]) -> None:
     for state in (copy / "runs").glob("*/*"):
         (state / "events.jsonl").unlink()
         for predictions in state.glob("predictions-*"):
@@ -249,12 +249,12 @@ def test_a_full_disk_is_told_and_leaves_what_was_there(copy: Path, limit: int, w
         (
             ("jinja2",),
             ["report"],
-            'jinja2: not installed; install the report extra: pip install "kmax[report]"',
+            'jinja2: not installed; install the report extra: pip install "kmax-deeplab[report]"',
         ),
         (("markupsafe", "matplotlib"), ["report"], "markupsafe, matplotlib: not installed; install"),
     ],
 )
-def test_a_missing_package_is_told_with_how_to_get_it(copy: Path, modules, words, expected) -> None:
+def test_a_missing_package_is_reported_with_its_installation(copy: Path, modules, words, expected) -> None:
     (copy / "dvc.lock").write_text("schema: '2.0'\nstages: {report: {}}\n")
     absent = f"import sys; sys.modules.update(dict.fromkeys({modules!r}))"
     answer = run_python(copy, f"{absent}\nfrom kmax.cli.main import main; main({words!r})")
@@ -309,7 +309,7 @@ def test_a_second_copy_of_the_same_training_is_refused(copy: Path) -> None:
         answer = run_kmax(copy, "train", "shapes-mini")
     assert answer.returncode == 2
     assert is_one_line(answer)
-    assert "running already" in answer.stderr
+    assert "already running" in answer.stderr
 
 
 def test_ctrl_c_and_the_schedulers_signal_keep_the_training(copy: Path) -> None:

@@ -28,16 +28,16 @@ def events(project: Path) -> dict[str, bytes]:
 def test_scores_and_speeds_name_the_weights(finished: Path) -> None:
     sha256 = hashlib.sha256((finished / MODEL).read_bytes()).hexdigest()
     predictions = json.loads((finished / "results/shapes-mini/predictions/provenance.json").read_text())
-    for told in (
+    for provenance in (
         predictions,
         json.loads((finished / METRICS / "metrics.json").read_text())["provenance"],
         json.loads((finished / METRICS / "speed.json").read_text())["provenance"],
     ):
-        assert told["model_sha256"] == sha256
-        assert told["digest"].startswith(next((finished / "runs/shapes-mini").iterdir()).name)
+        assert provenance["model_sha256"] == sha256
+        assert provenance["digest"].startswith(next((finished / "runs/shapes-mini").iterdir()).name)
 
 
-def test_after_a_change_no_stage_goes_on_from_the_old_model(copy: Path) -> None:
+def test_after_a_change_no_stage_continues_from_the_old_model(copy: Path) -> None:
     change(copy / RUN, other_seed)
     before = events(copy), (copy / METRICS / "metrics.json").read_bytes()
     for verb, advice in {"predict": "train", "evaluate": "predict", "benchmark": "train"}.items():

@@ -11,12 +11,18 @@ from PIL import Image as PillowImage
 from small_datasets import data_of
 
 from kmax.config import Augmentation, CopyPaste, Data
-from kmax.data.augmentation.colour_policy import FULL, SCALED, chosen
-from kmax.data.augmentation.colour_ssd import draw_ssd, linear, saturate, turn_hue
+from kmax.data.augmentation.colour_policies import (
+    FULL_POLICY,
+    SCALED_POLICY,
+    ColorTransform,
+    draw_ssd,
+    linear,
+    saturate,
+    select_steps,
+    shift_hue,
+)
 from kmax.data.augmentation.copy_paste import copy_paste
 from kmax.data.augmentation.fitting import fitting_size
-from kmax.data.augmentation.jitter import Draws, render
-from kmax.data.augmentation.recoloring import Recoloring
 from kmax.data.augmentation.resampling import (
     interpolate,
     pick_labels,
@@ -24,11 +30,11 @@ from kmax.data.augmentation.resampling import (
     resize_with_pillow,
     whole,
 )
-from kmax.data.augmentation.training_targets import targets_of
-from kmax.data.augmentation.training_view import augmented_view, train_view
-from kmax.data.augmentation.view import MEAN, View, write_input
+from kmax.data.augmentation.training_view import ViewParameters, augmented_view, render, train_view
+from kmax.data.augmentation.view import View, targets_of, write_input
+from kmax.data.batch import INPUT_MEAN
 from kmax.data.formats.coco_panoptic import Image
-from kmax.data.image_source import Decoded, Labels
+from kmax.data.image_source import DecodedImage, SegmentLabels
 
 TARGET = (33, 41)
 originals = st.sampled_from(["tf", "torch"])
@@ -57,7 +63,7 @@ def noise(seed: int, size: tuple[int, int]) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
 
 
-def rectangles(seed: int, size: tuple[int, int]) -> Decoded:
+def rectangles(seed: int, size: tuple[int, int]) -> DecodedImage:
     """Six random rectangles over void: things of the classes 0 and 1, stuff of 2 and 3; the last is crowd."""
     rng = np.random.default_rng(seed)
     owner = np.zeros(size, np.uint8)
@@ -65,22 +71,22 @@ def rectangles(seed: int, size: tuple[int, int]) -> Decoded:
         top, left = rng.integers(0, size[0]), rng.integers(0, size[1])
         owner[top : top + rng.integers(1, 30), left : left + rng.integers(1, 30)] = index + 1
     classes = np.array([0, 0, 1, 2, 3, 1])
-    labels = Labels(classes, classes < 2, np.arange(6) == 5)
+    labels = SegmentLabels(classes, classes < 2, np.arange(6) == 5)
     about = Image(seed, f"{seed}.png", size[1], size[0])
-    return Decoded(about, np.repeat(40 * owner[..., None], 3, axis=-1), owner, labels)
+    return DecodedImage(about, np.repeat(40 * owner[..., None], 3, axis=-1), owner, labels)
 
 
 class Images:
-    """Decoded images in a list, in the place of a dataset's split."""
+    """DecodedImage images in a list, in the place of a dataset's split."""
 
-    def __init__(self, decoded: list[Decoded]) -> None:
+    def __init__(self, decoded: list[DecodedImage]) -> None:
         self.decoded = decoded
         self.images = [one.image for one in decoded]
 
     def __len__(self) -> int:
         return len(self.decoded)
 
-    def __getitem__(self, index: int) -> Decoded:
+    def __getitem__(self, index: int) -> DecodedImage:
         return self.decoded[index]
 
 
@@ -119,10 +125,10 @@ def test_labels_and_pixels_are_picked_as_pillow_does(seed: int, size: tuple, new
     np.testing.assert_array_equal(resize_with_pillow(image, new, whole(new)), np.asarray(smooth))
 
 
-def recolorings() -> list[Recoloring]:
-    pairs = [[(operation, 1.0) for operation, _ in pair] for pair in (*FULL, *SCALED)]
-    both = [chosen(pair, [0.0, 0.0]) for pair in pairs]
-    return both + [chosen(pair[:1], [0.0]) for pair in pairs] + [chosen([], [])]
+def recolorings() -> list[ColorTransform]:
+    pairs = [[(operation, 1.0) for operation, _ in pair] for pair in (*FULL_POLICY, *SCALED_POLICY)]
+    both = [select_steps(pair, [0.0, 0.0]) for pair in pairs]
+    return both + [select_steps(pair[:1], [0.0]) for pair in pairs] + [select_steps([], [])]
 
 
 @pytest.mark.parametrize("number", range(len(recolorings())))
@@ -131,10 +137,12 @@ def recolorings() -> list[Recoloring]:
 def test_a_view_is_a_part_of_the_recoloured_image(number: int, seed: int, size: tuple, scaled: tuple) -> None:
     """Only the visible part is resampled; its colours are those of the whole image recoloured."""
     recoloring = recolorings()[number]
-    decoded = Decoded(Image(0, "0.png", size[1], size[0]), noise(seed, size), np.ones(size, np.uint8), one())
+    decoded = DecodedImage(
+        Image(0, "0.png", size[1], size[0]), noise(seed, size), np.ones(size, np.uint8), one()
+    )
     rng = np.random.default_rng(seed)
     start = [int(rng.integers(0, max(n - c, 0) + 1)) for n, c in zip(scaled, TARGET, strict=True)]
-    draws = Draws([size, scaled], recoloring, (0, 0), (start[0], start[1]), flip=False)
+    draws = ViewParameters([size, scaled], recoloring, (0, 0), (start[0], start[1]), flip=False)
     view = render(decoded, draws, TARGET, "tf")
     pixels = recoloring.apply(interpolate(decoded.rgb, [size, scaled], whole(scaled)), scaled)
     height, width = view.content_size
@@ -142,8 +150,8 @@ def test_a_view_is_a_part_of_the_recoloured_image(number: int, seed: int, size: 
     np.testing.assert_array_equal(view.pixels[:height, :width], cut)
 
 
-def one() -> Labels:
-    return Labels(np.zeros(1, int), np.ones(1, bool), np.zeros(1, bool))
+def one() -> SegmentLabels:
+    return SegmentLabels(np.zeros(1, int), np.ones(1, bool), np.zeros(1, bool))
 
 
 @settings(max_examples=60, deadline=None)
@@ -153,13 +161,15 @@ def test_labels_move_with_pixels(seed: int, size: tuple[int, int], original: str
     rows, columns = np.mgrid[0 : size[0], 0 : size[1]]
     rgb = np.stack([4 * rows, 4 * columns, 0 * rows], axis=-1).astype(np.uint8)
     count = size[0] * size[1]
-    labels = Labels(np.zeros(count, int), np.ones(count, bool), np.zeros(count, bool))
-    decoded = Decoded(Image(0, "0.png", size[1], size[0]), rgb, np.arange(1, count + 1).reshape(size), labels)
+    labels = SegmentLabels(np.zeros(count, int), np.ones(count, bool), np.zeros(count, bool))
+    decoded = DecodedImage(
+        Image(0, "0.png", size[1], size[0]), rgb, np.arange(1, count + 1).reshape(size), labels
+    )
     data, augmentation = data_for(original)
     view = augmented_view(np.random.default_rng(seed), decoded, data, augmentation)
     content = view.owner > 0
     assert content.sum() == view.content_size[0] * view.content_size[1]
-    assert (view.pixels[~content] == MEAN).all()
+    assert (view.pixels[~content] == INPUT_MEAN).all()
     there = np.stack(np.unravel_index(view.owner[content] - 1, size), axis=-1)
     smallest_scale = 0.4 * min(TARGET[0] / size[0], TARGET[1] / size[1])
     # deeplab2: half a pixel of the image, then half a pixel of the image that fits; bytedance smooths.
@@ -242,7 +252,7 @@ def test_network_input_is_the_view_in_its_range(
     for view in (canvas, copy_paste(rng, canvas, pasted, original)):
         found = np.empty((3, *TARGET), np.float32)
         write_input(view, found)
-        np.testing.assert_array_equal(found, ((view.pixels - MEAN) / MEAN).transpose(2, 0, 1))
+        np.testing.assert_array_equal(found, ((view.pixels - INPUT_MEAN) / INPUT_MEAN).transpose(2, 0, 1))
         assert (found[:, view.owner < 0] == 0).all()
         assert (view.owner[view.content] >= 0).all()
 
@@ -257,17 +267,17 @@ def test_ssd_keeps_bytes_and_its_parts_do_as_they_say(seed: int) -> None:
     np.testing.assert_array_equal(linear(image, 1.0, 0.0), image)
     grey = saturate(image, 0.0)
     assert (np.ptp(grey, axis=-1) == 0).all()
-    assert np.abs(turn_hue(image, 0).astype(int) - image).max() <= 8  # Pillow's HSV is coarse
+    assert np.abs(shift_hue(image, 0).astype(int) - image).max() <= 8  # Pillow's HSV is coarse
     red = np.zeros((1, 1, 3), np.uint8)
     red[..., 0] = 255
-    green = turn_hue(red, 60)[0, 0]  # 120 degrees
+    green = shift_hue(red, 60)[0, 0]  # 120 degrees
     assert green[1] == 255
     assert green[[0, 2]].max() <= 8
 
 
 def test_an_image_with_too_few_labels_is_replaced_by_another() -> None:
-    empty = Decoded(Image(0, "0.png", 40, 30), noise(0, (30, 40)), np.zeros((30, 40), np.uint8), one())
-    full = Decoded(Image(1, "1.png", 40, 30), noise(1, (30, 40)), np.ones((30, 40), np.uint8), one())
+    empty = DecodedImage(Image(0, "0.png", 40, 30), noise(0, (30, 40)), np.zeros((30, 40), np.uint8), one())
+    full = DecodedImage(Image(1, "1.png", 40, 30), noise(1, (30, 40)), np.ones((30, 40), np.uint8), one())
     source = Images([empty, full])
     for threshold, wanted in ((None, 0), (20, 1)):
         data, _ = data_for("torch", scale=[1.0, 1.0], scale_step=0.0, redraw_below=threshold, copy_paste=None)

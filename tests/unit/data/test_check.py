@@ -93,7 +93,7 @@ FAULTS = {
         lambda own: own.edit(lambda value: value["images"][0].update(width=10**8, height=10**8)),
         ["train.json: images[0]: image train0.png is too large", "annotation of unknown image 0"],
     ),
-    "EXIF rotation": (turn, ["images/train0.png: EXIF tells viewers to turn it"]),
+    "EXIF rotation": (turn, ["images/train0.png: has an EXIF rotation"]),
     "size as turned by EXIF": (
         turn_and_state_turned,
         ["image is 30x20, the JSON says 20x30, which is its size after the rotation in its EXIF"],

@@ -18,7 +18,7 @@ import pytest
 from faulty_server import Server
 from true_layouts import Packed, ade20k, coco, describe, files_below
 
-from kmax.data.datasets import load_dataset, raw_root
+from kmax.data.dataset_file import load_dataset, raw_root
 from kmax.data.download.download_dataset import download
 
 ROUNDS = int(os.environ.get("KMAX_KILLS", "3"))

@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from kmax.config import Dataset, Run
+from kmax.config import Run
+from kmax.data.dataset_file import Dataset
 from kmax.data.formats.coco_panoptic import read_map
 from kmax.data.formats.coco_panoptic_json import read_panoptic_json
 from kmax.data.prepare.check_dataset import check_files

@@ -11,11 +11,12 @@ import yaml
 from PIL import Image
 
 from kmax.cli.main import call
-from kmax.data.datasets import load_dataset, open_prepared
+from kmax.data.dataset_file import load_dataset
+from kmax.data.datasets import open_prepared
 from kmax.data.download.download_dataset import download
 from kmax.data.formats.coco_panoptic import read_map
 from kmax.data.formats.coco_panoptic_json import read_panoptic_json
-from kmax.data.image_source import Source
+from kmax.data.image_source import ImageSource
 from kmax.data.prepare.check_dataset import check
 from kmax.data.prepare.prepare_dataset import prepare
 
@@ -123,7 +124,7 @@ def test_semantic_maps_of_coco_are_those_of_detectron2(
     to_rank = np.array([order[category.id] for category in dataset.categories] + [255], np.uint8)
     compared = 0
     for split in ("train", "val"):
-        source = Source(dataset, split, None, "test", cache_bytes=0)
+        source = ImageSource(dataset, split, None, "test", cache_bytes=0)
         for i in range(0, len(source), 5):
             sample = source[i]
             classes = np.append(sample.labels.classes, len(to_rank) - 1)
@@ -212,8 +213,8 @@ def test_faults_of_ade20k_are_told(ade: Path) -> None:
         "ADE_val_00000003.jpg: image not found",
         "ADE_val_00000001.png: instance PNG not found",
         "ADE_train_00016869.png: class 151 is not in 1..150",
-        "ADE_train_00016900.png: instance 250 is of the classes [1, 2], not of one in 1..100",
-        "ADE_train_00016900.png: instance 251 is of the classes [101], not of one in 1..100",
+        "ADE_train_00016900.png: instance 250 has the classes [1, 2], not one in 1..100",
+        "ADE_train_00016900.png: instance 251 has the classes [101], not one in 1..100",
         "categoryMapping.txt: instance class to class: 2 entries disagree",
     ):
         assert any(part in line for line in found), part
@@ -233,7 +234,7 @@ def test_faults_of_cityscapes_are_told(project: Path, samples: Path, tmp_path: P
     assert len(found) == 3
     for part in (
         "leftImg8bit/train: folder of images not found",
-        "frankfurt_000000_000294_gtFine_instanceIds.png: labels [34, 40] are not of Cityscapes (0..33)",
+        "frankfurt_000000_000294_gtFine_instanceIds.png: labels [34, 40] are not in Cityscapes (0..33)",
         "frankfurt_000000_000295_leftImg8bit.png: image not found",
     ):
         assert any(part in line for line in found), found

@@ -16,6 +16,7 @@ from kmax.data.batch import Batch
 from kmax.data.datasets import Prepared, open_prepared
 from kmax.data.download.download_dataset import download
 from kmax.data.formats.coco_panoptic import read_image
+from kmax.data.image_list import val_images
 from kmax.data.loading.loader import network_input, train_batches, val_batches
 from kmax.data.prepare.prepare_dataset import prepare
 from kmax.errors import InputError
@@ -176,22 +177,24 @@ def test_what_cannot_be_divided_or_found_is_refused(shapes: Prepared) -> None:
 
 def test_validation_reads_each_image_once_over_shards(shapes: Prepared) -> None:
     data = data_of("few")
-    whole = list(val_batches(shapes, data, batch_size=2))
+    images = val_images(shapes, data)
+    whole = list(val_batches(shapes, data, val_images(shapes, data), batch_size=2))
     assert [len(batch.image_ids) for batch in whole] == [2, 2, 1]
     assert [i for batch in whole for i in batch.image_ids] == [1, 2, 3, 4, 5]
     sharded = [
         i
         for shard in range(3)
-        for batch in val_batches(shapes, data, batch_size=2, shard=shard, num_shards=3, skip={2})
+        for batch in val_batches(shapes, data, [i for i in images[shard::3] if i.id != 2], batch_size=2)
         for i in batch.image_ids
     ]
     assert sorted(sharded) == [1, 3, 4, 5]
-    with_workers = list(val_batches(shapes, data, batch_size=2, workers=2))
+    with_workers = list(val_batches(shapes, data, images, batch_size=2, workers=2))
     assert all(torch.equal(a.images, b.images) for a, b in zip(whole, with_workers, strict=True))
 
 
 def test_validation_input_is_the_resized_image_padded_with_zero(shapes: Prepared) -> None:
-    (batch, *_) = val_batches(shapes, data_of("few"), batch_size=2)
+    data = data_of("few")
+    (batch, *_) = val_batches(shapes, data, val_images(shapes, data), batch_size=2)
     assert batch.original_sizes == [(64, 80)] * 2
     assert batch.content_sizes == [(52, 65)] * 2
     assert (batch.images[:, :, 52:] == 0).all()
@@ -203,7 +206,7 @@ def test_validation_input_is_the_resized_image_padded_with_zero(shapes: Prepared
 
 def test_validation_keeps_the_size_of_images_where_the_run_says_so(shapes: Prepared) -> None:
     data = data_of("few", (65, 97), preprocessing="tf", native_size=True)
-    (batch, *_) = val_batches(shapes, data, batch_size=2)
+    (batch, *_) = val_batches(shapes, data, val_images(shapes, data), batch_size=2)
     assert batch.content_sizes == [(64, 80)] * 2
     rgb = read_image(shapes.split("val").images_dir / batch.file_names[0])
     levels = (batch.images[0, :, :64, :80] * 127.5 + 127.5).round().byte()

@@ -11,7 +11,8 @@ from PIL import Image
 from small_datasets import Own
 
 from kmax.cli.main import call
-from kmax.data.datasets import load_dataset, open_prepared
+from kmax.data.dataset_file import load_dataset
+from kmax.data.datasets import open_prepared
 from kmax.data.download.download_dataset import download
 from kmax.data.formats.coco_panoptic import read_map
 from kmax.data.prepare.check_dataset import check
@@ -201,7 +202,7 @@ def test_faulty_masks_are_told(masks: Path) -> None:
     shutil.copy(masks / "semantic/field/b.png", masks / "semantic/field/c.png")
     found = check("field", workers=1).lines()
     for part in (
-        "field/a.png: values [9] are no categories",
+        "field/a.png: values [9] are not categories",
         "field/b.png: semantic PNG is 3x3, the image 10x8",
         "field/c.png: no image of this name",
     ):

@@ -11,7 +11,7 @@ from PIL import Image
 
 from kmax.data.formats import png
 from kmax.errors import InputError
-from kmax.evaluation.cityscapes.pixels_below import PixelsBelow
+from kmax.evaluation.cityscapes.cityscapes_instances import PixelsBelow
 from kmax.evaluation.panoptic.pairs import count_pairs, count_png_pairs
 
 RNG = np.random.default_rng(0)

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from small_datasets import Own, few_shapes
 
-from kmax.data.datasets import load_dataset, open_prepared
+from kmax.data.dataset_file import load_dataset
+from kmax.data.datasets import open_prepared
 from kmax.data.download.download_dataset import download
 from kmax.data.formats.coco_panoptic import read_map, write_map
 from kmax.data.formats.coco_panoptic_json import read_panoptic_json
-from kmax.data.image_source import Source
+from kmax.data.image_source import ImageSource
 from kmax.data.prepare.check_dataset import check
 from kmax.data.prepare.prepare_dataset import prepare
 from kmax.errors import InputError
@@ -220,7 +221,7 @@ def test_faults_that_harm_nobody_are_told_and_prepared(own: Own, capsys: pytest.
     write_map(own.png(), np.zeros((20, 30), int))
     download("own")
     prepare("own", workers=1)
-    assert "prepared all the same: 1 images without segments; kmax data check own" in capsys.readouterr().err
+    assert "prepared with warnings: 1 images without segments; kmax data check own" in capsys.readouterr().err
 
 
 def test_a_failed_preparation_keeps_the_former_one(own: Own) -> None:
@@ -256,11 +257,11 @@ def test_a_folder_that_moved_is_told_once_and_found_at_its_new_place(
     (tmp_path / "new").mkdir()
     own.root.rename(tmp_path / "new" / "own")
     with pytest.raises(InputError, match=r"own/images: folder of images not found; .*KMAX_DATA_ROOT"):
-        Source(open_prepared("own"), "train", None, "test", cache_bytes=0)
+        ImageSource(open_prepared("own"), "train", None, "test", cache_bytes=0)
     with pytest.raises(InputError, match=r"media/own: folder of dataset 'own' not found; in every call"):
         prepare("own", workers=1)
     monkeypatch.setenv("KMAX_DATA_ROOT", str(tmp_path / "new"))
-    assert len(Source(open_prepared("own"), "train", None, "test", cache_bytes=0)) == 3
+    assert len(ImageSource(open_prepared("own"), "train", None, "test", cache_bytes=0)) == 3
     prepare("own", workers=1)
 
 

@@ -8,7 +8,7 @@ import pytest
 from faulty_server import Server
 from true_layouts import Packed, ade20k, cityscapes, coco, describe, files_below
 
-from kmax.data.datasets import load_dataset, raw_root
+from kmax.data.dataset_file import load_dataset, raw_root
 from kmax.data.download import download_dataset as download_module
 from kmax.data.download.download_dataset import download
 from kmax.errors import InputError
@@ -56,7 +56,7 @@ def test_the_second_time_nothing_is_fetched_read_or_unpacked(
     first = download(packed.dataset).read_bytes()
     asked = len(server.requests)
     monkeypatch.setattr(download_module, "raw_files", None)
-    monkeypatch.setattr("kmax.data.download.known_digests.map_items", None)
+    monkeypatch.setattr("kmax.data.download.listed_file.map_items", None)
     monkeypatch.setattr("kmax.data.download.obtain.unpack", None)
     assert download(packed.dataset).read_bytes() == first
     assert len(server.requests) == asked
@@ -128,7 +128,7 @@ def test_cityscapes_asks_for_what_only_its_user_can_do(data_root: Path, server: 
     with pytest.raises(InputError, match=r"has 1000 bytes of \d+; complete the download, and call again"):
         download("cityscapes")
     (root / name).write_bytes(packed.archives[name][:-1] + b"?")
-    with pytest.raises(InputError, match=r"MD5 is not .*; move the file away to fetch it anew by hand"):
+    with pytest.raises(InputError, match=r"MD5 is not .*; move the file away to fetch it again by hand"):
         download("cityscapes")
     put(packed.archives, root)
     download("cityscapes")

@@ -9,7 +9,7 @@ from small_datasets import ROOT, few_shapes
 
 from kmax import paths
 from kmax.config import Category
-from kmax.config import Dataset as DatasetFile
+from kmax.data.dataset_file import Dataset as DatasetFile
 from kmax.data.datasets import open_prepared
 from kmax.data.download.download_dataset import download
 from kmax.data.prepare.prepare_dataset import prepare

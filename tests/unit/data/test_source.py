@@ -9,7 +9,7 @@ from small_datasets import Own, few_shapes
 from kmax.data.datasets import open_prepared
 from kmax.data.download.download_dataset import download
 from kmax.data.formats.coco_panoptic import read_image, read_map, write_map
-from kmax.data.image_source import Source
+from kmax.data.image_source import ImageSource
 from kmax.data.prepare.prepare_dataset import prepare
 from kmax.errors import InputError
 
@@ -19,9 +19,9 @@ def test_what_is_kept_decoded_is_bounded(project: Path) -> None:
     download("few")
     prepare("few", workers=1)
     prepared = open_prepared("few")
-    fresh = Source(prepared, "train", None, "test", cache_bytes=0)
+    fresh = ImageSource(prepared, "train", None, "test", cache_bytes=0)
     size = fresh[0].nbytes
-    bounded = Source(prepared, "train", None, "test", cache_bytes=3 * size + size // 2)
+    bounded = ImageSource(prepared, "train", None, "test", cache_bytes=3 * size + size // 2)
     for _ in range(2):
         for index in range(len(fresh)):
             np.testing.assert_array_equal(bounded[index].rgb, fresh[index].rgb)
@@ -38,7 +38,7 @@ def test_ids_of_one_image_are_strange_to_the_next(own: Own) -> None:
     own.edit(lambda value: value["annotations"][1]["segments_info"][0].update(id=9))
     download("own")
     prepare("own", workers=1)
-    source = Source(open_prepared("own"), "train", None, "test", cache_bytes=0)
+    source = ImageSource(open_prepared("own"), "train", None, "test", cache_bytes=0)
     path = Path("data/prepared/own/panoptic_train/train0.png")
     write_map(path, np.where(read_map(path) == 7, 9, read_map(path)))
     assert (source[1].owner > 0).any()

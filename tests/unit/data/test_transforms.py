@@ -4,13 +4,13 @@ from hypothesis import strategies as st
 from small_datasets import data_of
 
 from kmax.config import Augmentation
+from kmax.data.augmentation.colour_policies import draw_jitter
 from kmax.data.augmentation.copy_paste import copy_paste
-from kmax.data.augmentation.recoloring import draw_jitter
-from kmax.data.augmentation.training_targets import targets_of
 from kmax.data.augmentation.training_view import augmented_view, plain_view
-from kmax.data.augmentation.view import MEAN, View
+from kmax.data.augmentation.view import View, targets_of
+from kmax.data.batch import INPUT_MEAN
 from kmax.data.formats.coco_panoptic import Image
-from kmax.data.image_source import Decoded, Labels
+from kmax.data.image_source import DecodedImage, SegmentLabels
 
 SIZE = (33, 41)
 sizes = st.tuples(st.integers(3, 60), st.integers(3, 60))
@@ -21,12 +21,14 @@ def augmentation(**changes) -> Augmentation:
     return Augmentation(**(values | changes))
 
 
-def view_of(rng: np.random.Generator, decoded: Decoded, preprocessing: str | None = None, **changes) -> View:
+def view_of(
+    rng: np.random.Generator, decoded: DecodedImage, preprocessing: str | None = None, **changes
+) -> View:
     data = data_of("few", SIZE, preprocessing=preprocessing)
     return augmented_view(rng, decoded, data, augmentation(**changes))
 
 
-def colored(seed: int, size: tuple[int, int], count: int = 6) -> Decoded:
+def colored(seed: int, size: tuple[int, int], count: int = 6) -> DecodedImage:
     """Random rectangles; the red channel of a pixel is 40 times its owner, so pixels show their labels."""
     rng = np.random.default_rng(seed)
     owner = np.zeros(size, np.uint8)
@@ -34,9 +36,9 @@ def colored(seed: int, size: tuple[int, int], count: int = 6) -> Decoded:
         top, left = rng.integers(0, size[0]), rng.integers(0, size[1])
         owner[top : top + rng.integers(1, 30), left : left + rng.integers(1, 30)] = index + 1
     classes = np.array([0, 0, 1, 2, 3, 1][:count])
-    labels = Labels(classes, classes < 2, np.arange(count) == 5)
+    labels = SegmentLabels(classes, classes < 2, np.arange(count) == 5)
     rgb = np.repeat(40 * owner[..., None], 3, axis=-1).astype(np.uint8)
-    return Decoded(Image(seed, f"{seed}.png", size[1], size[0]), rgb, owner, labels)
+    return DecodedImage(Image(seed, f"{seed}.png", size[1], size[0]), rgb, owner, labels)
 
 
 def random_view(seed: int, size: tuple[int, int], **changes) -> View:
@@ -50,14 +52,16 @@ def test_labels_move_with_pixels(seed: int, size: tuple[int, int]) -> None:
     rows, columns = np.mgrid[0 : size[0], 0 : size[1]]
     rgb = np.stack([4 * rows, 4 * columns, 0 * rows], axis=-1).astype(np.uint8)
     count = size[0] * size[1]
-    labels = Labels(np.zeros(count, int), np.ones(count, bool), np.zeros(count, bool))
-    decoded = Decoded(Image(0, "0.png", size[1], size[0]), rgb, np.arange(1, count + 1).reshape(size), labels)
+    labels = SegmentLabels(np.zeros(count, int), np.ones(count, bool), np.zeros(count, bool))
+    decoded = DecodedImage(
+        Image(0, "0.png", size[1], size[0]), rgb, np.arange(1, count + 1).reshape(size), labels
+    )
     view = view_of(np.random.default_rng(seed), decoded)
     assert view.pixels.shape == (*SIZE, 3)
     assert view.owner.shape == SIZE
     content = view.owner > 0
     assert content.sum() == view.content_size[0] * view.content_size[1]
-    assert (view.pixels[~content] == MEAN).all()
+    assert (view.pixels[~content] == INPUT_MEAN).all()
     there = np.stack(np.unravel_index(view.owner[content] - 1, size), axis=-1)
     smallest_scale = 0.5 * min(SIZE[0] / size[0], SIZE[1] / size[1])
     # Nearest is off by half a pixel at most, smoothing at the border by a third of its reach.

@@ -14,7 +14,8 @@ from pycocotools import mask as coco_mask
 
 from kmax import paths
 from kmax.config import Run
-from kmax.data.datasets import Prepared, PreparedSplit, load_dataset
+from kmax.data.dataset_file import load_dataset
+from kmax.data.datasets import Prepared, PreparedSplit
 from kmax.data.formats.coco_panoptic import write_map
 from kmax.evaluation.run import evaluation_stage as run_module
 from kmax.evaluation.submission import submission_archives, submission_check

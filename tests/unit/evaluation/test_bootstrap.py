@@ -1,7 +1,15 @@
 import numpy as np
 
-from kmax.evaluation.bootstrap import interval, intervals, miou_scores, pq_scores, resample_weights, resampled
-from kmax.evaluation.panoptic.panoptic_files import CategoryFacts
+from kmax.data.formats.coco_panoptic import CategoryFacts
+from kmax.evaluation.bootstrap import (
+    interval,
+    miou_interval,
+    miou_scores,
+    pq_intervals,
+    pq_scores,
+    resample_weights,
+    resampled,
+)
 from kmax.evaluation.panoptic.pq import Counts, PQResult
 from kmax.evaluation.semantic.miou import MiouResult, PixelCounts
 
@@ -45,24 +53,25 @@ def test_intervals_hold_the_score_and_shrink_with_more_images() -> None:
     widths = []
     for images in (30, 3000):
         pq, miou = results(images)
-        found = intervals(pq, miou, samples=600, seed=0)
-        low, high = found["pq"]["all"]["pq"]
+        low, high = miou_interval(miou, samples=600, seed=0)
+        assert low <= miou.to_json()["miou"] <= high
+        low, high = pq_intervals(pq, samples=600, seed=0)["all"]["pq"]
         assert low <= pq.group("all")["pq"] <= high
-        assert found["miou"][0] <= miou.to_json()["miou"] <= found["miou"][1]
         widths.append(high - low)
     assert widths[1] < widths[0] / 5
 
 
 def test_equal_seeds_give_equal_intervals() -> None:
     pq, miou = results(25)
-    assert intervals(pq, miou, samples=50, seed=4) == intervals(pq, miou, samples=50, seed=4)
-    assert intervals(pq, miou, samples=50, seed=4) != intervals(pq, miou, samples=50, seed=5)
+    for intervals, result in ((pq_intervals, pq), (miou_interval, miou)):
+        first, again, other = (intervals(result, samples=50, seed=seed) for seed in (4, 4, 5))
+        assert first == again != other
 
 
 def test_an_empty_group_has_no_interval() -> None:
     pq, _ = results(5)
     pq.per_image.tp[:, 2] = pq.per_image.fp[:, 2] = pq.per_image.fn[:, 2] = 0
-    assert intervals(pq, None, samples=20, seed=0)["pq"]["stuff"] == {"pq": None, "sq": None, "rq": None}
+    assert pq_intervals(pq, samples=20, seed=0)["stuff"] == {"pq": None, "sq": None, "rq": None}
     assert interval(np.array([np.nan]), 0.5) is None
 
 
@@ -74,5 +83,5 @@ def test_intervals_hold_scores_that_resamples_rarely_reach() -> None:
     for category in range(len(CATEGORIES)):
         counts.tp[category, category], counts.iou_sum[category, category] = 1, 0.8
     pq = PQResult(CATEGORIES, list(range(images)), counts, [])
-    low, high = intervals(pq, None, samples=400, seed=0)["pq"]["all"]["sq"]
+    low, high = pq_intervals(pq, samples=400, seed=0)["all"]["sq"]
     assert low < pq.group("all")["sq"] < high <= 1

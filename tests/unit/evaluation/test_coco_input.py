@@ -12,7 +12,7 @@ from pycocotools import mask as masks
 
 from kmax.data.formats.coco_regions import decode_run_lengths
 from kmax.errors import InputError
-from kmax.evaluation.coco.coco_ap import evaluate_files
+from kmax.evaluation.coco_ap import evaluate_files
 
 
 def encode(mask: np.ndarray) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def test_no_detections_score_zero(folder: Path) -> None:
         (lambda d: d[0]["segmentation"].update(size=[4, 5]), "the image is 40 high, 50 wide"),
         (lambda d: d[0]["segmentation"].update(counts="zz"), "malformed or do not cover the image"),
         (lambda d: d[0]["segmentation"].update(counts=[2000]), "malformed"),
-        (lambda d: d[0].update(segmentation=[[1, 2, 3, 4, 5, 6]]), "no run lengths"),
+        (lambda d: d[0].update(segmentation=[[1, 2, 3, 4, 5, 6]]), "is not run lengths"),
         (lambda d: d.append({**d[0], "bbox": [0, 0, 1, 1]}), "some detections have 'bbox'"),
     ],
 )
@@ -100,11 +100,11 @@ def test_faults_of_detections(folder: Path, change: Any, said: str) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda t: t.pop("images"), "no lists of"),
+        (lambda t: t.pop("images"), "'images' is missing or not a list"),
         (lambda t: t["images"][0].pop("height"), "images[0]: 'height'"),
         (lambda t: t["annotations"][0].update(image_id=5), "unknown image"),
         (lambda t: t["annotations"][0].update(category_id=5), "unknown category 5"),
-        (lambda t: t["annotations"][0].update(area=None), "no sound 'area' and 'bbox'"),
+        (lambda t: t["annotations"][0].update(area=None), "'area' or 'bbox' is missing or invalid"),
         (lambda t: t["annotations"][0].pop("iscrowd"), "'iscrowd' is neither 0 nor 1"),
         (lambda t: t["annotations"][0].pop("segmentation"), "neither run lengths nor polygons"),
         (lambda t: t["annotations"].append(t["annotations"][0]), "occurs twice"),

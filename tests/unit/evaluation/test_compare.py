@@ -10,8 +10,8 @@ import pytest
 
 from kmax import paths
 from kmax.cli.main import call
+from kmax.data.formats.coco_panoptic import CategoryFacts
 from kmax.errors import InputError
-from kmax.evaluation.panoptic.panoptic_files import CategoryFacts
 from kmax.evaluation.panoptic.pq import Counts, PQResult
 from kmax.evaluation.run.compare_runs import compare
 from kmax.evaluation.run.evaluated_run import Evaluated, read_evaluated

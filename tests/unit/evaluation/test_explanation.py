@@ -11,20 +11,21 @@ from perfect_run import perfect_run
 
 from kmax import paths
 from kmax.data.datasets import open_prepared
-from kmax.data.formats.coco_panoptic import read_map, write_map
+from kmax.data.formats.coco_panoptic import CategoryFacts, read_map, write_map
+from kmax.errors import InputWarnings
 from kmax.evaluation.panoptic.explanation import PARTS, explain, write_explanation
-from kmax.evaluation.panoptic.image_segments import Matchable, check_pair, read_pair
+from kmax.evaluation.panoptic.image_segments import ImageSegments, check_pair, read_pair
 from kmax.evaluation.panoptic.pairs import count_pairs
-from kmax.evaluation.panoptic.panoptic_files import CategoryFacts, ImagePair, Oddities, open_files
+from kmax.evaluation.panoptic.panoptic_files import ImagePair, open_files
 from kmax.evaluation.panoptic.pq import count, match_segments
-from kmax.evaluation.panoptic.segment_outcomes import Outcome, outcomes
+from kmax.evaluation.panoptic.segment_outcomes import Outcome, find_outcomes
 from kmax.evaluation.run.evaluation_stage import evaluate_run
 
 CATS, DOGS, SKY = (CategoryFacts(n, name, name != "sky") for n, name in enumerate(("cat", "dog", "sky"), 1))
 CATEGORIES = [CATS, DOGS, SKY]
 
 
-def image(truth: list[str], predicted: list[str], classes: dict[str, int], crowd: str = "") -> Matchable:
+def image(truth: list[str], predicted: list[str], classes: dict[str, int], crowd: str = "") -> ImageSegments:
     """Maps in rows of letters, each a segment, "." void; `classes` by letter, for both maps."""
 
     def ids(rows: list[str]) -> np.ndarray:
@@ -44,18 +45,18 @@ def image(truth: list[str], predicted: list[str], classes: dict[str, int], crowd
 
     maps = ids(truth), ids(predicted)
     pair = ImagePair(1, Path("t"), Path("p"), segments(maps[0]), segments(maps[1]))
-    return check_pair(pair, count_pairs(*maps), {1: 0, 2: 1, 3: 2}, Oddities())
+    return check_pair(pair, count_pairs(*maps), {1: 0, 2: 1, 3: 2}, InputWarnings())
 
 
-def explained(*images: Matchable):
+def explained(*images: ImageSegments):
     size = len(CATEGORIES)
-    rows = [outcomes(one, match_segments(one, size)) for one in images]
+    rows = [find_outcomes(one, match_segments(one, size)) for one in images]
     return explain(CATEGORIES, list(range(len(images))), rows)
 
 
-def found(one: Matchable) -> list[tuple[str, bool, int, int]]:
+def found(one: ImageSegments) -> list[tuple[str, bool, int, int]]:
     """Outcome, side, category and other category of each row."""
-    rows = outcomes(one, match_segments(one, len(CATEGORIES)))
+    rows = find_outcomes(one, match_segments(one, len(CATEGORIES)))
     columns = (column.tolist() for column in (rows.outcome, rows.true, rows.category, rows.other))
     return [(Outcome(kind).name, *rest) for kind, *rest in zip(*columns, strict=True)]
 
@@ -102,7 +103,7 @@ def test_objects_have_the_sizes_of_coco() -> None:
     classes = {"a": 1, "b": 1, "c": 1}
     truth = ["a" * 64 * 64, "b" * 32 * 32 + "." * 3072, "c" * 31 * 33 + "." * 3073]
     one = image(truth, truth, classes)
-    rows = outcomes(one, match_segments(one, len(CATEGORIES)))
+    rows = find_outcomes(one, match_segments(one, len(CATEGORIES)))
     assert rows.size.tolist() == [1, 1, 0]
 
 
@@ -123,9 +124,9 @@ def test_parts_and_quality_add_up_to_one_under_odd_rules(golden: Path, case: str
     classes = {category.id: index for index, category in enumerate(files.categories)}
     rows, totals = [], []
     for pair in files.images:
-        one = read_pair(pair, classes, Oddities())
+        one = read_pair(pair, classes, InputWarnings())
         matching = match_segments(one, len(classes))
-        rows.append(outcomes(one, matching))
+        rows.append(find_outcomes(one, matching))
         totals.append(count(one, matching, len(classes)))
     whole = explain(files.categories, [pair.image_id for pair in files.images], rows)
     parts, segments = whole.parts(), whole.segments()

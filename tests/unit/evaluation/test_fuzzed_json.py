@@ -13,7 +13,7 @@ from panoptic_folder import files, halves, write_side
 from pycocotools import mask as masks
 
 from kmax.errors import InputError
-from kmax.evaluation.coco import coco_ap
+from kmax.evaluation import coco_ap
 from kmax.evaluation.panoptic import deeplab2, pq
 from kmax.evaluation.semantic import miou
 

@@ -104,7 +104,7 @@ def test_missing_area_is_refused_where_a_match_needs_it(folder: Path) -> None:
     assert "segment 1" in faults(folder)[0]
 
 
-def test_oddities_are_one_warning_of_a_kind_and_one_fault_each_when_strict(folder: Path) -> None:
+def test_unusual_input_gives_one_warning_per_kind_and_one_fault_per_case_if_strict(folder: Path) -> None:
     edit(
         folder / "gt.json",
         lambda c: [a["segments_info"][0].update(area=30) for a in c["annotations"][:3]],

@@ -3,7 +3,9 @@
 import csv
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from perfect_run import perfect_run
 
 from kmax import paths
 from kmax.config import Run
+from kmax.data.formats import coco_json, json_stream
 from kmax.errors import InputError
 from kmax.evaluation.run.evaluation_stage import evaluate_run
 
@@ -38,6 +41,27 @@ def test_ground_truth_as_prediction_scores_one(run: Run) -> None:
     assert provenance["images"] == 4
     assert provenance["flavour"] == "tf"
     assert len(provenance["ground_truth_digest"]) == len(provenance["predictions_digest"]) == 64
+
+
+def test_each_panoptic_json_is_parsed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    metrics = ["pq", "pq_deeplab2", "miou_panoptic", "ceiling"]
+    run = perfect_run(tmp_path, monkeypatch, metrics=metrics)
+    parsed: list[str] = []
+    entries, read_json = json_stream.entries, coco_json.read_json
+
+    def streamed(path: Path, what: str, inside: set[str]) -> Iterator[tuple[str, Any]]:
+        parsed.append(path.name)
+        return entries(path, what, inside)
+
+    def whole(path: Path, what: str) -> Any:
+        parsed.append(path.name)
+        return read_json(path, what)
+
+    monkeypatch.setattr(json_stream, "entries", streamed)
+    monkeypatch.setattr(coco_json, "read_json", whole)
+    scores = json.loads(evaluate_run(run, {}).read_text())
+    assert {name for name in metrics if name in scores} == set(metrics)
+    assert parsed == ["panoptic_val.json", "panoptic.json"]
 
 
 def test_equal_input_gives_equal_bytes(run: Run) -> None:

@@ -15,7 +15,7 @@ from kmax.data.datasets import ImageFolder, UnannotatedImages
 from kmax.errors import InputError
 from kmax.evaluation.cityscapes.cityscapes_ap import evaluate_files as cityscapes_ap
 from kmax.evaluation.cityscapes.cityscapes_miou import evaluate_files as cityscapes_miou
-from kmax.evaluation.coco.coco_ap import evaluate_files as coco_ap
+from kmax.evaluation.coco_ap import evaluate_files as coco_ap
 from kmax.evaluation.panoptic.panoptic_files import PanopticArguments
 from kmax.evaluation.panoptic.pq import evaluate_files as pq
 from kmax.evaluation.submission.submission_archives import server_split, submit_cityscapes, submit_coco
@@ -134,10 +134,10 @@ def test_what_a_server_would_refuse_is_refused(
 
 def test_other_categories_and_parts_of_a_split_are_refused(tmp_path: Path, monkeypatch) -> None:
     run = official_run("coco", tmp_path, monkeypatch)
-    with pytest.raises(InputError, match="has not the categories of Cityscapes"):
+    with pytest.raises(InputError, match="has other categories than Cityscapes"):
         submit_cityscapes(run, Path("out.zip"), "panoptic")
     with pytest.raises(InputError, match="letters, digits"):
         submit_coco(run, Path("out.zip"), "panoptic", "my net")
     part = run.model_copy(update={"data": run.data.model_copy(update={"val_images": ["a"]})})
-    with pytest.raises(InputError, match="wants the whole split"):
+    with pytest.raises(InputError, match="expects the whole split"):
         submit_coco(part, Path("out.zip"), "panoptic", None)

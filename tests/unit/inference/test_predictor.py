@@ -12,6 +12,7 @@ from pycocotools import mask as coco_mask
 
 from kmax import paths
 from kmax.config import Predict
+from kmax.data.formats import json_stream
 from kmax.data.formats.coco_panoptic import read_map
 from kmax.errors import InputError
 from kmax.inference import prediction_stage
@@ -28,10 +29,16 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def test_predictions_agree_with_their_json(project: Path) -> None:
+def test_predictions_agree_with_their_json(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = load_run("small")
     run = run.model_copy(update={"predict": run.predict.model_copy(update={"pictures": 2})})
+    parsed: list[str] = []
+    entries = json_stream.entries
+    monkeypatch.setattr(
+        json_stream, "entries", lambda path, *rest: parsed.append(path.name) or entries(path, *rest)
+    )
     folder = predict_run(run, STATE, {})
+    assert parsed == ["panoptic_val.json"]
     content = json.loads((folder / "panoptic.json").read_text())
     known = {category["id"] for category in content["categories"]}
     assert [a["image_id"] for a in content["annotations"]] == [i["id"] for i in content["images"]]

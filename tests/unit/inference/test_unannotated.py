@@ -16,7 +16,8 @@ from PIL import Image
 from kmax import paths
 from kmax.cli.main import call
 from kmax.config import Category
-from kmax.data.datasets import load_dataset, open_prepared
+from kmax.data.dataset_file import load_dataset
+from kmax.data.datasets import open_prepared
 from kmax.data.download.download_dataset import download
 from kmax.data.formats.coco_panoptic import write_map
 from kmax.data.image_list import val_images
@@ -249,8 +250,10 @@ def test_what_is_not_there_is_one_line(coco: None, capsys: pytest.CaptureFixture
 def test_files_of_other_sizes_than_listed_are_refused(coco: None) -> None:
     change_list(lambda images: images[1].update(width=WIDTH))
     run = load_run("small").on_split("test-dev")
+    prepared = open_prepared("coco")
+    images = val_images(prepared, run.data)
     with pytest.raises(InputError, match=r"000000000009\.jpg: image is 57x40, but listed as 56x40"):
-        list(val_batches(open_prepared("coco"), run.data, batch_size=2))
+        list(val_batches(prepared, run.data, images, batch_size=2))
 
 
 def test_an_archive_wants_the_predictions_of_just_this_split(coco: None, capsys) -> None:

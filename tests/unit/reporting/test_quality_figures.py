@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 
 from kmax import paths
+from kmax.data.formats.coco_panoptic import CategoryFacts
 from kmax.errors import InputError
 from kmax.evaluation.panoptic.explanation import explain, write_explanation
-from kmax.evaluation.panoptic.panoptic_files import CategoryFacts
-from kmax.evaluation.panoptic.segment_outcomes import Outcome, Outcomes
+from kmax.evaluation.panoptic.segment_outcomes import Outcome, SegmentOutcomes
 from kmax.reporting import report
 from kmax.reporting.figures import class_parts, confusions, size_parts, write_figures
 
@@ -27,7 +27,7 @@ def explained(measure) -> Path:
     kinds = np.array([Outcome.MATCHED, Outcome.WRONG_CLASS, Outcome.MISSED], np.int8)[number % 3]
     other = np.where(kinds == Outcome.WRONG_CLASS, (number + 1) % size, -1)
     iou = np.where(kinds == Outcome.MATCHED, 0.8, 0.0)
-    rows = Outcomes(kinds, np.ones(size, bool), number, other, (number % 3).astype(np.int8), iou)
+    rows = SegmentOutcomes(kinds, np.ones(size, bool), number, other, (number % 3).astype(np.int8), iou)
     folder = paths.explanation(RUN)
     write_explanation(folder, explain(categories, [7], [rows]))
     (folder / "worst/1_seven").mkdir(parents=True)

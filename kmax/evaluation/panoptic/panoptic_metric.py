@@ -1,11 +1,11 @@
-"""Panoptic quality inside a training loop, in the manner of torchmetrics: update, compute, merge over ranks.
+"""A metric of panoptic maps for use inside a training loop, with the interface of torchmetrics.
 
-    metric = PanopticQuality(categories)
+    metric = PanopticMetric(categories)
     metric.update(truth_map, truth_segments, predicted_map, predicted_segments, image_id)
     metric.merge_across_ranks()                                                     # with torch.distributed
     metric.compute().group("all")["pq"]
 
-The numbers are those of the evaluation of files with the same maps.
+The results equal those of evaluating files with the same maps.
 """
 
 from __future__ import annotations
@@ -18,33 +18,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kmax.data.formats.coco_panoptic import CategoryFacts, ImageId
+from kmax.errors import InputWarnings
 from kmax.evaluation.panoptic import pq
 from kmax.evaluation.panoptic.explanation import Explanation, explain
 from kmax.evaluation.panoptic.image_segments import check_pair
 from kmax.evaluation.panoptic.pairs import count_pairs
-from kmax.evaluation.panoptic.panoptic_files import (
-    CategoryFacts,
-    ImageId,
-    ImagePair,
-    Oddities,
-    unique_segments,
-)
-from kmax.evaluation.panoptic.segment_outcomes import Outcomes, outcomes
+from kmax.evaluation.panoptic.panoptic_files import ImagePair, unique_segments
+from kmax.evaluation.panoptic.segment_outcomes import SegmentOutcomes, find_outcomes
 from kmax.evaluation.semantic import miou
 
 
 @dataclass(frozen=True)
 class _Image:
-    """What one image counts."""
+    """The counts of one image."""
 
     image_id: ImageId
     quality: pq.Counts
     pixels: miou.PixelCounts
-    outcomes: Outcomes
+    outcomes: SegmentOutcomes
 
 
-class PanopticQuality:
-    """Counts of panoptic quality, of where it is lost, and of mean IoU, image by image.
+class PanopticMetric:
+    """Panoptic quality, its explanation, and mean IoU, updated image by image.
 
     Args:
         categories: of the dataset, in its order.
@@ -56,9 +52,9 @@ class PanopticQuality:
         self.reset()
 
     def reset(self) -> None:
-        """Forget all images."""
+        """Remove all images."""
         self._images: list[_Image] = []
-        self._oddities = Oddities()
+        self._warnings = InputWarnings()
 
     def update(
         self,
@@ -72,64 +68,64 @@ class PanopticQuality:
 
         Args:
             truth, predicted: integers [H, W] of segment ids below 2**24, 0 for void; tensors or arrays.
-            truth_segments: {id, category_id, iscrowd, area} each, as `segments_info` of COCO's panoptic JSON.
-            predicted_segments: {id, category_id} each.
+            truth_segments: as `segments_info` of COCO's panoptic JSON, with id, category_id, iscrowd, area.
+            predicted_segments: the same, with id and category_id.
             image_id: unique over all ranks.
 
         Raises:
-            InputError: ids that are not in both map and segments; an unknown category.
-            ValueError: maps that are no integers [H, W] of one size.
+            InputError: ids that are missing in the map or in the segments; an unknown category.
+            ValueError: maps that are not integers [H, W] of the same size.
         """
         sides = (("ground truth", truth_segments), ("predictions", predicted_segments))
-        listed = (unique_segments(segments, image_id, side, self._oddities) for side, segments in sides)
+        listed = (unique_segments(segments, image_id, side, self._warnings) for side, segments in sides)
         pair = ImagePair(image_id, Path("truth"), Path("prediction"), *listed)
         maps = [_as_ids(ids) for ids in (truth, predicted)]
         if maps[0].shape != maps[1].shape:
             raise ValueError(
                 f"image {image_id}: maps of different sizes: {maps[0].shape} and {maps[1].shape}"
             )
-        image = check_pair(pair, count_pairs(*maps), self._classes, self._oddities)
+        image = check_pair(pair, count_pairs(*maps), self._classes, self._warnings)
         size = len(self.categories)
         matching = pq.match_segments(image, size)
         counts = pq.count(image, matching, size), miou.count_pixels(image, size)
-        self._images.append(_Image(image_id, *counts, outcomes(image, matching)))
+        self._images.append(_Image(image_id, *counts, find_outcomes(image, matching)))
 
-    def merge(self, other: PanopticQuality) -> None:
-        """Add the images of another."""
+    def merge(self, other: PanopticMetric) -> None:
+        """Add the images of another metric."""
         self._images.extend(other._images)
-        self._oddities.merge(other._oddities)
+        self._warnings.merge(other._warnings)
 
     def merge_across_ranks(self) -> None:
-        """Make every rank hold the images of all, in the order of ranks; does nothing in one process.
+        """Collect the images of all ranks on each rank, in the order of ranks; no effect in a single process.
 
-        An image that several ranks saw, as padded samplers make them, counts once.
+        An image that several ranks have seen, as with padded samplers, counts once.
         """
         import torch.distributed as dist
 
         if not (dist.is_available() and dist.is_initialized()):
             return
         states: list[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(states, (self._images, self._oddities))
+        dist.all_gather_object(states, (self._images, self._warnings))
         self.reset()
         seen: set[ImageId] = set()
-        for images, oddities in states:
+        for images, warnings in states:
             self._images.extend(image for image in images if image.image_id not in seen)
             seen.update(image.image_id for image in images)
-            self._oddities.merge(oddities)
+            self._warnings.merge(warnings)
 
     def compute(self) -> pq.PQResult:
         """Panoptic quality of all images so far."""
         counts = [image.quality for image in self._images]
-        return pq.collect(self.categories, self._names(), counts, self._oddities.lines())
+        return pq.collect(self.categories, self._names(), counts, self._warnings.lines())
 
     def compute_explanation(self) -> Explanation:
-        """Where the panoptic quality of all images so far is lost."""
+        """Where panoptic quality is lost, over all images so far."""
         return explain(self.categories, self._names(), [image.outcomes for image in self._images])
 
     def compute_miou(self) -> miou.MiouResult:
         """Mean IoU of all images so far."""
         counts = [image.pixels for image in self._images]
-        return miou.collect(self.categories, self._names(), counts, self._oddities.lines())
+        return miou.collect(self.categories, self._names(), counts, self._warnings.lines())
 
     def _names(self) -> list[ImageId]:
         return [image.image_id for image in self._images]

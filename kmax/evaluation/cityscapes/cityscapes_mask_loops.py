@@ -1,4 +1,4 @@
-"""Passes over the pixels of masks and of the ground truth below them; imported where it is called."""
+"""Compiled loops over the pixels of masks and of the ground truth below them; imported on first use."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from kmax.data.formats.png_loops import SUB, repeated, undo_filter
 
 @compiled
 def count_values(values: NDArray[Any], words: NDArray[np.uint64], counts: NDArray[np.int64]) -> None:
-    """Add to `counts` how often each value occurs; of the runs of equal values, a word at a time.
+    """Add the number of occurrences of each value to `counts`; runs of equal values are skipped by words.
 
     Args:
         values: uint8 or uint16, at least one.
-        words: the same bytes, as far as they fill words.
-        counts: [more than the largest value].
+        words: the same bytes as uint64, without an incomplete last word.
+        counts: int64 [> largest value].
     """
     start, value = 0, values[0]
     same = repeated(np.uint64(value), values.itemsize)[0]
@@ -39,7 +39,7 @@ def count_values(values: NDArray[Any], words: NDArray[np.uint64], counts: NDArra
 
 @compiled
 def _all_zero(data: NDArray[np.uint8], words: NDArray[np.uint64], start: int, end: int) -> bool:
-    """Whether bytes start..end are 0; `words` are the same bytes, as far as they fill words."""
+    """Whether bytes start..end are 0; `words` are the same bytes as uint64, without a part of a word."""
     first, last = (start + 7) // 8, end // 8
     found = np.uint64(0)
     for k in range(start, min(8 * first, end)):
@@ -74,15 +74,15 @@ def count_below_lines(
     truth: NDArray[Any],
     counts: NDArray[np.int64],
 ) -> None:
-    """Add to `counts` the ground truth values below the pixels of a mask that are not black.
+    """Add the ground truth values below the non-zero pixels of a mask to `counts`.
 
-    A mask is mostly black: its lines are looked at word by word, and only those with a pixel are unfiltered.
+    A mask is mostly black: its lines are scanned word by word, and only those with a pixel are unfiltered.
 
     Args:
         data: [H x (1 + W)], filter and filtered bytes of each line of an 8-bit grey PNG.
-        data_words: the same bytes, as far as they fill words.
+        data_words: the same bytes as uint64, without an incomplete last word.
         truth: uint8 or uint16 [H, W].
-        counts: [more than the largest value].
+        counts: int64 [> largest value].
     """
     height, width = truth.shape
     words = np.zeros((2, width // 8 + 1), np.uint64)  # this line and that above

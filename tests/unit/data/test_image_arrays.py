@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kmax.data.formats import jpeg
+from kmax.data.formats import image_arrays
 from kmax.data.formats.coco_panoptic import read_image, read_image_words
 from kmax.errors import InputError
 
@@ -34,13 +34,13 @@ def encoded(image: Image.Image, **options: object) -> bytes:
 def test_pixels_are_those_of_pillow(
     size: tuple[int, int], progressive: bool, mode: str, subsampling: int
 ) -> None:
-    if jpeg.simplejpeg is None:
+    if image_arrays.simplejpeg is None:
         pytest.skip("simplejpeg is not installed")
     for quality in (20, 95):
         data = encoded(picture(size, mode), quality=quality, subsampling=subsampling, progressive=progressive)
         with Image.open(io.BytesIO(data)) as image:
             wanted = np.asarray(image.convert("RGB"))
-        words = jpeg.decode_words(data)
+        words = image_arrays.decode_jpeg_words(data)
         assert words is not None
         assert words.shape == (size[1], size[0], 4)
         assert (words[..., :3] == wanted).all()
@@ -62,7 +62,7 @@ def test_images_of_every_kind_are_read_alike(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, mode: str, fast: bool
 ) -> None:
     if not fast:
-        monkeypatch.setattr(jpeg, "simplejpeg", None)
+        monkeypatch.setattr(image_arrays, "simplejpeg", None)
     picture((31, 20), mode).save(tmp_path / name)
     assert (read_image_words(tmp_path / name)[..., :3] == read_image(tmp_path / name)).all()
 

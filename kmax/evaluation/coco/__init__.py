@@ -1,1 +1,0 @@
-"""COCO's average precision of masks and boxes."""
