@@ -85,8 +85,8 @@ def test_contrast_turns_around_the_number_of_pixels(golden: Path) -> None:
 @pytest.mark.parametrize("name", ["full", "scaled"])
 def test_pairs_of_the_policy(colours: Arrays, name: str) -> None:
     for number, pair in enumerate(FULL_POLICY if name == "full" else SCALED_POLICY):
-        recoloring = select_steps([(operation, 1.0) for operation, _ in pair], [0.0, 0.0])
-        result = recoloring.apply(colours["image"].astype(np.float32), colours["image"].shape[:2])
+        transform = select_steps([(operation, 1.0) for operation, _ in pair], [0.0, 0.0])
+        result = transform.apply(colours["image"].astype(np.float32), colours["image"].shape[:2])
         np.testing.assert_array_equal(result, colours[f"subpolicy_{name}_{number}_both_applied"])
 
 

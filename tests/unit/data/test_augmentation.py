@@ -125,26 +125,26 @@ def test_labels_and_pixels_are_picked_as_pillow_does(seed: int, size: tuple, new
     np.testing.assert_array_equal(resize_with_pillow(image, new, whole(new)), np.asarray(smooth))
 
 
-def recolorings() -> list[ColorTransform]:
+def color_transforms() -> list[ColorTransform]:
     pairs = [[(operation, 1.0) for operation, _ in pair] for pair in (*FULL_POLICY, *SCALED_POLICY)]
     both = [select_steps(pair, [0.0, 0.0]) for pair in pairs]
     return both + [select_steps(pair[:1], [0.0]) for pair in pairs] + [select_steps([], [])]
 
 
-@pytest.mark.parametrize("number", range(len(recolorings())))
+@pytest.mark.parametrize("number", range(len(color_transforms())))
 @settings(max_examples=15, deadline=None)
 @given(seed=seeds, size=sizes, scaled=st.tuples(st.integers(3, 90), st.integers(3, 90)))
 def test_a_view_is_a_part_of_the_recoloured_image(number: int, seed: int, size: tuple, scaled: tuple) -> None:
     """Only the visible part is resampled; its colours are those of the whole image recoloured."""
-    recoloring = recolorings()[number]
+    transform = color_transforms()[number]
     decoded = DecodedImage(
         Image(0, "0.png", size[1], size[0]), noise(seed, size), np.ones(size, np.uint8), one()
     )
     rng = np.random.default_rng(seed)
     start = [int(rng.integers(0, max(n - c, 0) + 1)) for n, c in zip(scaled, TARGET, strict=True)]
-    draws = ViewParameters([size, scaled], recoloring, (0, 0), (start[0], start[1]), flip=False)
-    view = render(decoded, draws, TARGET, "tf")
-    pixels = recoloring.apply(interpolate(decoded.rgb, [size, scaled], whole(scaled)), scaled)
+    parameters = ViewParameters([size, scaled], transform, (0, 0), (start[0], start[1]), flip=False)
+    view = render(decoded, parameters, TARGET, "tf")
+    pixels = transform.apply(interpolate(decoded.rgb, [size, scaled], whole(scaled)), scaled)
     height, width = view.content_size
     cut = pixels[start[0] : start[0] + height, start[1] : start[1] + width, :3]
     np.testing.assert_array_equal(view.pixels[:height, :width], cut)

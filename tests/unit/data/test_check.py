@@ -176,7 +176,7 @@ def cut_jpeg(own: Own) -> None:
 
 
 @pytest.mark.parametrize("kind", FAULTS)
-def test_each_fault_is_told_and_nothing_else(own: Own, kind: str) -> None:
+def test_each_fault_is_reported_and_nothing_else(own: Own, kind: str) -> None:
     damage, expected = FAULTS[kind]
     damage(own)
     found = check("own", workers=1).lines()
@@ -195,7 +195,7 @@ def test_one_fault_hides_no_other(own: Own) -> None:
         assert part in found
 
 
-def test_of_each_kind_the_first_lines_are_told_and_all_are_counted(
+def test_of_each_kind_the_first_lines_are_reported_and_all_are_counted(
     own: Own, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def many(value: dict) -> None:
@@ -242,7 +242,7 @@ def test_an_absent_folder_is_one_clear_error(own: Own, monkeypatch: pytest.Monke
         check("own")
 
 
-def test_a_variable_set_for_the_download_alone_is_told_by_the_next_verbs(
+def test_a_variable_set_for_the_download_alone_is_reported_by_the_next_verbs(
     own: Own, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     download("own")  # writes data/raw/own/manifest.json, so that this folder is there

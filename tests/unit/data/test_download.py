@@ -152,7 +152,7 @@ def test_all_files_that_cannot_be_fetched_are_named_and_the_others_kept(own: Own
     assert (own.root / "good.txt").read_bytes() == b"x" * 1000
 
 
-def test_a_disk_that_is_too_small_is_told_before_the_start(own: Own, server: Server) -> None:
+def test_a_disk_that_is_too_small_is_reported_before_the_start(own: Own, server: Server) -> None:
     set_files(
         {"url": server.add("big.zip", b"x"), "path": "big.zip", "bytes": 10**15, "unpack": True},
         {"url": server.add("small.txt", b"x"), "path": "small.txt"},
@@ -216,7 +216,7 @@ def broken_server() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_server_that_breaks_the_rules_is_told_in_one_line_and_leaves_no_file(
+def test_a_server_that_breaks_the_rules_is_reported_in_one_line_and_leaves_no_file(
     own: Own, broken_server: str, name: str
 ) -> None:
     before = visible(own)

@@ -119,7 +119,9 @@ def test_a_run_file_is_read_or_refused_in_words(tmp_path: Path, data: st.DataObj
 @pytest.mark.long
 @MANY
 @given(data=st.data())
-def test_instance_annotation_is_painted_or_its_faults_are_told(tmp_path: Path, data: st.DataObject) -> None:
+def test_instance_annotation_is_painted_or_its_faults_are_reported(
+    tmp_path: Path, data: st.DataObject
+) -> None:
     Image.new("RGB", (2, 2)).save(tmp_path / "1.png")
     path = tmp_path / "instances.json"
     path.write_bytes(damaged(json.dumps(replaced(INSTANCES, data)).encode(), data))

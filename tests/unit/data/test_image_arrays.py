@@ -1,4 +1,4 @@
-"""All JPEG decoders give Pillow's pixels and the same messages for corrupt files."""
+"""JPEGs have the pixels that Pillow gives them, whichever library decodes them, and the same errors."""
 
 import io
 import re
@@ -67,7 +67,7 @@ def test_images_of_every_kind_are_read_alike(
     assert (read_image_words(tmp_path / name)[..., :3] == read_image(tmp_path / name)).all()
 
 
-def test_damaged_files_are_read_or_refused_alike(tmp_path: Path) -> None:
+def test_corrupt_files_are_read_or_rejected_alike(tmp_path: Path) -> None:
     whole = encoded(picture((48, 40)))
     path = tmp_path / "a.jpg"
     outcomes = set()

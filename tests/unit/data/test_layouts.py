@@ -193,7 +193,7 @@ def ade(project: Path, samples: Path, tmp_path: Path) -> Path:
     return root
 
 
-def test_faults_of_ade20k_are_told(ade: Path) -> None:
+def test_faults_of_ade20k_are_reported(ade: Path) -> None:
     assert check("ade20k", workers=1).lines() == []
     (ade / "images/validation/ADE_val_00000003.jpg").unlink()
     (ade / "annotations_instance/validation/ADE_val_00000001.png").unlink()
@@ -221,7 +221,7 @@ def test_faults_of_ade20k_are_told(ade: Path) -> None:
     assert len(found) == 6
 
 
-def test_faults_of_cityscapes_are_told(project: Path, samples: Path, tmp_path: Path) -> None:
+def test_faults_of_cityscapes_are_reported(project: Path, samples: Path, tmp_path: Path) -> None:
     root = tmp_path / "cityscapes"
     shutil.copytree(samples / "cityscapes_real_frame", root)
     place("cityscapes", root)

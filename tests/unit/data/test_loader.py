@@ -153,7 +153,7 @@ def test_reading_leaves_the_default_generator_alone(shapes: Prepared) -> None:
 
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("damage", ["missing", "truncated"])
-def test_a_damaged_image_ends_training_with_its_name(shapes: Prepared, workers: int, damage: str) -> None:
+def test_a_corrupt_image_ends_training_with_its_name(shapes: Prepared, workers: int, damage: str) -> None:
     path = shapes.split("train").images_dir / "000005.png"
     content = path.read_bytes()
     path.unlink()

@@ -46,7 +46,7 @@ def test_a_missing_and_a_truncated_image_are_named(tmp_path: Path) -> None:
         read_image(path)
 
 
-def test_every_fault_of_a_json_is_told_at_once(tmp_path: Path) -> None:
+def test_every_fault_of_a_json_is_reported_at_once(tmp_path: Path) -> None:
     segment = {"id": 1, "category_id": 1, "area": 4, "bbox": [0, 0, 2, 2], "iscrowd": 0}
     value = {
         "categories": [{"id": 1, "name": "a", "isthing": 1}, {"id": 1, "name": "b", "isthing": 1}, {"id": 2}],

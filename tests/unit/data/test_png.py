@@ -1,4 +1,4 @@
-"""PNG files are decoded as by Pillow, and corrupt ones are rejected with a clear message."""
+"""PNG files decoded as Pillow decodes them, and rejected with a one-line error when they are corrupt."""
 
 import io
 import struct
@@ -63,7 +63,7 @@ class TestPixels:
         found = png.decode_ids(png.open_png(tmp_path / "a.png", "map"))
         assert (found == red + 256 * green + 65536 * blue).all()
 
-    def test_an_unknown_filter_is_told(self, tmp_path: Path) -> None:
+    def test_an_unknown_filter_is_reported(self, tmp_path: Path) -> None:
         lines = np.zeros((4, 1 + 3 * 5), np.uint8)
         lines[2, 0] = 5
         write_lines(tmp_path / "a.png", lines)
@@ -167,7 +167,7 @@ def test_files_of_different_sizes_are_not_counted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", [0, 5, 20, 33, 60, 200, -20, -1])
-def test_truncation_is_told(tmp_path: Path, cut: int) -> None:
+def test_truncation_is_reported(tmp_path: Path, cut: int) -> None:
     write(tmp_path / "a.png", RGB)
     (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:cut])
     with pytest.raises(InputError, match=r"a\.png: map (is not a PNG|cannot be read: truncated)"):
@@ -234,7 +234,7 @@ def test_a_second_header_is_refused(tmp_path: Path) -> None:
         png.open_png(file, "map")
 
 
-def test_broken_chunks_beside_the_pixels_are_told(tmp_path: Path) -> None:
+def test_broken_chunks_beside_the_pixels_are_reported(tmp_path: Path) -> None:
     """Pillow reads them too: here, a colour profile that ends within its name."""
     header = struct.pack(">IIBBBBB", 8, 4, 8, 4, 0, 0, 0)
     file = lying_png(tmp_path / "a.png", header, 4 * 17, chunk(b"iCCP", b"name\0"))

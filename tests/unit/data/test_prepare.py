@@ -95,7 +95,7 @@ def test_a_changed_image_changes_the_digest_and_asks_for_a_new_download(own: Own
     assert open_prepared("own").digest != before
 
 
-def test_what_is_not_downloaded_or_prepared_is_told(own: Own) -> None:
+def test_what_is_not_downloaded_or_prepared_is_reported(own: Own) -> None:
     with pytest.raises(InputError, match="kmax data download own"):
         prepare("own")
     with pytest.raises(InputError, match="kmax data prepare own"):
@@ -104,7 +104,7 @@ def test_what_is_not_downloaded_or_prepared_is_told(own: Own) -> None:
         prepare("owm")
 
 
-def test_a_damaged_manifest_is_told(own: Own) -> None:
+def test_a_corrupt_manifest_is_reported(own: Own) -> None:
     download("own")
     path = prepare("own") / "manifest.json"
     value = json.loads(path.read_text())
@@ -216,7 +216,7 @@ def test_each_image_has_a_row(own: Own) -> None:
     assert len({row["digest"] for row in rows}) == 3
 
 
-def test_faults_that_harm_nobody_are_told_and_prepared(own: Own, capsys: pytest.CaptureFixture[str]) -> None:
+def test_harmless_faults_are_reported_and_prepared(own: Own, capsys: pytest.CaptureFixture[str]) -> None:
     own.edit(lambda value: value["annotations"][0].update(segments_info=[]))
     write_map(own.png(), np.zeros((20, 30), int))
     download("own")
@@ -249,7 +249,7 @@ def test_no_worker_is_left_behind(project: Path) -> None:
     assert multiprocessing.active_children() == []
 
 
-def test_a_folder_that_moved_is_told_once_and_found_at_its_new_place(
+def test_a_folder_that_moved_is_reported_once_and_found_at_its_new_place(
     own: Own, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     download("own")

@@ -146,7 +146,7 @@ def test_media_that_cannot_be_written_are_read(
     download("coco")
 
 
-def test_a_damaged_archive_without_checksum_is_told_and_kept(data_root: Path, server: Server) -> None:
+def test_a_corrupt_archive_without_checksum_is_reported_and_kept(data_root: Path, server: Server) -> None:
     packed = ade20k()
     packed.archives["annotations_instance.tar"] = packed.archives["annotations_instance.tar"][:5000]
     describe(packed, server)
