@@ -10,7 +10,7 @@ import typer
 from kmax.cli.options import Recorded, Split, Verify
 
 weights = typer.Typer(help="Checkpoints to start from (params/weights.yaml).")
-Run = Annotated[str, typer.Argument(metavar="RUN", help="Name of a file in params/runs.")]
+Run = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run.")]
 
 
 def add_to(app: typer.Typer) -> None:

@@ -28,7 +28,7 @@ class CityscapesTask(StrEnum):
     SEMANTIC = "semantic"
 
 
-Run = Annotated[str, typer.Argument(metavar="RUN", help="Name of a file in params/runs.")]
+Run = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run.")]
 Out = Annotated[Path, typer.Option(metavar="FILE.zip", help="Archive to write.")]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 def record(names: list[str]) -> str:
     """Commit finished stages of families or runs to DVC; returns what there is to say."""
-    from kmax.versioning import record
+    from kmax.engines import record
 
     stages = record(names)
     if not stages:
@@ -18,6 +18,6 @@ def record(names: list[str]) -> str:
 
 def restore() -> str:
     """Pull recorded stages and touch them for Snakemake; returns what there is to say."""
-    from kmax.versioning import restore
+    from kmax.engines import restore
 
     return "\n".join(restore().lines())

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kmax.errors import InputError
-from kmax.runs.run_files import load_run
+from kmax.runs.families import load_run, location
 
 Tell = Callable[[str], None]
 
@@ -23,7 +23,7 @@ def port(name: str, *, verify: bool = False, recorded: Path | None = None, tell:
     """
     run = load_run(name)
     if run.port is None:
-        raise InputError(f"params/runs/{name}.yaml: no 'port' section: `kmax train {name}` makes its model")
+        raise InputError(f"{location(name)}: no 'port' section: `kmax train {name}` makes its model")
     from kmax import paths
     from kmax.porting import port_run
     from kmax.tracking.tracker import track

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from kmax.errors import InputError
-from kmax.runs.run_files import load_run
+from kmax.runs.families import load_run, location
 
 SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -27,7 +27,7 @@ def train(name: str, *, fresh: bool = False, time_budget: str | None = None) -> 
     """Train stage; the trainer tracks itself, since it starts its own ranks."""
     run = load_run(name)
     if run.train is None:
-        raise InputError(f"params/runs/{name}.yaml: no 'train' section: `kmax port {name}` makes its model")
+        raise InputError(f"{location(name)}: no 'train' section: `kmax port {name}` makes its model")
     budget = None if time_budget is None else seconds(time_budget)
     from kmax.training.loop import train_run
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from kmax.runs.run_files import load_run
+from kmax.runs.families import load_run
 
 
 def submission(

@@ -20,7 +20,7 @@ from kmax.config import WeightsFile
 from kmax.config.evaluator_version import VERSION
 from kmax.parameter_files import load
 from kmax.runs import families
-from kmax.runs.run_files import load_run
+from kmax.runs.families import load_run
 
 
 def pipeline(family: str) -> str:

@@ -12,7 +12,7 @@ from kmax.errors import InputError
 from kmax.config.evaluator_version import VERSION as EVALUATOR_VERSION
 from kmax.runs.families import RunsFile, check
 from kmax.files import exclusive_lock
-from kmax.runs.run_files import load_run
+from kmax.runs.families import load_run
 
 
 def checked(function, *arguments):

@@ -20,7 +20,7 @@ from kmax.evaluation.run import evaluation_stage as run_module
 from kmax.evaluation.submission import submission_archives, submission_check
 from kmax.inference.prediction_files import coco_results, write_cityscapes_instances, write_labels
 from kmax.inference.scored_instances import Instance
-from kmax.runs.run_files import load_run
+from kmax.runs.families import load_run
 
 ROOT = Path(__file__).resolve().parents[3]
 SIZE = (48, 96)

@@ -18,7 +18,7 @@ from kmax.data.formats.coco_panoptic_json import read_panoptic_json
 from kmax.data.prepare.prepare_dataset import prepare
 from kmax.inference.prediction_files import coco_results, write_labels
 from kmax.inference.scored_instances import Instance
-from kmax.runs.run_files import load_run
+from kmax.runs.families import load_run
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -14,7 +14,7 @@ from kmax.data.download.download_dataset import download
 from kmax.data.prepare.prepare_dataset import prepare
 from kmax.model.create import create_model
 from kmax.model.io import save_model
-from kmax.runs.run_files import load_run
+from kmax.runs.families import load_run
 
 ROOT = Path(__file__).resolve().parents[3]
 

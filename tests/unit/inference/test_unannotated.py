@@ -27,7 +27,7 @@ from kmax.inference.prediction_stage import predict_run
 from kmax.model.create import create_model
 from kmax.model.io import save_model
 from kmax.runs.identity import identify
-from kmax.runs.run_files import load_run
+from kmax.runs.families import load_run
 
 ROOT = Path(__file__).resolve().parents[3]
 HEIGHT, WIDTH = 40, 56

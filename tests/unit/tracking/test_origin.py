@@ -17,7 +17,7 @@ from kmax.runs.provenance import (
     stage_digest,
     stale_results,
 )
-from kmax.runs.run_files import load_run
+from kmax.runs.families import load_run
 
 NAME = "shapes-smoke"
 MODEL, PREDICTIONS = paths.model(NAME), paths.predictions(NAME)

@@ -16,7 +16,7 @@ from kmax import paths
 from kmax.data.download.download_dataset import download
 from kmax.data.prepare.prepare_dataset import prepare
 from kmax.runs.identity import identify
-from kmax.runs.run_files import load_run
+from kmax.runs.families import load_run
 from kmax.training import checkpoint
 from kmax.training.loop import train_run
 
