@@ -1,6 +1,6 @@
 """Names of all artifacts, relative to the project folder (the working folder of every command).
 
-The rules of Snakemake and the template of the DVC stages spell these paths out for the reader; a test compares them.
+Snakemake's rules and the template of the DVC stages spell these paths out; a test compares them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ TABLES = REPORTS / "tables"
 FIGURES = REPORTS / "figures"
 SITE = REPORTS / "site"
 STATE = Path("runs")
-PIPELINE_TEMPLATE = Path("workflow/dvc.template.yaml")
+PIPELINE_TEMPLATE = Path("workflow/dvc.yaml.template")
 PIPELINES = Path("workflow/pipelines")
 
 

@@ -1,4 +1,4 @@
-"""`kmax record`, `kmax restore`, `kmax doctor`: the engines around the library."""
+"""`kmax pipelines`, `kmax record`, `kmax restore`, `kmax doctor`: the engines around the library."""
 
 from __future__ import annotations
 
@@ -9,8 +9,28 @@ import typer
 
 def add_to(app: typer.Typer) -> None:
     """Add the verbs to the command."""
-    for verb in (record, restore, doctor):
+    for verb in (pipelines, record, restore, doctor):
         app.command()(verb)
+
+
+def pipelines(
+    check: Annotated[bool, typer.Option("--check", help="Only say whether they are current.")] = False,
+) -> None:
+    """Write the DVC pipeline of every family.
+
+    From params/runs and workflow/dvc.yaml.template: dvc.yaml for the default family, and
+    workflow/pipelines/FAMILY/dvc.yaml for the others. Call it after adding a run or a family.
+
+    \b
+    Example: kmax pipelines --check
+    """
+    from kmax.engines import check_pipelines, write_pipelines
+
+    if check:
+        typer.echo(f"{check_pipelines()} pipelines are current")
+        return
+    for path in write_pipelines():
+        typer.echo(path)
 
 
 def record(

@@ -15,7 +15,7 @@ from kmax.config.train import Train
 
 def _without_dot(name: str) -> str:
     if "." in name:
-        raise ValueError("a run's name has no '.', which DVC reads as the beginning of a key; write '_' or '-'")
+        raise ValueError("a run's name must not contain '.', which separates keys in DVC; write '_' or '-'")
     return name
 
 

@@ -13,13 +13,7 @@ from typing import Any
 from kmax import paths
 from kmax.errors import InputError
 
-ADVICE = "install it by `pip install 'kmax[engines]'` or `make setup`"
-PIPELINES = Path("workflow/pipelines")
-
-
-def pipeline(family: str, default: str) -> Path:
-    """The dvc.yaml of a family: in the root for the default family, below workflow/pipelines for others."""
-    return Path("dvc.yaml") if family == default else PIPELINES / family / "dvc.yaml"
+ADVICE = "install it by `pip install 'kmax-deeplab[engines]'` or `make setup`"
 
 
 def snakemake(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
@@ -42,15 +36,15 @@ def dvc_repository() -> Iterator[Any]:
     """Open the project's DVC repository (a `dvc.repo.Repo`); its errors become input errors.
 
     Raises:
-        InputError: DVC is not installed, this is no DVC project, or what DVC itself refuses.
+        InputError: DVC is not installed, this is no DVC project, or DVC itself fails.
     """
     try:
         from dvc.exceptions import DvcException
         from dvc.repo import Repo
     except ImportError:
         raise InputError(f"dvc: not installed; {ADVICE}") from None
-    if not paths.RUNS_FILE.is_file():
-        raise InputError(f"{Path.cwd()}: no {paths.RUNS_FILE} here; run this in the project folder")
+    if not paths.RUNS.is_dir():
+        raise InputError(f"{Path.cwd()}: no folder {paths.RUNS} here; run this in the project folder")
     try:
         with Repo() as repository:
             yield repository

@@ -1,4 +1,4 @@
-"""`kmax restore`: results that somebody recorded, fetched from DVC instead of computed again."""
+"""`kmax restore`: fetches recorded results from DVC instead of computing them again."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kmax import paths
+from kmax.engines.programs import dvc_repository, outputs, snakemake
 from kmax.errors import InputError
 from kmax.parameter_files import read_yaml
-from kmax.engines.programs import PIPELINES, dvc_repository, outputs, snakemake
 
 
 @dataclass(frozen=True)
@@ -16,24 +17,29 @@ class Restored:
     """What `restore` did.
 
     Attributes:
-        outputs: files and folders that are there now, as recorded.
-        stale: stages that were left out, because what they depend on has changed since they were recorded.
+        outputs: restored files and folders.
+        stale: stages that were left out because their parameters or inputs have changed since.
+        unknown: recorded stages that exist no longer.
     """
 
     outputs: list[Path]
     stale: list[str]
+    unknown: list[str]
 
     def lines(self) -> list[str]:
-        """The outcome in words."""
-        told = [f"{len(self.outputs)} outputs restored; dvc and snakemake take them as up to date"]
-        return told + [f"not restored, changed since it was recorded: {stage}" for stage in self.stale]
+        """Messages for the user."""
+        return [
+            f"{len(self.outputs)} outputs restored; dvc and snakemake take them as up to date",
+            *(f"not restored, changed since it was recorded: {stage}" for stage in self.stale),
+            *(f"not restored, no longer a stage: {stage}" for stage in self.unknown),
+        ]
 
 
 def restore() -> Restored:
-    """Bring back what the dvc.lock files record, and tell Snakemake that it is up to date.
+    """Fetch the outputs that the dvc.lock files record, and mark them as up to date for Snakemake.
 
-    A stage whose parameters or source files differ from the recorded ones is left to the engines, and so is
-    all that follows from it. Local files that DVC does not know are not overwritten.
+    Stages whose parameters or source files differ from the recorded ones are left to the engines, and so are
+    their successors. Local files that DVC does not know are not overwritten.
 
     Raises:
         InputError: nothing is recorded, an engine is missing, or the data is in neither cache nor remote.
@@ -42,30 +48,34 @@ def restore() -> Restored:
     if not addresses:
         raise InputError("dvc.lock: nothing is recorded here; `kmax record` writes this file, git carries it")
     with dvc_repository() as repository:
-        stages = [stage for address in addresses for stage in repository.stage.collect(address)]
+        known = {stage.addressing: stage for stage in repository.index.stages}
+        stages = [known[address] for address in addresses if address in known]
         stale = _stale(stages)
         fresh = [stage for stage in stages if stage.addressing not in stale]
         _fetch(repository, [stage.addressing for stage in fresh])
         restored = _present(fresh)
     if restored:
         _touch(restored)
-    return Restored(restored, sorted(stale))
+    return Restored(restored, sorted(stale), [address for address in addresses if address not in known])
 
 
 def _recorded() -> list[str]:
-    """Addresses of the stages that the lock files of all pipelines hold and that still exist."""
-    pipelines = [Path("dvc.yaml"), *sorted(PIPELINES.glob("*/dvc.yaml"))]
-    locks = [(path, path.with_suffix(".lock")) for path in pipelines if path.with_suffix(".lock").is_file()]
+    """Addresses of the stages in the lock files of all pipelines, as DVC writes them."""
+    locks = {"": Path("dvc.lock")}
+    locks |= {f"{path.with_suffix('.yaml')}:": path for path in sorted(paths.PIPELINES.glob("*/dvc.lock"))}
     return [
-        f"{path}:{stage}" for path, lock in locks for stage in (read_yaml(lock) or {}).get("stages") or ()
+        f"{prefix}{stage}"
+        for prefix, lock in locks.items()
+        if lock.is_file()
+        for stage in (read_yaml(lock) or {}).get("stages") or ()
     ]
 
 
 def _stale(stages: list[Any]) -> set[str]:
-    """Addresses of the stages that are not what the lock file says, and of those that follow from them.
+    """Addresses of the stages that differ from the lock file, and of their successors.
 
-    Outputs may all be missing here, so a dependency that another stage makes is compared by what the lock
-    file says of both.
+    All outputs may be missing, so a dependency that another stage makes is compared by the entries of both in
+    the lock file.
     """
     stale: set[str] = set()
     while True:
@@ -95,7 +105,7 @@ def _changed(stage: Any, made: dict[str, Any], every: list[str]) -> bool:
 
 
 def _fetch(repository: Any, addresses: list[str]) -> None:
-    """Bring the outputs from the remote, or from the local cache where no remote is set."""
+    """Fetch the outputs from the remote, or from the local cache if no remote is set."""
     if not addresses:
         return
     if repository.config["remote"]:
@@ -108,17 +118,17 @@ def _present(stages: list[Any]) -> list[Path]:
     """The stages' outputs.
 
     Raises:
-        InputError: some are not there, although DVC was content.
+        InputError: some are missing although DVC reported no error.
     """
-    paths = [path for stage in stages for path in outputs(stage)]
-    missing = [path for path in paths if not path.exists()]
+    found = [path for stage in stages for path in outputs(stage)]
+    missing = [path for path in found if not path.exists()]
     if missing:
         raise InputError([f"{path}: recorded, but in neither cache nor remote" for path in missing])
-    return paths
+    return found
 
 
 def _touch(restored: list[Path]) -> None:
-    """Have Snakemake note the restored outputs, with today's parameters, as made in the right order."""
+    """Have Snakemake register the restored outputs as made in the right order with the present parameters."""
     answer = snakemake(["--touch", "--forceall", "--cores", "1", "--quiet", "all", "--", *map(str, restored)])
     if answer.returncode != 0:
         output = (answer.stdout + answer.stderr).strip().splitlines()

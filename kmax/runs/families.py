@@ -15,7 +15,7 @@ from kmax.config.family import Base
 from kmax.errors import InputError, unknown_name
 from kmax.parameter_files import names_in, parse, read_yaml
 
-OLD_LAYOUT = "one file per run is the layout of earlier versions; docs/add-a-run.md says how to move it into a family"
+OLD_LAYOUT = "earlier versions had one file per run; docs/add-a-run.md says how to move them into a family"
 
 
 class _Inherited(Parameters, extra="ignore"):
@@ -101,7 +101,9 @@ def default_family() -> str:
 
 
 def select(names: Iterable[str] = ()) -> list[str]:
-    """Names of runs, from names of runs or families; without any, the runs of the default family.
+    """Names of runs, from names of families or runs; without any, the runs of the default family.
+
+    A name that a family and a run share means the family.
 
     Raises:
         InputError: neither a run of some family nor a family.
@@ -126,13 +128,12 @@ def location(run: str) -> str:
 
 def _family_of(run: str) -> tuple[str, dict[str, Any]]:
     found = _read()
-    match found.families_of(run):
-        case [family]:
-            return family, found.content[family]
-        case []:
-            raise _unknown("run", run, found.runs(), found)
-        case [first, second, *_]:
-            raise InputError(_held_twice(run, first, second))
+    holders = found.families_of(run)
+    if not holders:
+        raise _unknown("run", run, found.runs(), found)
+    if len(holders) > 1:
+        raise InputError(_held_twice(run, *holders[:2]))
+    return holders[0], found.content[holders[0]]
 
 
 def _unknown(what: str, name: str, known: list[str], found: _Files) -> InputError:
@@ -158,12 +159,9 @@ def _read() -> _Files:
             faults += error.faults
     found = _Files(dict(sorted(content.items(), key=lambda item: not _is_default(item[1]))), faults)
     for run in dict.fromkeys(found.runs()):
-        match found.families_of(run):
-            case [first, second, *_]:
-                faults.append(_held_twice(run, first, second))
-        if run in content:
-            holder = paths.family_file(found.families_of(run)[0])
-            faults.append(f"{paths.family_file(run)}: family: '{run}' is also the name of a run in {holder}")
+        holders = found.families_of(run)
+        if len(holders) > 1:
+            faults.append(_held_twice(run, *holders[:2]))
     return found
 
 
@@ -191,9 +189,10 @@ def _is_default(content: dict[str, Any]) -> bool:
 
 
 def _faults_of_default(found: _Files) -> list[str]:
-    defaults = [str(paths.family_file(name)) for name, content in found.content.items() if _is_default(content)]
-    if not defaults:
+    names = [name for name, content in found.content.items() if _is_default(content)]
+    if not names:
         return [f"{paths.RUNS}: no family has 'default: true'; write it into the one to make by default"]
-    if len(defaults) > 1:
-        return [f"{', '.join(defaults)}: default: true in several families; leave it in one"]
+    if len(names) > 1:
+        files = ", ".join(str(paths.family_file(name)) for name in names)
+        return [f"{files}: default: true in several families; leave it in one"]
     return []

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from kmax import paths
-from kmax.runs.identity import identify
 from kmax.runs.families import load_run
+from kmax.runs.identity import identify
 from kmax.tracking.sync import sync
 from kmax.tracking.tracker import track
 from kmax.tracking.ui import server_command, server_environment

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from kmax import paths
 from kmax.config import Run
 from kmax.data.datasets import open_prepared
 from kmax.data.formats.coco_panoptic import Image
