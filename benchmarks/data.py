@@ -38,7 +38,7 @@ from kmax.data.download.download_dataset import download
 from kmax.data.loading import loader
 from kmax.data.prepare.prepare_dataset import prepare
 from kmax.machine import describe
-from kmax.runs.run_files import load_run
+from kmax.runs.families import load_run
 
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = {

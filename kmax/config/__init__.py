@@ -7,6 +7,7 @@ numbers: write `1.0e-5`. `kmax.parameter_files` reads them.
 
 from kmax.config.base import Flavour, Fraction, Name, Parameters, PositiveInt, Sha256, Size
 from kmax.config.dataset import Category, Dataset
+from kmax.config.family import Family
 from kmax.config.input_data import Augmentation, CopyPaste, Data, Preprocessing
 from kmax.config.layouts import (
     Ade20k,
@@ -40,6 +41,7 @@ __all__ = [
     "Data",
     "Dataset",
     "Evaluate",
+    "Family",
     "Flavour",
     "Fraction",
     "Generated",

@@ -9,7 +9,7 @@ from kmax import paths
 from kmax.errors import InputError
 from kmax.parameter_files import read_yaml
 from kmax.runs import families
-from kmax.runs.run_files import load_run
+from kmax.runs.families import load_run
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -104,8 +104,8 @@ def restored(recorded: Path) -> Path:
 
 @pytest.fixture
 def parameters(request: pytest.FixtureRequest, finished: Path) -> Iterator[Path]:
-    """The run's file of the finished project, put back after the test."""
-    path = finished / paths.run_file(RUN)
+    """The family's file of the finished project, put back after the test."""
+    path = finished / paths.family_file("smoke")
     text = path.read_text()
     yield path
     path.write_text(text)
@@ -184,8 +184,8 @@ def test_the_report_of_snakemake_is_made(finished):
         ("bootstrap_seed: 0", "bootstrap_seed: 1", {"evaluate", "report_family"}),
         ("overlap_threshold: 0.8", "overlap_threshold: 0.7", {"predict", "evaluate", "report_family"}),
         (
-            "seed: 0\n  weights",
-            "seed: 1\n  weights",
+            "seed: 0\n    weights",
+            "seed: 1\n    weights",
             {"train", "predict", "evaluate", "benchmark", "report_family"},
         ),
     ],
@@ -217,7 +217,7 @@ def test_what_snakemake_knows_nothing_of_is_not_recorded_with_parameters_it_was_
     known, away = recorded / ".snakemake/metadata", recorded / ".snakemake/away"
     known.rename(away)
     try:
-        edit(parameters, "seed: 0\n  weights", "seed: 1\n  weights")
+        edit(parameters, "seed: 0\n    weights", "seed: 1\n    weights")
         assert left_to_snakemake(recorded) == set()
         told = run(recorded, "kmax", "record", "smoke", check=False)
     finally:
@@ -252,7 +252,7 @@ def test_a_second_clone_has_the_same_files_and_nothing_to_do(recorded, restored)
 
 
 def test_a_restored_clone_still_sees_changes(restored):
-    path = restored / paths.run_file(RUN)
+    path = restored / paths.family_file("smoke")
     text = path.read_text()
     edit(path, "overlap_threshold: 0.8", "overlap_threshold: 0.7")
     assert left_to_snakemake(restored) == {"predict", "evaluate", "report_family"}
@@ -262,7 +262,7 @@ def test_a_restored_clone_still_sees_changes(restored):
 def test_what_changed_since_it_was_recorded_is_not_restored(recorded):
     clone = recorded.parent / "third"
     run(recorded.parent, "git", "clone", "--quiet", str(recorded), str(clone))
-    edit(clone / paths.run_file(RUN), "overlap_threshold: 0.8", "overlap_threshold: 0.7")
+    edit(clone / paths.family_file("smoke"), "overlap_threshold: 0.8", "overlap_threshold: 0.7")
     told = run(clone, "kmax", "restore")
     assert f"not restored, changed since it was recorded: {SMOKE}:predict@{RUN}" in told
     assert (clone / paths.model(RUN)).is_file()

@@ -1,6 +1,6 @@
-# One target per family of params/runs.yaml: `snakemake --cores all <family>`.
+# One target per family of params/runs: `snakemake --cores all <family>`.
 for family in FAMILIES:
-    folder = "reports" if family == RUNS_FILE.default else f"reports/families/{family}"
+    folder = "reports" if family == DEFAULT_FAMILY else f"reports/families/{family}"
 
     rule:
         name:

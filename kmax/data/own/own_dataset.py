@@ -1,10 +1,10 @@
-"""A dataset of the user's own: from where its files lie to its dataset file and a run file ready to train."""
+"""Describing a user's own dataset: from its files to a dataset file and a family of runs, ready to train."""
 
 from __future__ import annotations
 
 import os
 import statistics
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ import yaml
 from PIL import Image as PillowImage
 
 from kmax import paths
-from kmax.config import Dataset, Run
+from kmax.config import Dataset, Family
 from kmax.data.categories import palette_color
 from kmax.data.faults import Fault, Faults
 from kmax.data.formats.coco_json import Header, objects, read_header
@@ -23,11 +23,11 @@ from kmax.data.formats.coco_panoptic_json import WHAT, read_annotations
 from kmax.data.formats.png import PILLOW_FAULTS
 from kmax.data.layouts import coco_instances, semantic_masks
 from kmax.data.layouts.labelled import files_in, read_png
-from kmax.data.own.own_run import run_text
+from kmax.data.own.own_run import family_text
 from kmax.errors import InputError
 from kmax.files import write_text
 from kmax.parallel import map_items
-from kmax.parameter_files import parse
+from kmax.parameter_files import names_in, parse
 
 HOLDOUT = 10  # one in so many images is for validation where nothing else is said
 VOID = 255
@@ -53,6 +53,7 @@ class _Found:
 def init(
     name: str,
     *,
+    known_runs: Collection[str],
     images: list[Path],
     panoptic_json: list[Path],
     panoptic_dir: list[Path],
@@ -60,26 +61,31 @@ def init(
     semantic_dir: list[Path],
     instance_dir: list[Path],
 ) -> tuple[Path, Path]:
-    """Write `params/datasets/<name>.yaml` and `params/runs/<name>-tiny.yaml`.
+    """Write `params/datasets/<name>.yaml` and `params/runs/<name>.yaml` with the run `<name>-tiny`.
 
-    Each list holds what is for training, and where it has a second entry what is for validation; without,
-    one in ten images is held out.
+    The first entry of each list is for training, the second for validation; without a second, one in ten
+    images is held out for validation.
 
     Args:
+        name: of the dataset and of the family of runs.
+        known_runs: names of the project's runs, which the new one must not repeat.
         images: folders.
         panoptic_json, panoptic_dir: COCO panoptic annotation; the folder is by default the JSON's name.
         instances_json: COCO instance annotation; all other pixels become a stuff class, background.
         semantic_dir, instance_dir: PNGs of category ids, and of instance numbers.
 
     Returns:
-        The dataset file and the run file.
+        The dataset file and the family file.
 
     Raises:
-        InputError: not exactly one kind of annotation, something is missing or faulty, or a file is there.
+        InputError: not exactly one kind of annotation, something is missing or faulty, or a file or a run of
+            this name exists.
     """
-    dataset_path, run_path = paths.dataset_file(name), paths.run_file(f"{name}-tiny")
-    if there := [f"{path}: is there already" for path in (dataset_path, run_path) if path.exists()]:
-        raise InputError(there)
+    dataset_path, family_path = paths.dataset_file(name), paths.family_file(name)
+    if existing := [f"{path}: exists already" for path in (dataset_path, family_path) if path.exists()]:
+        raise InputError(existing)
+    if f"{name}-tiny" in known_runs:
+        raise InputError(f"run '{name}-tiny' exists already; give the dataset another name")
     given = [option for option in (panoptic_json, instances_json, semantic_dir) if option]
     if len(given) != 1:
         raise InputError("give one of --panoptic-json, --instances-json and --semantic-dir")
@@ -107,12 +113,13 @@ def init(
         "categories": found.categories,
     }
     parse(Dataset, dataset, dataset_path)
-    run = run_text(name, _image_size(images[0]), found.largest_number)
-    parse(Run, yaml.safe_load(run), run_path)
+    first = not names_in(paths.RUNS)
+    family = family_text(name, _image_size(images[0]), found.largest_number, default=first)
+    parse(Family, yaml.safe_load(family), family_path)
     text = yaml.safe_dump(dataset, sort_keys=False, allow_unicode=True, width=110)
     write_text(dataset_path, HEADER.format(name=name, advice=found.advice) + text)
-    write_text(run_path, run)
-    return dataset_path, run_path
+    write_text(family_path, family)
+    return dataset_path, family_path
 
 
 def _require_pairs(images: list[Path], annotation: list[Path]) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from kmax import paths
 from kmax.config import Run
 from kmax.data.datasets import open_prepared
 from kmax.data.formats.coco_panoptic import Image
@@ -22,6 +21,7 @@ from kmax.evaluation.cityscapes.cityscapes_instances import read_lines
 from kmax.evaluation.coco.coco_detections import read_detections
 from kmax.evaluation.panoptic.panoptic_files import Oddities, read_annotations
 from kmax.evaluation.semantic.label_maps import each, known_labels
+from kmax.runs.families import location
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def require_whole_split(run: Run, folder: Path) -> list[Predicted]:
     if not path.exists():
         raise InputError(f"{path}: not found; make the predictions again")
     if run.data.val_images is not None:
-        raise InputError(f"{paths.run_file(run.run)}: data.val_images: a test server wants the whole split")
+        raise InputError(f"{location(run.run)}.data.val_images: a test server wants the whole split")
     images = val_images(open_prepared(run.data.dataset), run.data)
     found = {entry["image_id"]: entry for entry in read_annotations(path)}
     where = f"{run.data.dataset}/{run.data.val_split}"
@@ -158,7 +158,7 @@ def _require_size(size: str, one: Predicted, path: Path) -> None:
 
 def _require_made(path: Path, run: Run, when: str) -> None:
     if not path.exists():
-        raise InputError(f"{path}: not found; predictions have it where {when} in {paths.run_file(run.run)}")
+        raise InputError(f"{path}: not found; predictions have it where {when} in {location(run.run)}")
 
 
 def _raise(faults: list[str]) -> None:

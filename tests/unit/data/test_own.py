@@ -16,7 +16,7 @@ from kmax.data.download.download_dataset import download
 from kmax.data.formats.coco_panoptic import read_map
 from kmax.data.prepare.check_dataset import check
 from kmax.data.prepare.prepare_dataset import prepare
-from kmax.runs.run_files import load_run
+from kmax.runs.families import load_run
 
 
 def prepared(name: str) -> Path:
