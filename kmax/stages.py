@@ -122,13 +122,10 @@ def predict(name: str, split: str | None = None) -> Path:
     """
     run = load_run(name)
     from kmax.inference.prediction_stage import predict_run
-    from kmax.runs.identity import identify
-    from kmax.runs.provenance import require_model, stage_digest
+    from kmax.runs.provenance import provenance_for_predictions
     from kmax.tracking.tracker import track
 
-    identity = identify(run)
-    provenance = require_model(run, identity) | {"data_digest": identity.data_digest}
-    provenance["stage_digest"] = stage_digest(run, "predict")
+    identity, provenance = provenance_for_predictions(run)
     if split is not None:
         return predict_run(run, identity.state, provenance, split)
     with track(run, "predict", identity=identity):
@@ -143,13 +140,10 @@ def evaluate(name: str) -> Path:
     """
     run = load_run(name)
     from kmax.evaluation.run.evaluation_stage import evaluate_run
-    from kmax.runs.identity import identify
-    from kmax.runs.provenance import require_predictions, stage_digest
+    from kmax.runs.provenance import provenance_for_scores
     from kmax.tracking.tracker import track
 
-    identity = identify(run)
-    provenance = require_predictions(run, identity) | {"stage_digest": stage_digest(run, "evaluate")}
-    provenance |= {"parameters_digest": identity.parameters_digest, "commit": identity.commit}
+    identity, provenance = provenance_for_scores(run)
     with track(run, "evaluate", identity=identity):
         return evaluate_run(run, provenance)
 

@@ -82,6 +82,29 @@ def require_predictions(run: Run, identity: Identity, split: str | None = None) 
     return provenance
 
 
+def provenance_for_predictions(run: Run) -> tuple[Identity, Provenance]:
+    """The run's identity, and the provenance that predictions made now record: model, data, thresholds.
+
+    Raises:
+        InputError: the model is missing, or the run file would produce another one now.
+    """
+    identity = identify(run)
+    provenance = require_model(run, identity) | {"data_digest": identity.data_digest}
+    return identity, provenance | {"stage_digest": stage_digest(run, "predict")}
+
+
+def provenance_for_scores(run: Run) -> tuple[Identity, Provenance]:
+    """The run's identity, and the provenance that scores made now record: predictions, parameters, commit.
+
+    Raises:
+        InputError: the predictions are missing, or the run file would produce others now.
+    """
+    identity = identify(run)
+    provenance = require_predictions(run, identity) | {"stage_digest": stage_digest(run, "evaluate")}
+    provenance |= {"parameters_digest": identity.parameters_digest, "commit": identity.commit}
+    return identity, provenance
+
+
 def stale_results(run: Run) -> list[str]:
     """One line for each result that the run file would not produce now; missing results are skipped.
 
