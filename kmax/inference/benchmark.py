@@ -175,7 +175,7 @@ def machine(device: torch.device) -> dict[str, Any]:
         "name": name,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        "kmax": importlib.metadata.version("kmax"),
+        "kmax": importlib.metadata.version("kmax-deeplab"),
     }
 
 
