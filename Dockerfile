@@ -1,4 +1,4 @@
-# The image that the Snakefile names: `docker build --tag kmax:0.1.0 .` in this folder. Pushed to where the cluster's
+# The image that the Snakefile names: `docker build --tag kmax-deeplab:0.1.0 .` in this folder. Pushed to where the cluster's
 # apptainer looks, `snakemake --software-deployment-method apptainer ...` runs every rule in it.
 FROM python:3.12-slim-bookworm
 

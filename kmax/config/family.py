@@ -57,11 +57,11 @@ SECTIONS: dict[str, type[Parameters]] = {
 
 
 class Family(Parameters):
-    """Runs that belong together: one table, one DVC pipeline, one target of Snakemake."""
+    """Runs that belong together: one table, one DVC pipeline, one Snakemake target."""
 
     family: Name = Field(description="the file's name without its ending")
     description: str
-    default: bool = Field(default=False, description="made where no family is named; true in one family")
+    default: bool = Field(default=False, description="made if no family is named; true in exactly one family")
     base: Base | SkipJsonSchema[None] = Field(default=None, description="what the runs inherit")
     runs: Annotated[dict[RunName, Run], Field(min_length=1)]
 

@@ -1,4 +1,4 @@
-"""The two engines as this package uses them: Snakemake as a command, DVC as a library."""
+"""Calls of the two engines: Snakemake as a command, DVC as a library."""
 
 from __future__ import annotations
 

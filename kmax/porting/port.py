@@ -215,7 +215,7 @@ def _port(
         check_values(checkpoint, account)
         account.require_complete(where, advice)
     provenance = {"source": source, "flavour": str(arguments["flavour"]), "commit": commit() or ""}
-    provenance |= {"kmax": importlib.metadata.version("kmax"), "original": naming.words}
+    provenance |= {"kmax": importlib.metadata.version("kmax-deeplab"), "original": naming.words}
 
     def metadata(digest: str) -> str:
         return metadata_text(model, out, categories, {**provenance, "sha256": digest, **extra})

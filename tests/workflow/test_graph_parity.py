@@ -108,7 +108,7 @@ def test_a_changed_section_changes_the_parameters_of_the_same_stages_in_both_eng
         ("kmax predict ${key}", "kmax evaluate ${key}"),
         ("results/${key}/predictions", "results/${key}/predicted"),
         ("- data/prepared/${item.dataset}", "- data/raw/${item.dataset}/manifest.json"),
-        ("            - predict\n", ""),
+        ("            - runs.${key}.predict\n", ""),
         ("        - kmax/config/evaluator_version.py:\n            - VERSION\n", ""),
         ("      - params/tables.yaml\n", ""),
         ("      - reports/metrics/shapes-smoke\n", ""),

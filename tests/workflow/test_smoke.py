@@ -205,10 +205,23 @@ def test_dvc_has_nothing_to_do_after_record(recorded):
 
 def test_dvc_sees_changes_of_the_same_stages_as_snakemake(recorded, parameters):
     edit(parameters, "bootstrap_seed: 0", "bootstrap_seed: 1")
-    assert left_to_dvc(recorded) == {f"evaluate@{RUN}"}
+    stages = {f"evaluate@{name}" for name in (RUN, FINETUNED, PORTED)}  # all inherit the section
+    assert left_to_dvc(recorded) == stages
     told = run(recorded, "kmax", "record", "smoke", check=False)
     assert "snakemake has jobs left" in told
-    assert left_to_dvc(recorded) == {f"evaluate@{RUN}"}
+    assert left_to_dvc(recorded) == stages
+
+
+def test_a_section_that_one_run_writes_itself_concerns_that_run_alone(recorded, parameters):
+    edit(
+        parameters,
+        "source: safetensors}\n    predict: *predict",
+        "source: safetensors}\n    predict: {<<: *predict, overlap_threshold: 0.7}",
+    )
+    assert left_to_dvc(recorded) == {f"predict@{PORTED}"}  # and what follows once it has changed
+    told = run(recorded, "snakemake", "--dry-run", "--cores", "1", "smoke")
+    assert set(re.findall(r"^    wildcards: run=(\S+)$", told, re.MULTILINE)) == {PORTED}
+    assert left_to_snakemake(recorded) == {"predict", "evaluate", "report_family"}
 
 
 def test_what_snakemake_knows_nothing_of_is_not_recorded_with_parameters_it_was_not_made_with(

@@ -29,7 +29,7 @@ from kmax.files import write_text
 from kmax.parallel import map_items
 from kmax.parameter_files import names_in, parse
 
-HOLDOUT = 10  # one in so many images is for validation where nothing else is said
+HOLDOUT = 10  # every N-th image is for validation unless a validation split is given
 VOID = 255
 HEADER = """\
 # Written by `kmax data init`. Next: kmax data download {name}, kmax data prepare {name},
@@ -42,11 +42,11 @@ MASKS_ADVICE = """
 
 @dataclass(frozen=True)
 class _Found:
-    """What was learned of a dataset: its source, categories (None: the JSON's), and what a run needs."""
+    """A dataset as found; `categories` is None if the JSON has them."""
 
     source: dict[str, Any]
     categories: list[dict[str, Any]] | None
-    largest_number: int
+    most_segments: int  # in one image
     advice: str = ""
 
 
@@ -114,7 +114,7 @@ def init(
     }
     parse(Dataset, dataset, dataset_path)
     first = not names_in(paths.RUNS)
-    family = family_text(name, _image_size(images[0]), found.largest_number, default=first)
+    family = family_text(name, _image_size(images[0]), found.most_segments, default=first)
     parse(Family, yaml.safe_load(family), family_path)
     text = yaml.safe_dump(dataset, sort_keys=False, allow_unicode=True, width=110)
     write_text(dataset_path, HEADER.format(name=name, advice=found.advice) + text)
@@ -123,7 +123,7 @@ def init(
 
 
 def _require_pairs(images: list[Path], annotation: list[Path]) -> None:
-    """Folders of images for all annotation; a folder may serve both splits."""
+    """Check that there is a folder of images for each annotation; one folder may serve both splits."""
     if not images:
         raise InputError("--images: name the folder of the images")
     if len(annotation) > 2 or len(images) not in (1, len(annotation)):
@@ -133,7 +133,7 @@ def _require_pairs(images: list[Path], annotation: list[Path]) -> None:
 
 
 def _place(root: Path) -> dict[str, Any]:
-    """Below KMAX_DATA_ROOT by its name there; anywhere else by its path."""
+    """Where the data lies: relative to KMAX_DATA_ROOT if it is below that, otherwise an absolute path."""
     data_root = paths.data_root()
     if data_root is not None and root.is_relative_to(data_root.absolute()) and root != data_root.absolute():
         return {"root": None, "folder": root.relative_to(data_root.absolute()).as_posix()}
@@ -223,7 +223,7 @@ def _masks(root: Path, images: list[Path], semantic: list[Path], numbered: list[
 
 
 def _look(semantic: Path, numbered: Path | None, name: str) -> tuple[list[Fault], set[int], set[int], int]:
-    """Faults of a mask, the classes in it, those with instance numbers, and the number of segments."""
+    """Faults of a mask, its classes, those of them with instance numbers, and the number of segments."""
     faults: list[Fault] = []
     classes = read_png(semantic / name, "semantic PNG", semantic_masks.GREY, faults)
     if classes is None:
@@ -239,7 +239,7 @@ def _look(semantic: Path, numbered: Path | None, name: str) -> tuple[list[Fault]
 
 
 def _image_size(folder: Path) -> int:
-    """The median of the longer sides of a few images, for the network's input."""
+    """The median of the longer sides of some 50 images, in pixels."""
     names = sorted(semantic_masks.image_files(folder).values())
     sides = list(_longer_sides(folder / name for name in names[:: max(1, len(names) // 50)]))
     if not sides:
@@ -252,5 +252,5 @@ def _longer_sides(files: Iterable[Path]) -> Iterable[int]:
         try:
             with PillowImage.open(path) as image:
                 yield max(image.size)
-        except PILLOW_FAULTS:  # `check` tells it
+        except PILLOW_FAULTS:  # `kmax data check` reports it
             continue
