@@ -1,6 +1,6 @@
-# The container image that the Snakefile names. Build it with `docker build --tag kmax:0.1.0 .` in this folder. Once it is in
-# a registry that apptainer on the cluster can reach, `snakemake --software-deployment-method apptainer ...` runs every
-# rule in it.
+# The container image that the Snakefile names. Build it with `docker build --tag kmax-deeplab:0.1.0 .` in this folder.
+# Once it is in a registry that apptainer on the cluster can reach, `snakemake --software-deployment-method apptainer ...`
+# runs every rule in it.
 FROM python:3.12-slim-bookworm
 
 RUN apt-get update \

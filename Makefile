@@ -28,6 +28,7 @@ PQ_LOCKED := $(shell sha256sum requirements-panopticapi.lock | cut -c1-64)
 
 .PHONY: setup setup-tensorflow setup-panopticapi reproduce test test-long lint format
 
+# An installation under the distribution's former name, `kmax`, is removed: both would own the package `kmax`.
 setup:
 	@test -x $(VENV)/bin/python || $(PYTHON) -c 'import sys; v = sys.version_info[:2]; \
 	  sys.exit(0 if (3, 11) <= v <= (3, 12) else "Python 3.11 or 3.12 is required; try: make PYTHON=python3.12")'
@@ -38,6 +39,7 @@ setup:
 	  echo "$(LOCKED)" > $(VENV)/kmax-locked.txt; \
 	fi
 	@if [ "$$(cat $(VENV)/kmax-project.txt 2>/dev/null)" != "$(PROJECT)" ]; then \
+	  ! $(PIP) show --quiet kmax 2>/dev/null || $(PIP) uninstall --quiet --yes kmax; \
 	  $(PIP) install --quiet --no-deps --no-build-isolation --editable .; \
 	  echo "$(PROJECT)" > $(VENV)/kmax-project.txt; \
 	fi

@@ -1,17 +1,14 @@
 # The whole pipeline, from raw data to tables: `snakemake --cores all`, or on a cluster `snakemake --profile slurm`.
-# One family of runs: `snakemake --cores all smoke`. Families and runs are listed in params/runs.yaml.
+# One family of runs: `snakemake --cores all smoke`. A family is a file in params/runs.
 from snakemake.utils import min_version
 
 min_version("9.27")
 
 
-configfile: "params/runs.yaml"
-
-
 report: "workflow/report/workflow.rst"
 
 
-container: "docker://kmax:0.1.0"
+container: "docker://kmax-deeplab:0.1.0"
 
 
 include: "workflow/rules/common.smk"
@@ -21,14 +18,14 @@ localrules:
     all,
 
 
-# What the report reads is asked for too: a report that was made by hand must not stand for runs that are missing.
+# The inputs of the report are targets too: a report that was made by hand must not hide missing runs.
 rule all:
     default_target: True
     input:
         "reports/tables",
         "reports/figures",
         "reports/site",
-        measured(RUNS_FILE.default),
+        measured(DEFAULT_FAMILY),
 
 
 include: "workflow/rules/download.smk"

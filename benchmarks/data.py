@@ -40,7 +40,7 @@ from kmax.data.image_list import val_images
 from kmax.data.loading import loader
 from kmax.data.prepare.prepare_dataset import prepare
 from kmax.machine import describe
-from kmax.runs.run_files import load_run
+from kmax.runs.families import load_run
 
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = {

@@ -1,4 +1,4 @@
-"""Reading YAML into typed models: safely, and with faults that name file, key and the allowed keys."""
+"""Reading YAML into typed models: safely, with errors that name the file, the key and the allowed keys."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ from kmax.errors import InputError, unknown_name
 M = TypeVar("M", bound=BaseModel)
 MAX_YAML_BYTES = 4 * 2**20
 MAX_DEPTH = 100  # of lists and mappings in each other
-# PyYAML passes on what Python says of a key that is a list, or of a date or number that is none.
+MAX_MERGED_KEYS = 100_000  # aliases blow up small files to any size
+MERGE = "tag:yaml.org,2002:merge"
+# Python's errors that PyYAML lets through: an unhashable key, an invalid date or number.
 NO_VALUE = (ValueError, TypeError, KeyError, AttributeError)
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """Safe YAML without duplicate keys, read ten times faster where PyYAML has its C library."""
+    """Safe YAML without duplicate keys; ten times faster if PyYAML has its C library."""
 
     _depth = 0
+    merged_keys = 0
 
     def descend_resolver(self, current_node: yaml.Node | None, current_index: Any) -> None:
         """Called as a node begins. The C library does not notice that its stack ends: it crashes."""
@@ -38,16 +41,39 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    loader.flatten_mapping(node)
-    result: dict[Any, Any] = {}
+    """A mapping. What it inherits by merge keys (`<<: *anchor`) gives way to the keys that it has itself."""
+    own: dict[Any, Any] = {}
+    inherited: dict[Any, Any] = {}
+    merges = 0
     for key_node, value_node in node.value:
         try:
+            if key_node.tag == MERGE:
+                merges += 1
+                inherited = _inherited(loader, value_node)
+                continue
             key = loader.construct_object(key_node, deep=True)
-            if key in result:
+            if key in own:
                 raise _fault_at(key_node, f"duplicate key '{key}'")
-            result[key] = loader.construct_object(value_node, deep=True)
+            own[key] = loader.construct_object(value_node, deep=True)
         except NO_VALUE as error:
             raise _fault_at(key_node, str(error)) from error
+    if merges > 1:
+        raise _fault_at(node, "duplicate key '<<'; write a list: <<: [*one, *other]")
+    return inherited | own
+
+
+def _inherited(loader: _Loader, node: yaml.Node) -> dict[Any, Any]:
+    """The keys of one mapping, or of a list of mappings of which the first that has a key decides."""
+    nodes = node.value if isinstance(node, yaml.SequenceNode) else [node]
+    result: dict[Any, Any] = {}
+    for one in nodes:
+        value = loader.construct_object(one, deep=True)
+        if not isinstance(value, dict):
+            raise _fault_at(one, "'<<' takes a mapping, or a list of mappings")
+        loader.merged_keys += len(value)
+        if loader.merged_keys > MAX_MERGED_KEYS:
+            raise _fault_at(one, f"'<<' merges more than {MAX_MERGED_KEYS} keys")
+        result = value | result
     return result
 
 
@@ -114,7 +140,7 @@ def parse(model: type[M], value: Any, where: Path) -> M:
 
 
 def _fault(model: type[BaseModel], item: Any, where: Path) -> str:
-    location = [str(part) for part in item["loc"]]
+    location = [str(part) for part in item["loc"] if part != "[key]"]  # a key is named, not its place
     key = ".".join(location) or "(file)"
     match item["type"]:
         case "extra_forbidden":
@@ -131,7 +157,7 @@ def _fault(model: type[BaseModel], item: Any, where: Path) -> str:
 
 
 def _shown(value: Any) -> str:
-    """The beginning of a value, made without the rest: aliases blow up small files to any size."""
+    """The beginning of a value, without formatting the rest: aliases blow up small files to any size."""
     short = reprlib.Repr()
     short.maxstring = short.maxother = short.maxlong = 80
     try:

@@ -1,6 +1,6 @@
 """Names of all artifacts, relative to the project folder (the working folder of every command).
 
-The rules of Snakemake and the stages of DVC spell these paths out for the reader; a test compares them.
+Snakemake's rules and the template of the DVC stages spell these paths out; a test compares them.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ import os
 from pathlib import Path
 
 PARAMS = Path("params")
-RUNS_FILE = PARAMS / "runs.yaml"
+RUNS = PARAMS / "runs"
+OLD_RUNS_FILE = PARAMS / "runs.yaml"  # of earlier versions
 TABLES_FILE = PARAMS / "tables.yaml"
 REFERENCE_FILE = PARAMS / "reference.csv"
 WEIGHTS_FILE = PARAMS / "weights.yaml"
@@ -18,11 +19,18 @@ TABLES = REPORTS / "tables"
 FIGURES = REPORTS / "figures"
 SITE = REPORTS / "site"
 STATE = Path("runs")
+PIPELINE_TEMPLATE = Path("workflow/dvc.yaml.template")
+PIPELINES = Path("workflow/pipelines")
 
 
-def run_file(run: str) -> Path:
-    """Parameters of one run."""
-    return PARAMS / "runs" / f"{run}.yaml"
+def family_file(family: str) -> Path:
+    """Parameters of the runs of one family."""
+    return RUNS / f"{family}.yaml"
+
+
+def pipeline_file(family: str, default: bool) -> Path:
+    """The DVC pipeline of a family: the default family's is in the root, for a plain `dvc repro`."""
+    return Path("dvc.yaml") if default else PIPELINES / family / "dvc.yaml"
 
 
 def dataset_file(dataset: str) -> Path:
@@ -31,7 +39,7 @@ def dataset_file(dataset: str) -> Path:
 
 
 def raw_manifest(dataset: str) -> Path:
-    """What `kmax data download` found or fetched."""
+    """Files that `kmax data download` found or fetched."""
     return Path("data/raw") / dataset / "manifest.json"
 
 
@@ -46,7 +54,7 @@ def prepared_manifest(dataset: str) -> Path:
 
 
 def preparation(dataset: str) -> Path:
-    """Where a dataset is prepared; what a stopped preparation has made is kept there for the next call."""
+    """Where a dataset is prepared; a stopped preparation leaves its files there for the next call."""
     return STATE / ".prepare" / dataset
 
 
@@ -66,15 +74,15 @@ def model(run: str) -> Path:
 
 
 def port_report(run: str) -> Path:
-    """What became of every tensor of a ported checkpoint."""
+    """Status of every tensor of a ported checkpoint."""
     return results(run) / "port.json"
 
 
 def predictions(run: str, split: str | None = None) -> Path:
-    """`panoptic.json`, `panoptic/*.png`, `pictures/`, `provenance.json`; and as the run file asks
+    """`panoptic.json`, `panoptic/*.png`, `pictures/`, `provenance.json`; and as the run asks
     `instances.json` (COCO) or `instances/` (Cityscapes), and `semantic/*.png`.
 
-    Those of a split other than the run's own lie beside them, and are kept out of both engines.
+    Predictions for a split other than the run's own are written beside them; neither engine tracks those.
     """
     return results(run) / ("predictions" if split is None else f"predictions-{split}")
 
@@ -95,7 +103,7 @@ def metrics(run: str) -> Path:
 
 
 def scores(run: str) -> Path:
-    """The few numbers of `metrics` that one compares first."""
+    """The headline numbers of `metrics`."""
     return metrics_folder(run) / "scores.json"
 
 
@@ -110,7 +118,7 @@ def per_image(run: str) -> Path:
 
 
 def explanation(run: str) -> Path:
-    """Where quality is lost: parts, confusions, and the worst images with their pictures."""
+    """Where quality is lost: by part, by confused classes, and the worst images with their pictures."""
     return metrics_folder(run) / "explanation"
 
 
@@ -130,11 +138,11 @@ def family_report(family: str) -> Path:
 
 
 def state(run: str, digest: str) -> Path:
-    """Mutable state of a training run: checkpoints, events, lock. Kept out of both engines."""
+    """Mutable state of a training run: checkpoints, events, lock. Neither engine tracks it."""
     return STATE / run / digest[:16]
 
 
 def data_root() -> Path | None:
-    """Where raw data lies outside the project, from `KMAX_DATA_ROOT`; None where it is not set."""
+    """Where raw data lies outside the project, from `KMAX_DATA_ROOT`; None if it is not set."""
     root = os.environ.get("KMAX_DATA_ROOT")
     return Path(root) if root else None

@@ -15,7 +15,7 @@ from typing import Any
 
 from kmax import paths
 from kmax.errors import InputError
-from kmax.runs.run_files import load_run
+from kmax.runs.families import load_run, location
 
 SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 REPORT_PACKAGES = ("markupsafe", "jinja2", "matplotlib")
@@ -35,7 +35,7 @@ def train(name: str, *, fresh: bool = False, time_budget: str | None = None) -> 
     """
     run = load_run(name)
     if run.train is None:
-        raise InputError(f"{paths.run_file(name)}: no 'train' section: `kmax port {name}` makes its model")
+        raise InputError(f"{location(name)}: no 'train' section: `kmax port {name}` makes its model")
     budget = None if time_budget is None else seconds(time_budget)
     from kmax.training.loop import train_run
 
@@ -68,7 +68,7 @@ def port(name: str, *, verify: bool = False, recorded: Path | None = None, log: 
     """
     run = load_run(name)
     if run.port is None:
-        raise InputError(f"{paths.run_file(name)}: no 'port' section: `kmax train {name}` makes its model")
+        raise InputError(f"{location(name)}: no 'port' section: `kmax train {name}` makes its model")
     from kmax.porting import port_run
     from kmax.tracking.tracker import track
 

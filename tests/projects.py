@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 import yaml
+from run_entries import sections
 
 from kmax import create_model, files
 from kmax.data.dataset_file import load_dataset
 from kmax.model.io import save_model
-from kmax.parameter_files import read_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = [
@@ -29,6 +29,23 @@ PARTS = [
 PARTS += ["slurm", "profiles", "kmax/config/evaluator_version.py"]
 SMOKE = "workflow/pipelines/smoke/dvc.yaml"
 FINETUNED, PORTED, WEIGHTS = "shapes-smoke-finetuned", "shapes-smoke-ported", "smoke_start"
+RUNS_FROM_WEIGHTS = f"""
+  {FINETUNED}:
+    description: two steps from given weights
+    data: *data
+    model: *model
+    train: {{<<: *train, weights: {WEIGHTS}, steps: 2, warmup_steps: 1}}
+    predict: *predict
+    evaluate: *evaluate
+
+  {PORTED}:
+    description: given weights as they are
+    data: *data
+    model: *model
+    port: {{weights: {WEIGHTS}, source: safetensors}}
+    predict: *predict
+    evaluate: *evaluate
+"""
 
 
 def copy_project(folder: Path) -> Path:
@@ -85,7 +102,7 @@ def edit(path: Path, old: str, new: str) -> None:
 
 def add_runs_from_weights(project: Path) -> None:
     """Give the family `smoke` a run that is trained from fetched weights and one that is ported from them."""
-    smoke = read_yaml(project / "params/runs/shapes-smoke.yaml")
+    smoke = sections("shapes-smoke")
     start = project / "start.safetensors"
     arguments = {name: value for name, value in smoke["model"].items() if name != "name"}
     categories = load_dataset("shapes_smoke").categories
@@ -97,32 +114,7 @@ def add_runs_from_weights(project: Path) -> None:
     weights = {"weights": {WEIGHTS: entry | {"format": "safetensors"}}}
     (project / "params/weights.yaml").write_text(yaml.safe_dump(weights))
 
-    finetuned = smoke | {
-        "run": FINETUNED,
-        "train": smoke["train"] | {"weights": WEIGHTS, "steps": 2, "warmup_steps": 1},
-    }
-    ported = {name: value for name, value in smoke.items() if name != "train"}
-    ported |= {"run": PORTED, "port": {"weights": WEIGHTS, "source": "safetensors"}}
-    for parameters in (finetuned, ported):
-        path = project / "params/runs" / f"{parameters['run']}.yaml"
-        path.write_text(yaml.safe_dump(parameters, sort_keys=False))
-
-    runs = project / "params/runs.yaml"
-    source = f"{{dataset: shapes_smoke, weights: {WEIGHTS}}}"
-    edit(
-        runs,
-        "datasets: [shapes_smoke]\n    weights: []",
-        f"datasets: [shapes_smoke]\n    weights: [{WEIGHTS}]",
-    )
-    edit(runs, "&smoke_finetuned {}", f"&smoke_finetuned\n      {FINETUNED}: {source}")
-    edit(runs, "&smoke_ported {}", f"&smoke_ported\n      {PORTED}: {source}")
-    new = "".join(
-        f"      - reports/metrics/{name}\n      - results/{name}/predictions\n"
-        for name in (FINETUNED, PORTED)
-    )
-    edit(
-        project / SMOKE,
-        "    outs:\n      - reports/families",
-        f"{new}      - results/{PORTED}/port.json\n    outs:\n      - reports/families",
-    )
+    with open(project / "params/runs/smoke.yaml", "a") as file:
+        file.write(RUNS_FROM_WEIGHTS)
+    run(project, "kmax", "pipelines")
     commit(project, "Runs from weights")

@@ -99,16 +99,20 @@ def init(
 ) -> None:
     """Describe your own dataset, and a run that trains on it.
 
-    Writes params/datasets/NAME.yaml and params/runs/NAME-tiny.yaml. Give each option once, or twice for
-    training and validation. If given once, every tenth image is held out for validation.
+    Writes params/datasets/NAME.yaml, and params/runs/NAME.yaml with the run NAME-tiny. Give each option once,
+    or twice for training and validation. If given once, every tenth image is held out for validation.
 
     \b
     Example: kmax data init cells --images cells/images --panoptic-json cells/panoptic.json
     """
+    from kmax import paths
     from kmax.data.own.own_dataset import init
+    from kmax.engines import write_pipelines
+    from kmax.runs.families import run_names
 
-    dataset_file, run_file = init(
+    written = init(
         name,
+        known_runs=run_names(),
         images=images or [],
         panoptic_json=panoptic_json or [],
         panoptic_dir=panoptic_dir or [],
@@ -116,8 +120,11 @@ def init(
         semantic_dir=semantic_dir or [],
         instance_dir=instance_dir or [],
     )
-    typer.echo(dataset_file)
-    typer.echo(run_file)
+    for path in written:
+        typer.echo(path)
+    if paths.PIPELINE_TEMPLATE.is_file():
+        for path in write_pipelines():
+            typer.echo(path)
 
 
 @group.command()

@@ -9,12 +9,13 @@ from typing import Annotated
 import typer
 
 group = typer.Typer(help="Show, compare, check parameter files.")
-Run = Annotated[str, typer.Argument(metavar="RUN", help="Name of a file in params/runs.")]
+Run = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run.")]
 
 
 class Kind(StrEnum):
     """Kinds of parameter files."""
 
+    family = "family"
     run = "run"
     dataset = "dataset"
     weights = "weights"
@@ -27,14 +28,14 @@ def add_to(app: typer.Typer) -> None:
 
 @group.command()
 def show(run: Run) -> None:
-    """Print a run's parameters as the program reads them.
+    """Print all parameters of a run, with what it inherits in its family's file.
 
     \b
     Example: kmax params show shapes-tiny
     """
-    from kmax.runs import parameters
+    from kmax.runs.parameters import run_as_yaml
 
-    typer.echo(parameters.show(run), nl=False)
+    typer.echo(run_as_yaml(run), nl=False)
 
 
 @group.command()
@@ -44,24 +45,27 @@ def diff(run: Run, other: Annotated[str, typer.Argument(metavar="OTHER", help="A
     \b
     Example: kmax params diff shapes-smoke shapes-tiny
     """
-    from kmax.runs import parameters
+    from kmax.runs.parameters import differences
 
-    for line in parameters.diff(run, other):
+    for line in differences(run, other):
         typer.echo(line)
 
 
 @group.command()
 def check() -> None:
-    """Read every file of params/."""
+    """Read and check every file in params/."""
+    from kmax import paths
     from kmax.reporting.config import read_tables
     from kmax.runs import parameters
 
-    typer.echo(f"{parameters.check(read_tables)} parameter files are right")
+    # The reader of the tables reads the reported figures, too.
+    others = {paths.TABLES_FILE: read_tables, paths.REFERENCE_FILE: lambda: None}
+    typer.echo(f"{parameters.check(others)} parameter files are valid")
 
 
 @group.command()
 def schema(
-    kind: Annotated[Kind, typer.Argument(help="Which kind of file.")] = Kind.run,
+    kind: Annotated[Kind, typer.Argument(help="Which kind of file.")] = Kind.family,
     out: Annotated[Path | None, typer.Option(help="File to write to; without it, print.")] = None,
 ) -> None:
     """Print the JSON schema of a kind of file.
@@ -69,8 +73,12 @@ def schema(
     Editors check and complete with it.
 
     \b
-    Example: kmax params schema run --out run.schema.json
+    Example: kmax params schema family --out family.schema.json
     """
+    from kmax import files
     from kmax.runs import parameters
 
-    typer.echo(parameters.schema(kind.value, out))
+    text = parameters.schema(kind.value)
+    if out is not None:
+        files.write_text(out, text + "\n")
+    typer.echo(text if out is None else out)

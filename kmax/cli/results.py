@@ -1,4 +1,4 @@
-"""Verbs on the results of runs: `kmax compare`, `report`, `record`, `restore`, `track ...`."""
+"""Verbs on the results of runs: `kmax compare`, `report`, `pipelines`, `record`, `restore`, `track ...`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EvaluatedRun = Annotated[str, typer.Argument(metavar="RUN", help="Name of an eva
 
 def add_to(app: typer.Typer) -> None:
     """Add the verbs to the command."""
-    for verb in (compare, report, record, restore):
+    for verb in (compare, report, pipelines, record, restore):
         app.command()(verb)
     app.add_typer(track, name="track")
 
@@ -102,6 +102,26 @@ def report(
     typer.echo(stages.report(runs or [], out=out, check=check, from_mlflow=from_mlflow))
 
 
+def pipelines(
+    check: Annotated[bool, typer.Option("--check", help="Only check whether they are up to date.")] = False,
+) -> None:
+    """Write the DVC pipeline of every family.
+
+    From params/runs and workflow/dvc.yaml.template: dvc.yaml for the default family, and
+    workflow/pipelines/FAMILY/dvc.yaml for the others. Run it after adding a run or a family.
+
+    \b
+    Example: kmax pipelines --check
+    """
+    from kmax.engines import check_pipelines, write_pipelines
+
+    if check:
+        typer.echo(f"{check_pipelines()} pipelines are up to date")
+        return
+    for path in write_pipelines():
+        typer.echo(path)
+
+
 def record(
     names: Annotated[
         list[str] | None,
@@ -117,7 +137,7 @@ def record(
       kmax record
       kmax record coco_mini
     """
-    from kmax.versioning import record
+    from kmax.engines import record
 
     stages = record(names or [])
     # A stage outside the root's pipeline has the address "<its dvc.yaml>:<stage>".
@@ -132,7 +152,7 @@ def restore() -> None:
 
     Afterwards neither `dvc repro` nor `snakemake` has anything to do.
     """
-    from kmax.versioning import restore
+    from kmax.engines import restore
 
     for line in restore().lines():
         typer.echo(line)

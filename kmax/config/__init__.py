@@ -7,6 +7,7 @@ numbers: write `1.0e-5`. `kmax.parameter_files` reads them. Dataset files are `k
 
 from kmax.config.base import Flavour, Fraction, Name, Parameters, PositiveInt, Sha256, Size
 from kmax.config.category import Category
+from kmax.config.family import Family
 from kmax.config.input_data import Augmentation, CopyPaste, Data, Preprocessing
 from kmax.config.run import Evaluate, Model, Port, Predict, Run
 from kmax.config.train import Losses, Sampling, SmallInstances, Train
@@ -18,6 +19,7 @@ __all__ = [
     "CopyPaste",
     "Data",
     "Evaluate",
+    "Family",
     "Flavour",
     "Fraction",
     "Losses",

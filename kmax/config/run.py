@@ -1,4 +1,4 @@
-"""A run, `params/runs/<run>.yaml`: its model and what is done with it."""
+"""A run, an entry of `params/runs/<family>.yaml`: its model and what is done with it."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class Evaluate(Parameters):
 
 
 class Run(Parameters):
-    """One run, complete: `params/runs/<run>.yaml`."""
+    """One run, complete, with its name: `kmax params show RUN`."""
 
     run: Name
     description: str
@@ -107,6 +107,11 @@ class Run(Parameters):
     port: Port | None = None
     predict: Predict
     evaluate: Evaluate
+
+    @property
+    def initial_weights(self) -> str | None:
+        """The entry of params/weights.yaml that the run is trained or ported from; None: random weights."""
+        return self.port.weights if self.port else self.train.weights if self.train else None
 
     def on_split(self, split: str | None) -> Self:
         """This run with all images of a split in place of its val images; None: as it is."""

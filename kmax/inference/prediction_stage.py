@@ -42,6 +42,7 @@ from kmax.inference.segment_batch import Segmented, segment_images, segments_inf
 from kmax.machine import gpu_count, launcher, loader_workers, local_rank
 from kmax.model.io import ModelMetadata, load_model
 from kmax.progress import track
+from kmax.runs.families import location
 
 Truth = tuple[Path, Annotation]
 
@@ -114,9 +115,7 @@ def _open_job(run: Run, state: Path, provenance: Mapping[str, Any], split: str |
         verb = "train" if run.train else "port"
         raise InputError(f"{model_path}: not found; make it first: kmax {verb} {run.run}")
     if run.predict.instances == "cityscapes":
-        check_frame_names(
-            [image.file_name for image in images], f"{paths.run_file(run.run)}: predict.instances"
-        )
+        check_frame_names([image.file_name for image in images], f"{location(run.run)}.predict.instances")
     sections = {"predict": run.predict.model_dump(), "data": run.data.model_dump()}
     model_sha256 = sha256(model_path)
     parts: list[Any] = [sections, run.model.flavour, model_sha256, prepared.digest]

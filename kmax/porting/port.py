@@ -24,8 +24,8 @@ from kmax.porting.digest import UNKNOWN, hashing
 from kmax.porting.naming import Naming, recognise, skip_reasons, wanted_entries
 from kmax.porting.source_checkpoint import Checkpoint, Kind, open_checkpoint, read_metadata
 from kmax.porting.weight_files import LEFT_OUT, left_out, weights_entry
+from kmax.runs.families import load_run, location
 from kmax.runs.identity import commit, identify
-from kmax.runs.run_files import load_run
 from kmax.runs.weight_digests import expected_sha256
 
 Check = Callable[[Path], None]
@@ -57,9 +57,7 @@ def port_run(run: Run, check: Check | None = None) -> Path:
         InputError: the run trains, the weights are not fetched, or a tensor does not fit.
     """
     if run.port is None:
-        raise InputError(
-            f"{paths.run_file(run.run)}: no 'port' section: `kmax train {run.run}` makes its model"
-        )
+        raise InputError(f"{location(run.run)}: no 'port' section: `kmax train {run.run}` makes its model")
     path = paths.weights(run.port.weights)
     if not path.is_file():
         raise InputError(f"{path}: not there; run `kmax weights fetch {run.port.weights}` first")
@@ -73,7 +71,7 @@ def port_run(run: Run, check: Check | None = None) -> Path:
     naming = recognise(checkpoint, str(path))
     if naming.source not in (None, run.port.source):
         raise InputError(
-            f"{paths.run_file(run.run)}: port.source is '{run.port.source}', but {path} looks like weights "
+            f"{location(run.run)}.port.source is '{run.port.source}', but {path} looks like weights "
             f"of {naming.words}: write source: {naming.source}"
         )
     return _port(
@@ -218,7 +216,7 @@ def _port(
         check_values(checkpoint, account)
         account.require_complete(where, advice)
     provenance = {"source": source, "flavour": str(arguments["flavour"]), "commit": commit() or ""}
-    provenance |= {"kmax": importlib.metadata.version("kmax"), "original": naming.words}
+    provenance |= {"kmax": importlib.metadata.version("kmax-deeplab"), "original": naming.words}
 
     def metadata(digest: str) -> str:
         return metadata_text(model, out, categories, {**provenance, "sha256": digest, **extra})

@@ -85,7 +85,8 @@ def fetch_weights(name: str) -> Path:
             "source": source_of(entry),
             "sha256": source.sha256,
             "format": entry.format,
-            "kmax_version": importlib.metadata.version("kmax"),  # `kmax` is what a model says about itself
+            # `kmax` is what a model says about itself
+            "kmax_version": importlib.metadata.version("kmax-deeplab"),
         }
         if entry.encoder is None:
             _write_as_it_is(checkpoint, out, metadata)

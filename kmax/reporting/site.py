@@ -17,6 +17,8 @@ from kmax.reporting import writers
 from kmax.reporting.figures import KINDS
 from kmax.reporting.measured import Measured, read_rows
 from kmax.reporting.tables import FilledTable
+from kmax.runs.families import load_run, run_names
+from kmax.runs.parameters import run_as_yaml
 
 PICTURES = ("image", "ground_truth", "prediction")
 PICTURE_TITLES = {"image": "image", "ground_truth": "ground truth", "prediction": "prediction"}
@@ -109,25 +111,17 @@ def _run_page(folder: Path, measured: Measured, figures: list[str], figures_fold
     for name in figures:
         shutil.copyfile(figures_folder / name, place / name)
         drawn[name.removeprefix(f"{run}-").removesuffix(".svg")] = f"{run}/{name}"
-    parameters = paths.run_file(run)
+    known = run in run_names()
     return RunPage(
         run=run,
-        description=_description(parameters),
+        description=load_run(run).description if known else "",
         headline=_headline(measured),
         examples=_copy_pictures(paths.predictions(run) / "pictures", place, run),
         worst=_worst(place / "worst", run),
         figures=drawn,
         provenance=_provenance(measured),
-        parameters=parameters.read_text(encoding="utf-8") if parameters.exists() else "",
+        parameters=run_as_yaml(run) if known else "",
     )
-
-
-def _description(parameters: Path) -> str:
-    """The description in the run file."""
-    from kmax.parameter_files import read_yaml
-
-    value = read_yaml(parameters) if parameters.exists() else {}
-    return str(value.get("description", "")) if isinstance(value, dict) else ""
 
 
 def _headline(measured: Measured) -> list[Figure]:

@@ -1,129 +1,198 @@
-"""Families of runs (`params/runs.yaml`): the one list that both engines and the report expand."""
+"""Runs and their families by name: `params/runs/<family>.yaml` holds complete runs at `runs.<run>.<section>`.
+
+The datasets, weight files and lists of runs of a family are derived from its runs; nothing lists them again.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Self
-
-from pydantic import Field, model_validator
+from dataclasses import dataclass, field
+from typing import Any
 
 from kmax import paths
-from kmax.config import Name, Parameters, Run
+from kmax.config import Family, Parameters, Run
+from kmax.config.family import Base
 from kmax.errors import InputError, unknown_name
-from kmax.parameter_files import load
+from kmax.parameter_files import names_in, parse, read_yaml
+
+OLD_LAYOUT = "earlier versions had one file per run; docs/add-a-run.md says how to move them into a family"
 
 
-class Scratch(Parameters):
-    """A run trained from random weights."""
+class _Inherited(Parameters, extra="ignore"):
+    """The part of a family that is checked first: what is wrong there is wrong in every run."""
 
-    dataset: Name
-
-
-class FromWeights(Parameters):
-    """A run trained from, or ported from, an entry of params/weights.yaml."""
-
-    dataset: Name
-    weights: Name
+    base: Base | None = None
 
 
-class Family(Parameters):
-    """Runs that belong together, with the datasets and weight files that they read."""
+@dataclass(frozen=True)
+class _Files:
+    """The family files as YAML, runs not yet checked.
 
-    datasets: list[Name]
-    weights: list[Name]
-    scratch: dict[Name, Scratch] = Field(description="trained from random weights")
-    finetuned: dict[Name, FromWeights] = Field(description="trained from fetched weights")
-    ported: dict[Name, FromWeights] = Field(description="converted from fetched weights")
-    runs: dict[Name, Scratch | FromWeights] = Field(description="all of the three, in the order of the table")
-
-    @property
-    def trained(self) -> list[str]:
-        """Names of the runs that are trained here."""
-        return [*self.scratch, *self.finetuned]
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        parts: dict[str, Scratch | FromWeights] = {**self.scratch, **self.finetuned, **self.ported}
-        if len(parts) < len(self.scratch) + len(self.finetuned) + len(self.ported):
-            raise ValueError("a run stands in one of 'scratch', 'finetuned' and 'ported' only")
-        if self.runs != parts:
-            raise ValueError("'runs' must merge exactly 'scratch', 'finetuned' and 'ported'")
-        for name, run in parts.items():
-            if run.dataset not in self.datasets:
-                raise ValueError(
-                    f"run '{name}' reads dataset '{run.dataset}', which 'datasets' does not list"
-                )
-            if isinstance(run, FromWeights) and run.weights not in self.weights:
-                raise ValueError(f"run '{name}' needs '{run.weights}', which 'weights' does not list")
-        return self
-
-
-class RunsFile(Parameters):
-    """`params/runs.yaml`."""
-
-    default: Name = Field(description="the family that is made by default")
-    families: dict[Name, Family]
-
-    @model_validator(mode="after")
-    def _known_default(self) -> Self:
-        if self.default not in self.families:
-            raise ValueError(f"the default family '{self.default}' is not among {', '.join(self.families)}")
-        return self
-
-
-def read() -> RunsFile:
-    """Read params/runs.yaml.
-
-    Raises:
-        InputError: missing, wrong keys, or lists that contradict each other.
+    Attributes:
+        content: by family, the default family first.
+        faults: of files that are not of this form, and of names that occur twice.
     """
-    return load(RunsFile, paths.RUNS_FILE)
+
+    content: dict[str, dict[str, Any]] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+
+    def families_of(self, run: str) -> list[str]:
+        """The families that hold a run of this name: one, if all is right."""
+        return [family for family, content in self.content.items() if run in content["runs"]]
+
+    def runs(self) -> list[str]:
+        """Names of all runs."""
+        return [run for content in self.content.values() for run in content["runs"]]
 
 
 def families() -> dict[str, Family]:
-    """All families, by name."""
-    return read().families
+    """All families by name, complete and checked, the default family first.
+
+    Raises:
+        InputError: one fault per wrong key (file, key, what is allowed), per run that two families hold, and
+            where not exactly one family is the default.
+    """
+    found = _read()
+    result, faults = {}, list(found.faults)
+    for name, content in found.content.items():
+        try:
+            result[name] = _parse(name, content)
+        except InputError as error:
+            faults += error.faults
+    faults += _faults_of_default(found)
+    if faults:
+        raise InputError(faults)
+    return result
+
+
+def load_run(name: str) -> Run:
+    """One run, by name; faults of other runs do not matter.
+
+    Raises:
+        InputError: no such run (with the nearest name), wrong keys, or two families hold it.
+    """
+    family, content = _family_of(name)
+    only = content | {"runs": {name: content["runs"][name]}}
+    return _parse(family, only).runs[name]
+
+
+def run_names() -> list[str]:
+    """Names of all runs.
+
+    Raises:
+        InputError: some family file is not of the right form.
+    """
+    found = _read()
+    if found.faults:
+        raise InputError(found.faults)
+    return found.runs()
+
+
+def default_family() -> str:
+    """The family that is made where none is named.
+
+    Raises:
+        InputError: no family has `default: true`, or several have it.
+    """
+    found = _read()
+    if faults := found.faults + _faults_of_default(found):
+        raise InputError(faults)
+    return next(iter(found.content))
 
 
 def select(names: Iterable[str] = ()) -> list[str]:
-    """Names of runs, from names of runs or families; without any, the runs of the default family.
+    """Names of runs, from names of families or runs; without any, the runs of the default family.
+
+    A name that a family and a run share means the family.
 
     Raises:
         InputError: neither a run of some family nor a family.
     """
-    file = read()
-    known = [*file.families, *(run for family in file.families.values() for run in family.runs)]
+    found = _read()
     chosen: dict[str, None] = {}
-    for name in list(names) or [file.default]:
-        if name not in known:
-            raise unknown_name("run or family", name, known, str(paths.RUNS_FILE))
-        chosen |= dict.fromkeys(file.families[name].runs if name in file.families else [name])
+    for name in list(names) or [default_family()]:
+        if name in found.content:
+            chosen |= dict.fromkeys(found.content[name]["runs"])
+        elif name in found.runs():
+            chosen[name] = None
+        else:
+            raise _unknown("run or family", name, [*found.content, *found.runs()], found)
     return list(chosen)
 
 
-def contradictions(run: Run) -> list[str]:
-    """What params/runs.yaml says differently from the run's own file, one line per fault."""
+def location(run: str) -> str:
+    """Where a run is written, for messages: `params/runs/<family>.yaml: runs.<run>`."""
+    holders = _read().families_of(run)
+    return f"{paths.family_file(holders[0])}: runs.{run}" if holders else f"run '{run}'"
+
+
+def _family_of(run: str) -> tuple[str, dict[str, Any]]:
+    found = _read()
+    holders = found.families_of(run)
+    if not holders:
+        raise _unknown("run", run, found.runs(), found)
+    if len(holders) > 1:
+        raise InputError(_held_twice(run, *holders[:2]))
+    return holders[0], found.content[holders[0]]
+
+
+def _unknown(what: str, name: str, known: list[str], found: _Files) -> InputError:
+    """The name may stand in a file that cannot be read: then that is the fault."""
+    return InputError(found.faults) if found.faults else unknown_name(what, name, known, str(paths.RUNS))
+
+
+def _parse(family: str, content: dict[str, Any]) -> Family:
+    path = paths.family_file(family)
+    parse(_Inherited, content, path)
+    return parse(Family, content, path)
+
+
+def _read() -> _Files:
+    if paths.OLD_RUNS_FILE.exists():
+        raise InputError(f"{paths.OLD_RUNS_FILE}: {OLD_LAYOUT}")
+    content: dict[str, dict[str, Any]] = {}
     faults = []
-    for name, family in families().items():
-        if run.run not in family.runs:
-            continue
-        if run.port is not None:
-            kind, weights = "ported", str(run.port.weights)
-        else:
-            weights = (run.train and run.train.weights) or ""
-            kind = "finetuned" if weights else "scratch"
-        expected = {"dataset": run.data.dataset} | ({"weights": weights} if weights else {})
-        listed = getattr(family, kind).get(run.run)
-        if listed is None or listed.model_dump() != expected:
-            faults.append(
-                f"{paths.RUNS_FILE}: families.{name}: by {paths.run_file(run.run)} this run stands under "
-                f"'{kind}' with {expected}"
-            )
-    return faults
+    for name in names_in(paths.RUNS):
+        try:
+            content[name] = _read_file(name)
+        except InputError as error:
+            faults += error.faults
+    found = _Files(dict(sorted(content.items(), key=lambda item: not _is_default(item[1]))), faults)
+    for run in dict.fromkeys(found.runs()):
+        holders = found.families_of(run)
+        if len(holders) > 1:
+            faults.append(_held_twice(run, *holders[:2]))
+    return found
 
 
-def check(run: Run) -> None:
-    """Raise `InputError` where params/runs.yaml and the run's own file disagree."""
-    faults = contradictions(run)
-    if faults:
-        raise InputError(faults)
+def _read_file(name: str) -> dict[str, Any]:
+    """A family file as YAML: a mapping with its own name under `family` and a mapping `runs`."""
+    path = paths.family_file(name)
+    content = read_yaml(path)
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: not a mapping with the keys 'family' and 'runs'")
+    if "run" in content:
+        raise InputError(f"{path}: run: {OLD_LAYOUT}")
+    if (named := content.get("family")) != name:
+        raise InputError(f"{path}: family: '{named}' does not match the file's name")
+    if not isinstance(content.get("runs"), dict) or not all(isinstance(run, str) for run in content["runs"]):
+        raise InputError(f"{path}: runs: not a mapping of names to runs")
+    return content
+
+
+def _held_twice(run: str, first: str, second: str) -> str:
+    return f"{paths.family_file(second)}: runs.{run}: {paths.family_file(first)} has a run of this name, too"
+
+
+def _is_default(content: dict[str, Any]) -> bool:
+    return content.get("default") is True
+
+
+def _faults_of_default(found: _Files) -> list[str]:
+    names = [name for name, content in found.content.items() if _is_default(content)]
+    if not names:
+        return [f"{paths.RUNS}: no family has 'default: true'; write it into the one to make by default"]
+    if len(names) > 1:
+        files = ", ".join(str(paths.family_file(name)) for name in names)
+        return [f"{files}: default: true in several families; leave it in one"]
+    return []

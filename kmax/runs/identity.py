@@ -55,8 +55,7 @@ def identify(run: config.Run, data_digest: str | None = None) -> Identity:
     trained = run.train is not None
     if data_digest is None:
         data_digest = _data_digest(run.data.dataset, required=trained)
-    name = run.train.weights if run.train else run.port.weights if run.port else None
-    weights_digest = _weights_digest(name) if name else ""
+    weights_digest = _weights_digest(run.initial_weights) if run.initial_weights else ""
     sections = ("data", "model", "train" if trained else "port")
     digest = files.digest(
         [

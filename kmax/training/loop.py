@@ -29,6 +29,7 @@ from kmax.errors import InputError, OutOfTimeError
 from kmax.losses import NonFiniteLossError
 from kmax.machine import gpu_count, loader_workers, positive_count
 from kmax.model.kmax import KMaX
+from kmax.runs.families import location
 from kmax.runs.identity import Identity, identify
 from kmax.tracking.tracker import track
 from kmax.training.budget import Budget, Stop, read_budget
@@ -60,7 +61,7 @@ def train_run(run: config.Run, *, fresh: bool = False, time_budget: float | None
     """
     budget = read_budget(time_budget)
     if run.train is None:
-        raise InputError(f"{paths.run_file(run.run)}: has no 'train' section: kmax port {run.run}")
+        raise InputError(f"{location(run.run)}: has no 'train' section: kmax port {run.run}")
     plan = plan_ranks()
     micro_batches = _micro_batches(run.train.global_batch_size, plan.world_size)
     run_ranks(plan, _train, Job(run, run.train, identify(run), budget, fresh, micro_batches))

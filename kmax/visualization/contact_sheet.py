@@ -13,7 +13,7 @@ from kmax.data.augmentation.training_view import train_view
 from kmax.data.datasets import Prepared, open_prepared
 from kmax.data.image_source import ImageSource, SegmentLabels
 from kmax.errors import InputError
-from kmax.runs.run_files import load_run
+from kmax.runs.families import load_run
 from kmax.visualization.overlays import overlay, save_picture
 
 CELL, GAP = 384, 4  # longer side of a picture and the gap between two, in pixels

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from kmax import paths
+from kmax.runs.families import load_run
 from kmax.runs.identity import identify
-from kmax.runs.run_files import load_run
 from kmax.tracking.mlflow_store import server_command, server_environment, sync
 from kmax.tracking.tracker import track
 

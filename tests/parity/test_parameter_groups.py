@@ -10,7 +10,7 @@ import kmax
 from kmax.config import Train
 from kmax.model.kmax import KMaX
 from kmax.porting.mapping import torch_reference_entries
-from kmax.runs.run_files import load_run
+from kmax.runs.families import load_run
 from kmax.training.optimizer import make_optimizer, parameter_groups
 
 TORCH_CONFIGS = {

@@ -30,7 +30,7 @@ from kmax.model.kmax import KMaX
 from kmax.model.output import Output
 from kmax.porting.entries import Entry
 from kmax.porting.mapping import torch_reference_entries
-from kmax.runs.run_files import load_run
+from kmax.runs.families import load_run
 from kmax.training.optimizer import make_optimizer, set_learning_rates
 
 

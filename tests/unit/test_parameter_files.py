@@ -13,6 +13,16 @@ HOSTILE = {
     "blocks in one line": ("- " * 2**18, "nested more than 100 deep"),
     "keys of keys": ("? " * 2**18, "nested more than 100 deep"),
     "a list as key": ("a: 1\n[b]: 2", "unhashable type: 'list' in \"<unicode string>\", line 2"),
+    "the same key twice beside what is inherited": (
+        "a: &a {x: 1}\nb: {<<: *a, y: 1, y: 2}",
+        "duplicate key 'y'",
+    ),
+    "two merges": ("a: &a {x: 1}\nb: {<<: *a, <<: *a}", "duplicate key '<<'; write a list"),
+    "a merge of text": ("a: {<<: b}", "'<<' takes a mapping, or a list of mappings"),
+    "too much merged": (
+        f"a: &a {{{', '.join(f'k{i}: 1' for i in range(1000))}}}\nb: {{<<: [{', '.join(['*a'] * 101)}]}}",
+        "'<<' merges more than 100000 keys",
+    ),
     "no date": ("a:\n - b: 2020-99-99", 'month must be in 1..12 in "<unicode string>", line 2'),
     "no number": ("a: !!int b", "invalid literal"),
     "no truth": ("a: !!bool b", "'b'"),
@@ -43,6 +53,16 @@ def test_depth_is_that_of_lists_in_each_other_not_their_number(path):
     assert isinstance(read_yaml(path), list)
     path.write_text("- [a]\n" * 3 * MAX_DEPTH)
     assert read_yaml(path) == [["a"]] * 3 * MAX_DEPTH
+
+
+def test_keys_of_its_own_go_before_inherited_ones(path):
+    path.write_text(
+        "a: &a {x: 1, y: 1}\nb: &b {y: 2, z: 2}\nc: {x: 3, <<: [*b, *a]}\nd: {<<: *a, y: {<<: *b}}\n"
+    )
+    content = read_yaml(path)
+    assert content["c"] == {"x": 3, "y": 2, "z": 2}
+    assert content["d"] == {"x": 1, "y": {"y": 2, "z": 2}}
+    assert content["a"] == {"x": 1, "y": 1}
 
 
 @pytest.mark.parametrize(

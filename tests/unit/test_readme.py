@@ -11,8 +11,7 @@ import pytest
 import typer
 
 from kmax.cli.main import app
-from kmax.runs.families import families
-from kmax.runs.run_files import run_names
+from kmax.runs.families import families, run_names
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

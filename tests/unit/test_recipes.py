@@ -9,7 +9,7 @@ import pytest
 
 from kmax.config import Run
 from kmax.runs import families
-from kmax.runs.run_files import load_run
+from kmax.runs.families import load_run
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = {

@@ -6,6 +6,7 @@ As a script it prints Snakemake's for each target: `python graphs.py TARGET...` 
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -86,7 +87,7 @@ def snakemake_graphs(project: Path, targets: list[str]) -> dict[str, list[Stage]
     answer = subprocess.run(
         command,
         cwd=project,
-        env=environment() | {"PYTHONPATH": str(ROOT / "tests")},
+        env=environment() | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"},
         capture_output=True,
         text=True,
         check=False,
@@ -127,7 +128,7 @@ def _dvc_stage(stage: Any, project: Path) -> Stage:
 
 def _section(key: str) -> str:
     """Names of parameters that the engines spell differently."""
-    return "entry" if key.startswith("weights.") else "evaluator" if key == "VERSION" else key
+    return "entry" if key.startswith("weights.") else "evaluator" if key == "VERSION" else key.split(".")[-1]
 
 
 def used(value: Any) -> Any:

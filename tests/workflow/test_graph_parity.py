@@ -19,12 +19,14 @@ from kmax import paths
 from kmax.config import WeightsFile
 from kmax.config.evaluator_version import VERSION
 from kmax.parameter_files import load
-from kmax.runs import families
-from kmax.runs.run_files import load_run
+from kmax.runs.families import families, load_run
+
+FAMILIES = families()
+RUN = "shapes-smoke"
 
 
 def pipeline(family: str) -> str:
-    return "dvc.yaml" if family == families.read().default else f"workflow/pipelines/{family}/dvc.yaml"
+    return str(paths.pipeline_file(family, FAMILIES[family].default))
 
 
 def differences(snakemake: list[Stage], dvc: list[Stage]) -> list[str]:
@@ -51,10 +53,10 @@ def untouched(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def graphs_of_snakemake(untouched) -> dict[str, list[Stage]]:
     """Snakemake's graph of every family."""
-    return snakemake_graphs(untouched, list(families.families()))
+    return snakemake_graphs(untouched, list(FAMILIES))
 
 
-@pytest.mark.parametrize("family", list(families.families()))
+@pytest.mark.parametrize("family", list(FAMILIES))
 def test_both_engines_have_the_same_graph_of_every_family(untouched, graphs_of_snakemake, family):
     assert differences(graphs_of_snakemake[family], dvc_graph(untouched, pipeline(family))) == []
 
@@ -66,13 +68,47 @@ def test_both_engines_have_the_same_graph_with_weights_and_ported_runs(project_w
     assert {f"kmax weights fetch {WEIGHTS}", f"kmax train {FINETUNED}", f"kmax port {PORTED}"} <= commands
 
 
+# A run inherits what it does not write itself, so a change of the base is a change of its section.
+CHANGES = {
+    "of all that inherit it": (
+        "global_batch_size: 8",
+        "global_batch_size: 4",
+        {f"kmax train {RUN}", f"kmax train {FINETUNED}"},
+    ),
+    "of all but those that write the key": ("warmup_steps: 5", "warmup_steps: 6", {f"kmax train {RUN}"}),
+    "of one run": (
+        "source: safetensors}\n    predict: *predict",
+        "source: safetensors}\n    predict: {<<: *predict, overlap_threshold: 0.7}",
+        {f"kmax predict {PORTED}"},
+    ),
+    "of no section": ("description: two steps", "description: Two steps", set()),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_changed_section_changes_the_parameters_of_the_same_stages_in_both_engines(
+    project_with_weights, change
+):
+    old, new, commands = CHANGES[change]
+
+    def graphs():
+        return facts(snakemake_graph(project_with_weights, "smoke")), facts(
+            dvc_graph(project_with_weights, SMOKE)
+        )
+
+    before = graphs()
+    edit(project_with_weights / "params/runs/smoke.yaml", old, new)
+    for ours, theirs in zip(before, graphs(), strict=True):
+        assert {name for name in theirs if theirs[name] != ours[name]} == commands
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [
         ("kmax predict ${key}", "kmax evaluate ${key}"),
         ("results/${key}/predictions", "results/${key}/predicted"),
         ("- data/prepared/${item.dataset}", "- data/raw/${item.dataset}/manifest.json"),
-        ("            - predict\n", ""),
+        ("            - runs.${key}.predict\n", ""),
         ("        - kmax/config/evaluator_version.py:\n            - VERSION\n", ""),
         ("      - params/tables.yaml\n", ""),
         ("      - reports/metrics/shapes-smoke\n", ""),
@@ -101,8 +137,7 @@ def test_a_drift_of_the_snakemake_graph_is_found(project, rule, old, new):
 
 def expected(family: str) -> dict[str, Facts]:
     """The graph as the design and kmax/paths.py have it, without what each command follows."""
-    file = families.read()
-    listed = file.families[family]
+    listed = FAMILIES[family]
     graph: dict[str, Facts] = {}
 
     def stage(command, outputs, sources=(), parameters=None):
@@ -135,7 +170,7 @@ def expected(family: str) -> dict[str, Facts]:
         stage(f"kmax evaluate {name}", made, parameters=sections("evaluate") | {"evaluator": VERSION})
         stage(f"kmax benchmark {name}", [paths.speed(name)], parameters=sections("model"))
     given = [paths.TABLES_FILE, paths.REFERENCE_FILE]
-    if family == file.default:
+    if listed.default:
         stage("kmax report", [paths.TABLES, paths.FIGURES, paths.SITE], given)
     else:
         folder = paths.family_report(family)
@@ -144,7 +179,7 @@ def expected(family: str) -> dict[str, Facts]:
     return graph
 
 
-@pytest.mark.parametrize("family", list(families.families()))
+@pytest.mark.parametrize("family", list(FAMILIES))
 def test_rules_spell_the_paths_of_the_library(graphs_of_snakemake, family):
     found = facts(graphs_of_snakemake[family])
     wanted = expected(family)

@@ -104,8 +104,8 @@ def restored(recorded: Path) -> Path:
 
 @pytest.fixture
 def parameters(request: pytest.FixtureRequest, finished: Path) -> Iterator[Path]:
-    """The run's file of the finished project, put back after the test."""
-    path = finished / paths.run_file(RUN)
+    """The family's file of the finished project, put back after the test."""
+    path = finished / paths.family_file("smoke")
     text = path.read_text()
     yield path
     path.write_text(text)
@@ -184,8 +184,8 @@ def test_the_report_of_snakemake_is_made(finished):
         ("bootstrap_seed: 0", "bootstrap_seed: 1", {"evaluate", "report_family"}),
         ("overlap_threshold: 0.8", "overlap_threshold: 0.7", {"predict", "evaluate", "report_family"}),
         (
-            "seed: 0\n  weights",
-            "seed: 1\n  weights",
+            "seed: 0\n    weights",
+            "seed: 1\n    weights",
             {"train", "predict", "evaluate", "benchmark", "report_family"},
         ),
     ],
@@ -205,10 +205,23 @@ def test_dvc_has_nothing_to_do_after_record(recorded):
 
 def test_dvc_sees_changes_of_the_same_stages_as_snakemake(recorded, parameters):
     edit(parameters, "bootstrap_seed: 0", "bootstrap_seed: 1")
-    assert left_to_dvc(recorded) == {f"evaluate@{RUN}"}
+    stages = {f"evaluate@{name}" for name in (RUN, FINETUNED, PORTED)}  # all inherit the section
+    assert left_to_dvc(recorded) == stages
     told = run(recorded, "kmax", "record", "smoke", check=False)
     assert "snakemake has jobs left" in told
-    assert left_to_dvc(recorded) == {f"evaluate@{RUN}"}
+    assert left_to_dvc(recorded) == stages
+
+
+def test_a_section_that_one_run_writes_itself_concerns_that_run_alone(recorded, parameters):
+    edit(
+        parameters,
+        "source: safetensors}\n    predict: *predict",
+        "source: safetensors}\n    predict: {<<: *predict, overlap_threshold: 0.7}",
+    )
+    assert left_to_dvc(recorded) == {f"predict@{PORTED}"}  # and what follows once it has changed
+    told = run(recorded, "snakemake", "--dry-run", "--cores", "1", "smoke")
+    assert set(re.findall(r"^    wildcards: run=(\S+)$", told, re.MULTILINE)) == {PORTED}
+    assert left_to_snakemake(recorded) == {"predict", "evaluate", "report_family"}
 
 
 def test_what_snakemake_knows_nothing_of_is_not_recorded_with_parameters_it_was_not_made_with(
@@ -217,7 +230,7 @@ def test_what_snakemake_knows_nothing_of_is_not_recorded_with_parameters_it_was_
     known, away = recorded / ".snakemake/metadata", recorded / ".snakemake/away"
     known.rename(away)
     try:
-        edit(parameters, "seed: 0\n  weights", "seed: 1\n  weights")
+        edit(parameters, "seed: 0\n    weights", "seed: 1\n    weights")
         assert left_to_snakemake(recorded) == set()
         told = run(recorded, "kmax", "record", "smoke", check=False)
     finally:
@@ -252,7 +265,7 @@ def test_a_second_clone_has_the_same_files_and_nothing_to_do(recorded, restored)
 
 
 def test_a_restored_clone_still_sees_changes(restored):
-    path = restored / paths.run_file(RUN)
+    path = restored / paths.family_file("smoke")
     text = path.read_text()
     edit(path, "overlap_threshold: 0.8", "overlap_threshold: 0.7")
     assert left_to_snakemake(restored) == {"predict", "evaluate", "report_family"}
@@ -262,7 +275,7 @@ def test_a_restored_clone_still_sees_changes(restored):
 def test_what_changed_since_it_was_recorded_is_not_restored(recorded):
     clone = recorded.parent / "third"
     run(recorded.parent, "git", "clone", "--quiet", str(recorded), str(clone))
-    edit(clone / paths.run_file(RUN), "overlap_threshold: 0.8", "overlap_threshold: 0.7")
+    edit(clone / paths.family_file("smoke"), "overlap_threshold: 0.8", "overlap_threshold: 0.7")
     told = run(clone, "kmax", "restore")
     assert f"not restored, changed since it was recorded: {SMOKE}:predict@{RUN}" in told
     assert (clone / paths.model(RUN)).is_file()

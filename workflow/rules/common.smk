@@ -1,4 +1,4 @@
-# What the rules share: the lists of params/runs.yaml, and what a run's file says.
+# What the rules share: the families of params/runs and the parameters of their runs.
 import sys
 from contextlib import ExitStack
 from functools import cache
@@ -8,15 +8,14 @@ from snakemake_interface_executor_plugins.settings import ExecMode
 
 from kmax import parameter_files, paths
 from kmax.config import WeightsFile
-from kmax.errors import InputError
 from kmax.config.evaluator_version import VERSION as EVALUATOR_VERSION
-from kmax.runs.families import RunsFile, check
+from kmax.errors import InputError
 from kmax.files import exclusive_lock
-from kmax.runs.run_files import load_run
+from kmax.runs.families import families
 
 
 def checked(function, *arguments):
-    """Call `function`; what the user got wrong ends the workflow with its lines, not with a traceback."""
+    """Call `function`; input errors end the workflow with their messages, not with a traceback."""
     try:
         return function(*arguments)
     except InputError as fault:
@@ -24,15 +23,17 @@ def checked(function, *arguments):
 
 
 def read(function, *arguments):
-    """The same while the rules are read, where Snakemake would tell places in these files too."""
+    """The same while the rules are read, where Snakemake would add places in these files."""
     try:
         return function(*arguments)
     except InputError as fault:
         sys.exit(str(fault))
 
 
-RUNS_FILE = read(parameter_files.parse, RunsFile, config, paths.RUNS_FILE)
-FAMILIES = RUNS_FILE.families
+# All runs are checked here, and not in the input functions, whose errors Snakemake shows with a traceback.
+FAMILIES = read(families)
+DEFAULT_FAMILY = next(iter(FAMILIES))
+RUNS = {name: run for family in FAMILIES.values() for name, run in family.runs.items()}
 TRAINED = [run for family in FAMILIES.values() for run in family.trained]
 PORTED = [run for family in FAMILIES.values() for run in family.ported]
 
@@ -51,30 +52,12 @@ onstart:
 
 @cache
 def run_sections(run):
-    """A run's file, checked, as plain values by section."""
-    loaded = load_run(run)
-    check(loaded)
-    return loaded.model_dump(mode="json")
-
-
-def all_sections():
-    """Read every listed run, to tell all faults of all of them."""
-    faults = []
-    for run in dict.fromkeys([*TRAINED, *PORTED]):
-        try:
-            run_sections(run)
-        except InputError as fault:
-            faults += fault.faults
-    if faults:
-        raise InputError(faults)
-
-
-# Here, and not in the input functions, whose faults Snakemake tells with wildcards and a traceback.
-read(all_sections)
+    """The parameters of a run as plain values, by section."""
+    return RUNS[run].model_dump(mode="json")
 
 
 def section(name):
-    """For `params:` a rule reruns when this section of the run's file changes, and only then."""
+    """For `params:` a rule reruns when this section of the run changes, inherited or not, and only then."""
     return lambda wildcards: run_sections(wildcards.run)[name]
 
 
@@ -88,18 +71,13 @@ def weights_entry(wildcards):
 
 def prepared(wildcards):
     """The prepared dataset that a run reads."""
-    return f"data/prepared/{run_sections(wildcards.run)['data']['dataset']}"
+    return f"data/prepared/{RUNS[wildcards.run].data.dataset}"
 
 
 def initial_weights(wildcards):
-    """The weight file that a run is trained from, where it is not trained from scratch."""
-    name = run_sections(wildcards.run)["train"]["weights"]
+    """The weight file that a run is trained or ported from, unless it is trained from scratch."""
+    name = RUNS[wildcards.run].initial_weights
     return f"data/weights/{name}.safetensors" if name else []
-
-
-def ported_weights(wildcards):
-    """The weight file that a run is ported from."""
-    return f"data/weights/{run_sections(wildcards.run)['port']['weights']}.safetensors"
 
 
 def measured(family):
@@ -121,4 +99,4 @@ wildcard_constraints:
     dataset=r"[a-z0-9][a-z0-9_.-]*",
     name=r"[a-z0-9][a-z0-9_.-]*",
     run=one_of([*TRAINED, *PORTED]),
-    family=one_of([name for name in FAMILIES if name != RUNS_FILE.default]),
+    family=one_of([name for name in FAMILIES if name != DEFAULT_FAMILY]),

@@ -1,6 +1,6 @@
 rule port:
     input:
-        weights=ported_weights,
+        weights=initial_weights,
     output:
         model="results/{run}/model.safetensors",
         account=report(

@@ -3,7 +3,7 @@ rule report:
     input:
         tables="params/tables.yaml",
         reference="params/reference.csv",
-        measured=measured(RUNS_FILE.default),
+        measured=measured(DEFAULT_FAMILY),
     output:
         tables=report(
             directory("reports/tables"),

@@ -1,1 +1,1 @@
-"""Datasets of the user's own."""
+"""The user's own datasets: `kmax data init`."""

@@ -1,10 +1,10 @@
-"""A dataset of the user's own: from where its files lie to its dataset file and a run file ready to train."""
+"""Describing a user's own dataset: from its files to a dataset file and a family of runs, ready to train."""
 
 from __future__ import annotations
 
 import os
 import statistics
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ import yaml
 from PIL import Image as PillowImage
 
 from kmax import paths
-from kmax.config import Run
+from kmax.config import Family
 from kmax.config.category import palette_color
 from kmax.data.dataset_file import Dataset
 from kmax.data.faults import Fault, Faults
@@ -25,13 +25,13 @@ from kmax.data.formats.coco_panoptic_json import WHAT, read_annotations
 from kmax.data.formats.png import PILLOW_FAULTS
 from kmax.data.layouts import semantic_masks
 from kmax.data.layouts.label_reading import files_in, read_png
-from kmax.data.own.own_run import run_text
+from kmax.data.own.own_run import family_text
 from kmax.errors import InputError
 from kmax.files import write_text
 from kmax.parallel import map_items
-from kmax.parameter_files import parse
+from kmax.parameter_files import names_in, parse
 
-HOLDOUT = 10  # one in so many images is for validation where nothing else is said
+HOLDOUT = 10  # every N-th image is for validation unless a validation split is given
 VOID = 255
 HEADER = """\
 # Written by `kmax data init`. Next: kmax data download {name}, kmax data prepare {name},
@@ -44,17 +44,18 @@ MASKS_ADVICE = """
 
 @dataclass(frozen=True)
 class _Found:
-    """What was learned of a dataset: its source, categories (None: the JSON's), and what a run needs."""
+    """A dataset as found; `categories` is None if the JSON has them."""
 
     source: dict[str, Any]
     categories: list[dict[str, Any]] | None
-    largest_number: int
+    most_segments: int  # in one image
     advice: str = ""
 
 
 def init(
     name: str,
     *,
+    known_runs: Collection[str],
     images: list[Path],
     panoptic_json: list[Path],
     panoptic_dir: list[Path],
@@ -62,26 +63,31 @@ def init(
     semantic_dir: list[Path],
     instance_dir: list[Path],
 ) -> tuple[Path, Path]:
-    """Write `params/datasets/<name>.yaml` and `params/runs/<name>-tiny.yaml`.
+    """Write `params/datasets/<name>.yaml` and `params/runs/<name>.yaml` with the run `<name>-tiny`.
 
-    Each list holds what is for training, and where it has a second entry what is for validation; without,
-    one in ten images is held out.
+    The first entry of each list is for training, the second for validation; without a second, one in ten
+    images is held out for validation.
 
     Args:
+        name: of the dataset and of the family of runs.
+        known_runs: names of the project's runs, which the new one must not repeat.
         images: folders.
         panoptic_json, panoptic_dir: COCO panoptic annotation; the folder is by default the JSON's name.
         instances_json: COCO instance annotation; all other pixels become a stuff class, background.
         semantic_dir, instance_dir: PNGs of category ids, and of instance numbers.
 
     Returns:
-        The dataset file and the run file.
+        The dataset file and the family file.
 
     Raises:
-        InputError: not exactly one kind of annotation, something is missing or faulty, or a file is there.
+        InputError: not exactly one kind of annotation, something is missing or faulty, or a file or a run of
+            this name exists.
     """
-    dataset_path, run_path = paths.dataset_file(name), paths.run_file(f"{name}-tiny")
-    if there := [f"{path}: is there already" for path in (dataset_path, run_path) if path.exists()]:
-        raise InputError(there)
+    dataset_path, family_path = paths.dataset_file(name), paths.family_file(name)
+    if existing := [f"{path}: exists already" for path in (dataset_path, family_path) if path.exists()]:
+        raise InputError(existing)
+    if f"{name}-tiny" in known_runs:
+        raise InputError(f"run '{name}-tiny' exists already; give the dataset another name")
     given = [option for option in (panoptic_json, instances_json, semantic_dir) if option]
     if len(given) != 1:
         raise InputError("give one of --panoptic-json, --instances-json and --semantic-dir")
@@ -109,16 +115,17 @@ def init(
         "categories": found.categories,
     }
     parse(Dataset, dataset, dataset_path)
-    run = run_text(name, _image_size(images[0]), found.largest_number)
-    parse(Run, yaml.safe_load(run), run_path)
+    first = not names_in(paths.RUNS)
+    family = family_text(name, _image_size(images[0]), found.most_segments, default=first)
+    parse(Family, yaml.safe_load(family), family_path)
     text = yaml.safe_dump(dataset, sort_keys=False, allow_unicode=True, width=110)
     write_text(dataset_path, HEADER.format(name=name, advice=found.advice) + text)
-    write_text(run_path, run)
-    return dataset_path, run_path
+    write_text(family_path, family)
+    return dataset_path, family_path
 
 
 def _require_pairs(images: list[Path], annotation: list[Path]) -> None:
-    """Folders of images for all annotation; a folder may serve both splits."""
+    """Check that there is a folder of images for each annotation; one folder may serve both splits."""
     if not images:
         raise InputError("--images: name the folder of the images")
     if len(annotation) > 2 or len(images) not in (1, len(annotation)):
@@ -128,7 +135,7 @@ def _require_pairs(images: list[Path], annotation: list[Path]) -> None:
 
 
 def _place(root: Path) -> dict[str, Any]:
-    """Below KMAX_DATA_ROOT by its name there; anywhere else by its path."""
+    """Where the data lies: relative to KMAX_DATA_ROOT if it is below that, otherwise an absolute path."""
     data_root = paths.data_root()
     if data_root is not None and root.is_relative_to(data_root.absolute()) and root != data_root.absolute():
         return {"root": None, "folder": root.relative_to(data_root.absolute()).as_posix()}
@@ -218,7 +225,7 @@ def _masks(root: Path, images: list[Path], semantic: list[Path], numbered: list[
 
 
 def _look(semantic: Path, numbered: Path | None, name: str) -> tuple[list[Fault], set[int], set[int], int]:
-    """Faults of a mask, the classes in it, those with instance numbers, and the number of segments."""
+    """Faults of a mask, its classes, those of them with instance numbers, and the number of segments."""
     faults: list[Fault] = []
     classes = read_png(semantic / name, "semantic PNG", semantic_masks.GREY, faults)
     if classes is None:
@@ -234,7 +241,7 @@ def _look(semantic: Path, numbered: Path | None, name: str) -> tuple[list[Fault]
 
 
 def _image_size(folder: Path) -> int:
-    """The median of the longer sides of a few images, for the network's input."""
+    """The median of the longer sides of some 50 images, in pixels."""
     names = sorted(semantic_masks.image_files(folder).values())
     sides = list(_longer_sides(folder / name for name in names[:: max(1, len(names) // 50)]))
     if not sides:
@@ -247,5 +254,5 @@ def _longer_sides(files: Iterable[Path]) -> Iterable[int]:
         try:
             with PillowImage.open(path) as image:
                 yield max(image.size)
-        except PILLOW_FAULTS:  # `check` tells it
+        except PILLOW_FAULTS:  # `kmax data check` reports it
             continue

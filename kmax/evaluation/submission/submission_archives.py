@@ -26,6 +26,7 @@ from kmax.evaluation.submission import submission_check as check
 from kmax.evaluation.submission.submission_check import Predicted
 from kmax.files import atomic_path, read_json
 from kmax.inference.prediction_files import check_frame_names
+from kmax.runs.families import location
 
 CocoTask = Literal["panoptic", "instances"]
 CityscapesTask = Literal["panoptic", "instances", "semantic"]
@@ -107,7 +108,7 @@ def _require_categories(run: Run, wanted: set[int], name: str) -> None:
     found = {category.id for category in open_prepared(run.data.dataset).categories}
     if found != wanted:
         raise InputError(
-            f"{paths.run_file(run.run)}: dataset '{run.data.dataset}' has other categories than {name}, "
+            f"{location(run.run)}.data: dataset '{run.data.dataset}' has other categories than {name}, "
             "so its server cannot score it"
         )
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from kmax import paths
 from kmax.config import Run
 from kmax.data.datasets import open_prepared
 from kmax.data.formats.coco_instance_json import read_detections
@@ -23,6 +22,7 @@ from kmax.evaluation.cityscapes.cityscapes_format import Frame, frame_of
 from kmax.evaluation.cityscapes.cityscapes_instances import read_lines
 from kmax.evaluation.semantic.label_maps import known_labels
 from kmax.evaluation.workers import each_image
+from kmax.runs.families import location
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def require_whole_split(run: Run, folder: Path) -> list[Predicted]:
     if not path.exists():
         raise InputError(f"{path}: not found; make the predictions again")
     if run.data.val_images is not None:
-        raise InputError(f"{paths.run_file(run.run)}: data.val_images: a test server expects the whole split")
+        raise InputError(f"{location(run.run)}.data.val_images: a test server expects the whole split")
     images = val_images(open_prepared(run.data.dataset), run.data)
     found = {entry["image_id"]: entry for entry in read_predictions(path)}
     where = f"{run.data.dataset}/{run.data.val_split}"
@@ -155,7 +155,7 @@ def _require_size(size: str, one: Predicted, path: Path) -> None:
 
 def _require_made(path: Path, run: Run, when: str) -> None:
     if not path.exists():
-        raise InputError(f"{path}: not found; predictions have it where {when} in {paths.run_file(run.run)}")
+        raise InputError(f"{path}: not found; predictions have it where {when} in {location(run.run)}")
 
 
 def _raise(faults: list[str]) -> None:

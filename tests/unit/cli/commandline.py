@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from run_entries import sections, write_run
 
 from kmax.cli.main import main
 
+FAMILY = "params/runs/mini.yaml"
 ROOT = Path(__file__).resolve().parents[3]
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
@@ -37,32 +39,24 @@ def change(path: Path, edit: Callable[[Any], None]) -> None:
     path.write_text(yaml.safe_dump(content, sort_keys=False))
 
 
+def change_run(folder: Path, edit: Callable[[Any], None]) -> None:
+    """Edit the run `shapes-mini` of the project."""
+    change(folder / FAMILY, lambda content: edit(content["runs"]["shapes-mini"]))
+
+
 def write_project(folder: Path) -> Path:
     """A project with the dataset `shapes_mini` and the run `shapes-mini`, both very small."""
-    for name in ("datasets", "runs"):
-        (folder / "params" / name).mkdir(parents=True)
+    (folder / "params/datasets").mkdir(parents=True)
     shutil.copy(ROOT / "params/datasets/shapes_smoke.yaml", folder / "params/datasets/shapes_mini.yaml")
-    shutil.copy(ROOT / "params/runs/shapes-smoke.yaml", folder / "params/runs/shapes-mini.yaml")
     (folder / "params/weights.yaml").write_text("weights: {}\n")
-    runs = {"shapes-mini": {"dataset": "shapes_mini"}}
-    family = {
-        "datasets": ["shapes_mini"],
-        "weights": [],
-        "finetuned": {},
-        "ported": {},
-        "scratch": runs,
-        "runs": runs,
-    }
-    (folder / "params/runs.yaml").write_text(
-        yaml.safe_dump({"default": "mini", "families": {"mini": family}})
-    )
+    family = write_run(folder, "shapes-mini", sections("shapes-smoke"), family="mini")
+    change(family, lambda content: content.update(default=True))
 
     def mini(content: Any) -> None:
         content["dataset"] = "shapes_mini"
         content["source"] |= {"image_size": [64, 64], "images": {"train": 4, "val": 2}}
 
     def short(content: Any) -> None:
-        content["run"] = "shapes-mini"
         content["data"] |= {"dataset": "shapes_mini", "image_size": [65, 65]}
         content["model"]["num_clusters"] = 4
         content["train"] |= {"steps": 2, "global_batch_size": 2, "checkpoint_every": 1, "log_every": 1}
@@ -71,7 +65,7 @@ def write_project(folder: Path) -> Path:
         content["evaluate"]["bootstrap_samples"] = 10
 
     change(folder / "params/datasets/shapes_mini.yaml", mini)
-    change(folder / "params/runs/shapes-mini.yaml", short)
+    change_run(folder, short)
     return folder
 
 

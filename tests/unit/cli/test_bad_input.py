@@ -17,6 +17,7 @@ import yaml
 from commandline import (
     Command,
     change,
+    change_run,
     environment,
     heed_interrupts,
     is_one_line,
@@ -29,7 +30,6 @@ from PIL import Image
 import kmax
 
 CAPABILITY_VERSION_3 = 0x20080522
-RUN = "params/runs/shapes-mini.yaml"
 
 
 def heed_permissions() -> None:
@@ -199,7 +199,7 @@ def test_an_unwritable_folder_is_named(copy: Path, closed: str, words: list[str]
         (copy / "runs/shapes-mini").rename(copy / "runs/away")
         (copy / "runs/shapes-mini").mkdir()
     if words[0] == "predict":
-        change(copy / RUN, lambda run: run["predict"].update(pictures=0))
+        change_run(copy, lambda run: run["predict"].update(pictures=0))
     before = tree(copy)
     folder = copy / closed
     folder.chmod(0o555)
@@ -313,7 +313,7 @@ def test_a_second_copy_of_the_same_training_is_refused(copy: Path) -> None:
 
 
 def test_ctrl_c_and_the_schedulers_signal_keep_the_training(copy: Path) -> None:
-    change(copy / RUN, lambda run: run["train"].update(steps=100_000))
+    change_run(copy, lambda run: run["train"].update(steps=100_000))
     saved = checkpoints(copy)
     endings = {signal.SIGINT: (130, "kmax: interrupted"), signal.SIGUSR1: (75, "call again to resume")}
     for number, (code, line) in endings.items():

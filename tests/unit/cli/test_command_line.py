@@ -79,7 +79,7 @@ def test_wrong_usage_is_one_line_and_exit_code_2(
 def test_a_bug_shows_its_traceback(project: Path) -> None:
     code = (
         "import kmax.runs.parameters as p\n"
-        "p.show = lambda run: 1 / 0\n"
+        "p.run_as_yaml = lambda run: 1 / 0\n"
         "from kmax.cli.main import main\n"
         "main(['params', 'show', 'shapes-mini'])"
     )

@@ -6,21 +6,16 @@ from pathlib import Path
 
 import pytest
 import yaml
-from commandline import ROOT, change
+from commandline import FAMILY, ROOT, change, change_run
 
 from kmax.cli.main import call
 from kmax.config import Run
 from kmax.parameter_files import parse
-from kmax.reporting.config import read_tables
-from kmax.runs import parameters
 
 
 @pytest.fixture(autouse=True)
 def _in_project(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(project)
-
-
-RUN = Path("params/runs/shapes-mini.yaml")
 
 
 def test_show_prints_what_can_be_read_again(capsys) -> None:
@@ -30,20 +25,22 @@ def test_show_prints_what_can_be_read_again(capsys) -> None:
 
 
 def test_diff_names_each_parameter_that_differs(capsys) -> None:
-    other = RUN.with_name("shapes-other.yaml")
-    other.write_text(RUN.read_text())
-    change(other, lambda run: run.update(run="shapes-other", train=run["train"] | {"seed": 7}))
+    def with_another_seed(content) -> None:
+        run = content["runs"]["shapes-mini"]
+        content["runs"]["shapes-other"] = run | {"train": run["train"] | {"seed": 7}}
+
+    change(Path(FAMILY), with_another_seed)
     assert call(["params", "diff", "shapes-mini", "shapes-other"]) == 0
     assert capsys.readouterr().out.splitlines() == ["run: shapes-mini -> shapes-other", "train.seed: 0 -> 7"]
 
 
 def test_check_reads_every_file(capsys) -> None:
     assert call(["params", "check"]) == 0
-    assert capsys.readouterr().out == "4 parameter files are right\n"
+    assert capsys.readouterr().out == "3 parameter files are valid\n"
     for path in ("params/tables.yaml", "params/reference.csv"):
         shutil.copy(ROOT / path, path)
     assert call(["params", "check"]) == 0
-    assert capsys.readouterr().out == "6 parameter files are right\n"
+    assert capsys.readouterr().out == "5 parameter files are valid\n"
 
 
 @pytest.mark.parametrize(
@@ -65,9 +62,10 @@ def test_check_reads_the_tables_and_the_reported_figures(edit, expected: str, ca
     assert expected in capsys.readouterr().err
 
 
-def test_the_files_of_this_repository_are_right(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_files_of_this_repository_are_right(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     monkeypatch.chdir(ROOT)
-    assert parameters.check(read_tables) > 4
+    assert call(["params", "check"]) == 0
+    assert int(capsys.readouterr().out.split()[0]) > 20
 
 
 @pytest.mark.parametrize(
@@ -92,17 +90,20 @@ def test_the_files_of_this_repository_are_right(monkeypatch: pytest.MonkeyPatch)
             lambda run: run["data"].update(dataset="nowhere"),
             "data.dataset: no file params/datasets/nowhere.yaml",
         ),
-        (lambda run: run["train"].update(weights="none"), "weights: 'none' is not in params/weights.yaml"),
+        (
+            lambda run: run["train"].update(weights="none"),
+            "train.weights: 'none' is not in params/weights.yaml",
+        ),
         (lambda run: run.pop("train"), "either a 'train' or a 'port' section"),
-        (lambda run: run.update(run="other"), "'other' does not match the file's name"),
+        (lambda run: run.update(run="other"), "unknown key 'run': the name of a run is its key"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_wrong_keys_name_file_key_and_what_is_allowed(edit, expected: str, capsys) -> None:
-    change(RUN, edit)
+    change_run(Path(), edit)
     assert call(["params", "check"]) == 2
     error = capsys.readouterr().err
-    assert f"kmax: {RUN}: " in error
+    assert f"kmax: {FAMILY}: runs" in error
     assert expected in error
     assert "Traceback" not in error
     before = set(Path().rglob("*"))
@@ -114,33 +115,35 @@ def test_wrong_keys_name_file_key_and_what_is_allowed(edit, expected: str, capsy
 
 @pytest.mark.parametrize("text", ["run: [", "a: 1\na: 2\n", "\xff", "- 1", ""])
 def test_files_that_are_not_such_yaml(text: str, capsys) -> None:
-    RUN.write_bytes(text.encode("latin-1"))
+    Path(FAMILY).write_bytes(text.encode("latin-1"))
     assert call(["params", "show", "shapes-mini"]) == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"kmax: {RUN}: ")
+    assert error.startswith(f"kmax: {FAMILY}: ")
 
 
 def test_all_faults_are_told_at_most_20_and_a_count(capsys) -> None:
-    change(RUN, lambda run: run["train"].update({f"wrong_{number}": 1 for number in range(30)}))
+    change_run(Path(), lambda run: run["train"].update({f"wrong_{number}": 1 for number in range(30)}))
     assert call(["params", "check"]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 21
     assert "more" in lines[-1]
 
 
-def test_a_run_of_a_family_without_file_is_told(capsys) -> None:
-    RUN.unlink()
-    assert call(["params", "check"]) == 2
-    assert "run 'shapes-mini' has no file" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("kind", ["run", "dataset", "weights"])
+@pytest.mark.parametrize("kind", ["family", "run", "dataset", "weights"])
 def test_schemas_are_json_and_can_be_written(kind: str, capsys) -> None:
     assert call(["params", "schema", kind]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert call(["params", "schema", kind, "--out", "schema.json"]) == 0
     assert capsys.readouterr().out == "schema.json\n"
     assert json.loads(Path("schema.json").read_text()) == shown
+
+
+def test_the_schema_of_a_family_has_runs_without_their_name(capsys) -> None:
+    assert call(["params", "schema", "family"]) == 0
+    run = json.loads(capsys.readouterr().out)["$defs"]["Run"]
+    assert "run" not in {*run["properties"], *run["required"]}
+    assert call(["params", "schema", "run"]) == 0
+    assert "run" in json.loads(capsys.readouterr().out)["required"]
 
 
 def test_unknown_runs_suggest_the_nearest(capsys) -> None:

@@ -6,9 +6,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from commandline import change, is_one_line, run_kmax
+from commandline import change_run, is_one_line, run_kmax
 
-RUN = "params/runs/shapes-mini.yaml"
 MODEL = "results/shapes-mini/model.safetensors"
 METRICS = "reports/metrics/shapes-mini"
 
@@ -38,7 +37,7 @@ def test_scores_and_speeds_name_the_weights(finished: Path) -> None:
 
 
 def test_after_a_change_no_stage_continues_from_the_old_model(copy: Path) -> None:
-    change(copy / RUN, other_seed)
+    change_run(copy, other_seed)
     before = events(copy), (copy / METRICS / "metrics.json").read_bytes()
     for verb, advice in {"predict": "train", "evaluate": "predict", "benchmark": "train"}.items():
         answer = run_kmax(copy, verb, "shapes-mini")
@@ -49,7 +48,7 @@ def test_after_a_change_no_stage_continues_from_the_old_model(copy: Path) -> Non
 
 
 def test_predictions_with_other_thresholds_are_not_scored(copy: Path) -> None:
-    change(copy / RUN, other_thresholds)
+    change_run(copy, other_thresholds)
     answer = run_kmax(copy, "evaluate", "shapes-mini")
     assert answer.returncode == 2
     assert "make it again: kmax predict shapes-mini" in answer.stderr

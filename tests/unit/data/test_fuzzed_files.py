@@ -15,6 +15,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from run_entries import sections
 
 from kmax.config import Run
 from kmax.data.dataset_file import Dataset
@@ -42,7 +43,7 @@ INSTANCES = {
         {"id": 3, "image_id": 1, "category_id": 1, "segmentation": {"size": [2, 2], "counts": "13"}, **BOX},
     ],
 }
-RUN = yaml.safe_load((ROOT / "params/runs/shapes-smoke.yaml").read_text())
+RUN = sections("shapes-smoke") | {"run": "shapes-smoke"}
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
 VALUES = st.recursive(
     LEAVES,

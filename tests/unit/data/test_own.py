@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from run_entries import ROOT, sections, write_run
 from small_datasets import Own
 
 from kmax.cli.main import call
@@ -17,7 +18,7 @@ from kmax.data.download.download_dataset import download
 from kmax.data.formats.coco_panoptic import read_map
 from kmax.data.prepare.check_dataset import check
 from kmax.data.prepare.prepare_dataset import prepare
-from kmax.runs.run_files import load_run
+from kmax.runs.families import families, load_run, select
 
 
 def prepared(name: str) -> Path:
@@ -246,8 +247,37 @@ def test_what_is_there_is_not_overwritten(masks: Path, capsys: pytest.CaptureFix
     assert call(words) == 0
     before = Path("params/datasets/field.yaml").read_text()
     assert call(words) == 2
-    assert "params/datasets/field.yaml: is there already" in capsys.readouterr().err
+    assert "params/datasets/field.yaml: exists already" in capsys.readouterr().err
     assert Path("params/datasets/field.yaml").read_text() == before
+
+
+def test_a_name_whose_run_exists_is_refused(masks: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(Path(), "field-tiny", sections("shapes-tiny"), family="mine")
+    words = ["data", "init", "field", "--images", f"{masks}/images", "--semantic-dir", f"{masks}/semantic"]
+    assert call(words) == 2
+    assert "run 'field-tiny' exists already" in capsys.readouterr().err
+    assert not Path("params/datasets/field.yaml").exists()
+
+
+def test_the_family_of_a_dataset_gets_its_pipeline_where_dvc_is_used(masks: Path) -> None:
+    words = ["data", "init", "field", "--images", f"{masks}/images", "--semantic-dir", f"{masks}/semantic"]
+    shutil.copytree(ROOT / "workflow", "workflow")
+    first = families()
+    assert call(words) == 0
+    assert families().keys() - first.keys() == {"field"}
+    assert not families()["field"].default
+    assert "field-tiny: {dataset: field}" in Path("workflow/pipelines/field/dvc.yaml").read_text()
+
+
+def test_the_first_family_of_a_project_is_its_default(
+    masks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "new").mkdir()
+    monkeypatch.chdir(tmp_path / "new")
+    words = ["data", "init", "field", "--images", f"{masks}/images", "--semantic-dir", f"{masks}/semantic"]
+    assert call(words) == 0
+    assert select() == ["field-tiny"]
+    assert not Path("workflow").exists()
 
 
 def test_below_the_data_root_no_path_of_this_machine_is_written(

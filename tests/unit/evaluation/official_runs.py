@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from pycocotools import mask as coco_mask
+from run_entries import sections, write_run
 
 from kmax import paths
 from kmax.config import Run
@@ -21,7 +21,7 @@ from kmax.evaluation.run import evaluation_stage as run_module
 from kmax.evaluation.submission import submission_archives, submission_check
 from kmax.inference.prediction_files import coco_results, write_cityscapes_instances, write_labels
 from kmax.inference.scored_instances import Instance
-from kmax.runs.run_files import load_run
+from kmax.runs.families import load_run
 
 ROOT = Path(__file__).resolve().parents[3]
 SIZE = (48, 96)
@@ -48,11 +48,10 @@ def official_run(dataset: str, folder: Path, monkeypatch: pytest.MonkeyPatch, **
     shutil.copytree(ROOT / "params", folder / "params")
     monkeypatch.chdir(folder)
     monkeypatch.setenv("KMAX_DATA_ROOT", str(folder / "root"))
-    content = yaml.safe_load(Path(f"params/runs/{TEMPLATES[dataset]}.yaml").read_text())
-    content["run"] = "small"
+    content = sections(TEMPLATES[dataset])
     content["data"] |= data
     content["evaluate"]["bootstrap_samples"] = 20
-    Path("params/runs/small.yaml").write_text(yaml.safe_dump(content))
+    write_run(Path(), "small", content)
     described = load_dataset(dataset)
     assert described.categories is not None
     root = folder / "root" / described.source.folder

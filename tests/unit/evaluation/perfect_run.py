@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from run_entries import sections, write_run
 
 from kmax import paths
 from kmax.config import Category, Run
@@ -18,7 +19,7 @@ from kmax.data.formats.coco_panoptic_json import read_panoptic_json
 from kmax.data.prepare.prepare_dataset import prepare
 from kmax.inference.prediction_files import coco_results, write_labels
 from kmax.inference.scored_instances import Instance
-from kmax.runs.run_files import load_run
+from kmax.runs.families import load_run
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -35,10 +36,10 @@ def perfect_run(folder: Path, monkeypatch: pytest.MonkeyPatch, **evaluate: Any) 
     dataset = yaml.safe_load(Path("params/datasets/shapes_smoke.yaml").read_text())
     dataset["dataset"], dataset["source"]["images"] = "shapes_small", {"train": 1, "val": 4}
     Path("params/datasets/shapes_small.yaml").write_text(yaml.safe_dump(dataset))
-    content = yaml.safe_load(Path("params/runs/shapes-smoke.yaml").read_text())
+    content = sections("shapes-smoke")
     content["run"], content["data"]["dataset"] = "small", "shapes_small"
     content["evaluate"] |= {"bootstrap_samples": 50, **evaluate}
-    Path("params/runs/small.yaml").write_text(yaml.safe_dump(content))
+    write_run(Path(), "small", content)
     download("shapes_small")
     prepare("shapes_small", workers=1)
     prepared = open_prepared("shapes_small")

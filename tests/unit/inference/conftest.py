@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from run_entries import sections, write_run
 
 from kmax import paths
 from kmax.config import Category, Run
@@ -14,7 +15,7 @@ from kmax.data.download.download_dataset import download
 from kmax.data.prepare.prepare_dataset import prepare
 from kmax.model.create import create_model
 from kmax.model.io import save_model
-from kmax.runs.run_files import load_run
+from kmax.runs.families import load_run
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -31,8 +32,8 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
         dataset["source"]["images"] = {"train": 1, "val": 5}
         dataset["source"]["image_size"] = [48, 64]
         (folder / "params/datasets/shapes_small.yaml").write_text(yaml.safe_dump(dataset))
-        run = yaml.safe_load((folder / "params/runs/shapes-smoke.yaml").read_text())
-        run["run"], run["data"]["dataset"], run["data"]["image_size"] = "small", "shapes_small", [65, 65]
+        run = sections("shapes-smoke")
+        run["data"] |= {"dataset": "shapes_small", "image_size": [65, 65]}
         # Random weights are never sure of anything.
         run["predict"] |= {
             "pixel_threshold": 0.0,
@@ -42,7 +43,7 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "batch_size": 2,
             "pictures": 0,
         }
-        (folder / "params/runs/small.yaml").write_text(yaml.safe_dump(run))
+        write_run(folder, "small", run)
         download("shapes_small")
         prepare("shapes_small", workers=1)
         write_model(load_run("small"), open_prepared("shapes_small").categories)

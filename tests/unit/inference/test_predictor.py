@@ -19,7 +19,7 @@ from kmax.inference import prediction_stage
 from kmax.inference.predict_images import predict_images
 from kmax.inference.prediction_stage import predict_run
 from kmax.model.io import load_model, save_model
-from kmax.runs.run_files import load_run
+from kmax.runs.families import load_run
 
 STATE = Path("runs/small/0123")
 DAMAGED = ("shard.json", "semantic/*.png")

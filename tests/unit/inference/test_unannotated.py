@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from run_entries import sections, write_run
 
 from kmax import paths
 from kmax.cli.main import call
@@ -27,8 +28,8 @@ from kmax.errors import InputError
 from kmax.inference.prediction_stage import predict_run
 from kmax.model.create import create_model
 from kmax.model.io import save_model
+from kmax.runs.families import load_run
 from kmax.runs.identity import identify
-from kmax.runs.run_files import load_run
 
 ROOT = Path(__file__).resolve().parents[3]
 HEIGHT, WIDTH = 40, 56
@@ -90,8 +91,7 @@ def make_ready(dataset: str, folder: Path) -> None:
     described = yaml.safe_load(path.read_text())
     described["source"] |= {"files": [], "splits": {"val": described["source"]["splits"]["val"]}}
     path.write_text(yaml.safe_dump(described))
-    content = yaml.safe_load(Path("params/runs/shapes-smoke.yaml").read_text())
-    content["run"] = "small"
+    content = sections("shapes-smoke")
     content["data"] |= {"dataset": dataset, "image_size": [65, 65]}
     content["model"]["flavour"] = "torch"  # whose instances are the best pairs of cluster and class
     # Random weights are never sure of anything.
@@ -100,7 +100,7 @@ def make_ready(dataset: str, folder: Path) -> None:
     )
     content["predict"] |= {"batch_size": 2, "pictures": 1, "instances": dataset}
     content["evaluate"]["ap"] = dataset
-    Path("params/runs/small.yaml").write_text(yaml.safe_dump(content))
+    write_run(Path(), "small", content)
     download(dataset)
     prepare(dataset, workers=1)
     run = load_run("small")

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from run_entries import sections
 
 from kmax.config import Run
 from kmax.errors import InputError
@@ -26,8 +27,7 @@ def state(model, tmp_path: Path, change=None) -> Path:
 
 def ported_run(project: Path, source: str = "torch") -> Run:
     """shapes-smoke, but ported."""
-    content = yaml.safe_load((project / "params/runs/shapes-smoke.yaml").read_text())
-    content["run"] = "shapes-ported"
+    content = sections("shapes-smoke") | {"run": "shapes-ported"}
     content["data"]["image_size"] = [65, 65]
     content["model"]["num_clusters"] = 4
     del content["train"]

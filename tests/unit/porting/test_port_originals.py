@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 from bundle_writer import bundle
+from run_entries import sections
 from small_originals import ARGUMENTS, NAME, PORT_FILE, shrink, weights
 from test_fetch_weights import bytes_of, serving
 
@@ -63,7 +64,7 @@ def archive(prefix: Path) -> bytes:
 
 
 def ported_run(project: Path, source: str, flavour: str) -> Run:
-    content = yaml.safe_load((project / "params/runs/shapes-smoke.yaml").read_text())
+    content = sections("shapes-smoke")
     content |= {"run": "shapes-ported", "port": {"weights": "published", "source": source}}
     content["data"]["image_size"] = [65, 65]
     content["model"] |= {"name": NAME, "num_clusters": 4, "flavour": flavour}

@@ -149,7 +149,7 @@ def test_tables_from_mlflow_are_those_from_files(measure, project, monkeypatch):
     from kmax.reporting.config import read_tables
     from kmax.reporting.measured import measured_from_mlflow
     from kmax.reporting.tables import fill_tables
-    from kmax.runs.run_files import load_run
+    from kmax.runs.families import load_run
     from kmax.tracking.mlflow_store import sync
     from kmax.tracking.tracker import track
 

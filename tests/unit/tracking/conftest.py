@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from kmax import config
-from kmax.runs import run_files
+from kmax.runs import families
 from kmax.tracking.mlflow_mirror import Mirror
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -27,7 +27,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def run(project: Path) -> config.Run:
-    return run_files.load_run("shapes-smoke")
+    return families.load_run("shapes-smoke")
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from kmax.config import Category, Run
 from kmax.errors import InputError
 from kmax.model.io import save_model
 from kmax.model.kmax import KMaX
+from kmax.runs.families import load_run
 from kmax.runs.identity import identify
 from kmax.runs.provenance import (
     model_identity,
@@ -17,7 +18,6 @@ from kmax.runs.provenance import (
     stage_digest,
     stale_results,
 )
-from kmax.runs.run_files import load_run
 
 NAME = "shapes-smoke"
 MODEL, PREDICTIONS = paths.model(NAME), paths.predictions(NAME)
@@ -54,15 +54,15 @@ def write_model(run: Run, network: KMaX, **more: str) -> None:
 
 
 def change(old: str, new: str) -> Run:
-    """Edit the run file."""
-    path = paths.run_file(NAME)
+    """Edit the family's file."""
+    path = paths.family_file("smoke")
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new))
     return load_run(NAME)
 
 
-OTHER_SEED = ("seed: 0\n  weights", "seed: 1\n  weights")
+OTHER_SEED = ("seed: 0\n    weights", "seed: 1\n    weights")
 OTHER_THRESHOLD = ("overlap_threshold: 0.8", "overlap_threshold: 0.7")
 
 

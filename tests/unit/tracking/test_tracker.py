@@ -164,7 +164,7 @@ def test_an_artifact_that_changed_since_is_not_sent(run, offline, store, project
 
 STAGE = """
 import sys
-from kmax.runs.run_files import load_run
+from kmax.runs.families import load_run
 from kmax.tracking.tracker import track
 with track(load_run("shapes-smoke"), sys.argv[1]) as tracker:
     for step in range(300):

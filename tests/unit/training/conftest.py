@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 import yaml
+from run_entries import sections, write_run
 
 from kmax import paths
 from kmax.data.download.download_dataset import download
 from kmax.data.prepare.prepare_dataset import prepare
+from kmax.runs.families import load_run
 from kmax.runs.identity import identify
-from kmax.runs.run_files import load_run
 from kmax.training import checkpoint
 from kmax.training.loop import train_run
 
@@ -55,7 +56,7 @@ class Project:
 
     def change(self, section: str, **changes: Any) -> None:
         """Change parameters in one section of the run file (`losses` is the one inside `train`)."""
-        run = yaml.safe_load(paths.run_file(RUN).read_text())
+        run = yaml.safe_load(paths.family_file(RUN).read_text())["runs"][RUN]
         (run["train"]["losses"] if section == "losses" else run[section]).update(changes)
         params = self.folder / "params"
         if params.is_symlink():
@@ -63,7 +64,7 @@ class Project:
             params.unlink()
             (params / "runs").mkdir(parents=True)
             (params / "datasets").symlink_to(original / "datasets")
-        paths.run_file(RUN).write_text(yaml.safe_dump(run))
+        write_run(Path(), RUN, run)
 
 
 @contextmanager
@@ -84,8 +85,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     dataset["dataset"] = "few"
     dataset["source"]["image_size"] = [32, 32]
     dataset["source"]["images"] = {"train": 10, "val": 2}
-    run = yaml.safe_load((ROOT / "params/runs/shapes-smoke.yaml").read_text())
-    run["run"] = RUN
+    run = sections("shapes-smoke")
     run["data"] |= {"dataset": "few", "image_size": [33, 33]}
     run["model"] |= {"drop_path": 0.2}  # so that the network draws random numbers too
     run["train"] |= {
@@ -97,12 +97,10 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     run["train"] |= {"ema_decay": 0.5}
     run["train"]["losses"] |= {"sample_k": 100}
-    for path, value in (
-        (folder / "params/datasets/few.yaml", dataset),
-        (folder / f"params/runs/{RUN}.yaml", run),
-    ):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(yaml.safe_dump(value))
+    path = folder / "params/datasets/few.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(yaml.safe_dump(dataset))
+    write_run(folder, RUN, run)
     with inside(folder):
         download("few")
         prepare("few")

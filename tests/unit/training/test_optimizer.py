@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import kmax
-from kmax.runs.run_files import load_run
+from kmax.runs.families import load_run
 from kmax.training.optimizer import (
     KerasAdamW,
     make_optimizer,

@@ -18,7 +18,7 @@ from kmax.training.training_log import History
 # A child that kills itself after some calls of a function, so that no signal of ours has to hit a moment.
 CHILD = """
 import importlib, os, signal, sys
-from kmax.runs.run_files import load_run
+from kmax.runs.families import load_run
 from kmax.training.loop import train_run
 
 module, attribute, calls = sys.argv[1], sys.argv[2], int(sys.argv[3])

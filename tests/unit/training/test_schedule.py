@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kmax.runs.run_files import load_run
+from kmax.runs.families import load_run
 from kmax.training.optimizer import learning_rate
 
 

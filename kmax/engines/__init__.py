@@ -1,0 +1,7 @@
+"""The two engines: DVC's pipelines are generated, results pass from Snakemake to DVC and back."""
+
+from kmax.engines.pipelines import check_pipelines, write_pipelines
+from kmax.engines.record import record
+from kmax.engines.restore import restore
+
+__all__ = ["check_pipelines", "record", "restore", "write_pipelines"]
