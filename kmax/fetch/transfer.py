@@ -12,7 +12,7 @@ from pathlib import Path
 
 from kmax.errors import InputError
 from kmax.fetch.partial import Partial, written
-from kmax.fetch.request import BLOCK, Answer, PassingFaultError, RangeRefusedError, ask, require_http
+from kmax.fetch.request import BLOCK, Answer, RangeRefusedError, TemporaryFaultError, request, require_http
 from kmax.files import file_digest
 from kmax.progress import Transfer, Transfers
 
@@ -82,8 +82,8 @@ def _receive_all(partial: Partial, expected: Expected, transfer: Transfer) -> No
             return
         except RangeRefusedError:
             partial.discard()
-            fault = PassingFaultError(f"{partial.url}: changed on the server while it was fetched")
-        except PassingFaultError as error:
+            fault = TemporaryFaultError(f"{partial.url}: changed on the server while it was fetched")
+        except TemporaryFaultError as error:
             fault = error
         if partial.offset >= gained_at + BLOCK:
             failed, gained_at = 0, partial.offset
@@ -109,7 +109,7 @@ def _receive(partial: Partial, expected: Expected, transfer: Transfer) -> None:
     if partial.validator is None and expected.sha256 is None and expected.md5 is None:
         partial.discard()  # nothing would tell if the rest were of another version
     offset = partial.offset
-    with ask(url, offset, partial.validator) as answer:
+    with request(url, offset, partial.validator) as answer:
         _require_size(answer, expected)
         start = _begin(answer, partial, expected)
         whole = answer.length if answer.length is not None else expected.size
@@ -124,12 +124,12 @@ def _receive(partial: Partial, expected: Expected, transfer: Transfer) -> None:
                 transfer.advance(len(block))
     done = partial.offset
     if whole is not None and done < whole:
-        raise PassingFaultError(f"{url}: ended after {done} of {whole} bytes")
+        raise TemporaryFaultError(f"{url}: ended after {done} of {whole} bytes")
     if done == 0:
-        raise PassingFaultError(f"{url}: the server sent nothing")
+        raise TemporaryFaultError(f"{url}: the server sent nothing")
     if whole is not None and done > whole:
         partial.discard()
-        raise PassingFaultError(f"{url}: {done} bytes came, but {whole} were announced")
+        raise TemporaryFaultError(f"{url}: {done} bytes came, but {whole} were announced")
 
 
 def _begin(answer: Answer, partial: Partial, expected: Expected) -> int:
@@ -139,7 +139,7 @@ def _begin(answer: Answer, partial: Partial, expected: Expected) -> int:
     if answer.start:
         if not same:
             partial.discard()
-            raise PassingFaultError(f"{partial.url}: changed on the server while it was fetched")
+            raise TemporaryFaultError(f"{partial.url}: changed on the server while it was fetched")
         return answer.start
     if partial.offset and same and known is not None and answer.validator == known:
         return partial.offset  # the server does not send ranges: what is there need not be written again

@@ -13,6 +13,7 @@ from kmax.errors import InputError
 from kmax.files import read_json
 
 OWN_FOLDER = ".downloads"
+OWN_MANIFEST = "manifest.json"  # written into the root when a download is complete
 
 
 @dataclass(frozen=True)
