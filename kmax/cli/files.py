@@ -9,15 +9,8 @@ from typing import Annotated
 
 import typer
 
+from kmax.checkpoint_formats import CheckpointFormat
 from kmax.cli.options import Recorded, Verify
-
-
-class Source(StrEnum):
-    """Kinds of checkpoints."""
-
-    torch = "torch"
-    safetensors = "safetensors"
-    tf = "tf"
 
 
 class Flavour(StrEnum):
@@ -60,7 +53,7 @@ def predict_images(
 
 
 def port_file(
-    source: Annotated[Source, typer.Argument(help="What wrote the checkpoint.")],
+    source: Annotated[CheckpointFormat, typer.Argument(help="What wrote the checkpoint.")],
     checkpoint: Annotated[
         Path,
         typer.Argument(
@@ -111,7 +104,7 @@ def port_file(
         "cross_attention": cross_attention.value,
     }
     path = stages.port_file(
-        source.value,
+        source,
         checkpoint,
         out,
         model,

@@ -140,7 +140,9 @@ def _unpack(archive: Path, root: Path, work: Path, contents: Contents, folder: s
                 inner.unlink()
             elif os.path.lexists(target):
                 if not _same(member, target):
-                    faults.append(f"{target}: differs from the file of that name in {archive.name}; move it away")
+                    faults.append(
+                        f"{target}: differs from the file of that name in {archive.name}; move it away"
+                    )
                 sizes[member.name] = member.size
             else:
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -234,7 +236,9 @@ def _checked(
         if below is None:
             continue
         if PurePosixPath(below).parts[0] in contents.reserved:
-            raise InputError(f"{archive}: {name!r} is a name that this project reserves; nothing was unpacked")
+            raise InputError(
+                f"{archive}: {name!r} is a name that this project reserves; nothing was unpacked"
+            )
         if below in members:
             raise InputError(f"{archive}: {name!r} is there twice; nothing was unpacked")
         members[below] = _Member(below, member.size, member.open)

@@ -144,10 +144,9 @@ def _connections(url: str) -> urllib3.PoolManager:
     if not proxy or urllib.request.proxy_bypass(parts.netloc.rpartition("@")[2]):
         return urllib3.PoolManager(num_pools=1)
     address = urllib3.util.parse_url(proxy if "://" in proxy else f"http://{proxy}")
-    secret = {"proxy_basic_auth": urllib.parse.unquote(address.auth)} if address.auth else {}
-    return urllib3.ProxyManager(
-        address._replace(auth=None).url, num_pools=1, proxy_headers=urllib3.make_headers(**secret)
-    )
+    secret = urllib.parse.unquote(address.auth) if address.auth else None
+    headers = urllib3.make_headers(proxy_basic_auth=secret)
+    return urllib3.ProxyManager(address._replace(auth=None).url, num_pools=1, proxy_headers=headers)
 
 
 def _require_success(url: str, response: urllib3.BaseHTTPResponse) -> None:

@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import save_file
 
 from kmax.errors import InputError
-from kmax.porting.source_checkpoint import open_checkpoint, read_metadata
+from kmax.porting.formats import open_checkpoint
+from kmax.porting.formats.safetensors_format import read_metadata
 
 TENSORS = {
     "a.weight": torch.arange(6.0).reshape(2, 3),
@@ -166,7 +167,7 @@ def test_a_file_that_was_cut_off_says_so(tmp_path: Path, kept: int) -> None:
     path = saved(tmp_path / "w.pth", TENSORS)
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(
-        InputError, match=r"w\.pth: not a readable torch checkpoint: cut off: its beginning is"
+        InputError, match=r"w\.pth: not a readable torch checkpoint: cut off: it begins like a zip"
     ):
         open_checkpoint(path, "torch")
 

@@ -13,9 +13,9 @@ import pytest
 from bundle_writer import Pairs, bundle, entry, header, shard_path, snappy
 
 from kmax.errors import InputError
-from kmax.porting.tensorflow import Bundle, find_prefix
-from kmax.porting.tensorflow.object_graph import variable_names
-from kmax.porting.tensorflow.snappy import uncompress
+from kmax.porting.formats.tf_format import Bundle
+from kmax.porting.tensorflow.locate import find_prefix
+from kmax.porting.tensorflow.table import uncompress
 
 TENSORS = {
     "encoder/a/.ATTRIBUTES/VARIABLE_VALUE": np.arange(6, dtype=np.float32).reshape(2, 3),
@@ -48,7 +48,7 @@ def test_tensors_are_read_from_any_number_of_shards_and_blocks(tmp_path, shards,
 
 
 def test_checksums_go_over_all_blocks_of_a_tensor(tmp_path, monkeypatch):
-    monkeypatch.setattr("kmax.porting.tensorflow.bundle.BLOCK", 7)
+    monkeypatch.setattr("kmax.porting.formats.tf_format.BLOCK", 7)
     assert_read(bundle(tmp_path / "ckpt-1", TENSORS), TENSORS)
 
 
@@ -70,7 +70,7 @@ def test_the_recorded_checkpoint_is_read_byte_for_byte(golden):
 
 def test_the_object_graph_names_the_variables_of_the_program(golden):
     read = Bundle(find_prefix(golden / "tf_reference/small_checkpoint"))
-    names = variable_names(read)
+    names = read.variables()
     assert names.keys() == read.keys() - {"_CHECKPOINTABLE_OBJECT_GRAPH"}
     assert names["global_step/.ATTRIBUTES/VARIABLE_VALUE"] == "global_step"
 
@@ -217,7 +217,7 @@ def test_a_changed_compression_byte_is_told(tmp_path, monkeypatch, kind, signed)
 
 def sealed(content: bytes, kind: int, signed: bool) -> bytes:
     """A block whose compression byte was changed, with or without a checksum that fits."""
-    from kmax.porting.tensorflow.checksum import masked_crc
+    from kmax.porting.tensorflow.encoding import masked_crc
 
     crc = masked_crc(content + bytes([kind if signed else 0]))
     return content + bytes([kind]) + crc.to_bytes(4, "little")

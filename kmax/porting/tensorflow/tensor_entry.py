@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kmax.porting.tensorflow.wire import DamagedError, content, fields, number, signed
+from kmax.porting.tensorflow.encoding import DamagedError, content_field, fields, number_field, signed
 
 STRING, BFLOAT16, RESOURCE = 7, 14, 20
 # tensorflow/core/framework/types.proto; bfloat16 has no numpy type and is widened when it is read.
@@ -17,7 +17,7 @@ MAX_DIMENSIONS = 254
 
 
 @dataclass(frozen=True)
-class Entry:
+class TensorEntry:
     """One tensor: its type (a number of types.proto), shape, shard, and bytes offset..offset+size there."""
 
     dtype: int
@@ -57,15 +57,15 @@ def parse_header(message: bytes) -> Header:
     shards = 0
     for place, value in fields(message):
         if place == 1:
-            shards = number(value)
-        elif place == 2 and number(value) != 0:
+            shards = number_field(value)
+        elif place == 2 and number_field(value) != 0:
             raise DamagedError("written on a big-endian machine, which is not supported")
     if shards < 1:
         raise DamagedError("the header states no shards")
     return Header(shards)
 
 
-def parse_entry(message: bytes) -> Entry:
+def parse_entry(message: bytes) -> TensorEntry:
     """Read an entry; zeros are left out of the message.
 
     Raises:
@@ -75,12 +75,12 @@ def parse_entry(message: bytes) -> Entry:
     shape: tuple[int, ...] = ()
     for place, value in fields(message):
         if place in found:
-            found[place] = number(value)
+            found[place] = number_field(value)
         elif place == 2:
-            shape = _shape(content(value))
+            shape = _shape(content_field(value))
         elif place == 7:
             raise DamagedError("stored in slices (a partitioned variable), which is not supported")
-    entry = Entry(found[1], shape, found[3], found[4], found[5], found[6])
+    entry = TensorEntry(found[1], shape, found[3], found[4], found[5], found[6])
     if entry.dtype != STRING and entry.dtype not in NUMPY:
         what = NAMES.get(entry.dtype, "unknown")
         raise DamagedError(f"of type {entry.dtype} ({what}), which holds no weights")
@@ -97,14 +97,14 @@ def _shape(message: bytes) -> tuple[int, ...]:
     for place, value in fields(message):
         if place == 2:
             side = 0
-            for inner, size in fields(content(value)):
+            for inner, size in fields(content_field(value)):
                 if inner == 1:
-                    side = signed(number(size))
+                    side = signed(number_field(size))
             if side < 0:
                 raise DamagedError("a side of the shape is negative")
             sides.append(side)
             if len(sides) > MAX_DIMENSIONS:
                 raise DamagedError("more dimensions than a tensor has")
-        elif place == 3 and number(value):
+        elif place == 3 and number_field(value):
             raise DamagedError("the shape has no known rank")
     return tuple(sides)
