@@ -22,6 +22,7 @@ from kmax.errors import InputError
 
 TIMEOUT_SECONDS = 60
 MAX_REDIRECTS = 10
+MAX_STATED_WAIT = 10**9  # seconds of Retry-After, which urllib3 caps
 BLOCK = 2**20
 SHARED_FILE = re.compile(r"/file/d/([\w-]+)(/.*)?")
 CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
@@ -186,7 +187,7 @@ def _validator(response: urllib3.BaseHTTPResponse) -> str | None:
 def _retry_after(response: urllib3.BaseHTTPResponse) -> float | None:
     """Seconds of the Retry-After header: a number, or a date from now."""
     try:
-        return urllib3.Retry().get_retry_after(response)
+        return urllib3.Retry(retry_after_max=MAX_STATED_WAIT).get_retry_after(response)
     except (urllib3.exceptions.InvalidHeader, ValueError, OverflowError):
         return None
 

@@ -66,7 +66,8 @@ def port_run(run: Run, check: Check | None = None) -> Path:
     sha256 = checkpoint.metadata.get("sha256", "")
     if sha256 != expected_sha256(run.port.weights, entry):
         raise InputError(
-            f"{path}: not the file that {paths.WEIGHTS_FILE} names now; run `kmax weights fetch {run.port.weights}`"
+            f"{path}: not the file that {paths.WEIGHTS_FILE} names now; "
+            f"run `kmax weights fetch {run.port.weights}`"
         )
     naming = recognise(checkpoint, str(path))
     if naming.source not in (None, run.port.source):

@@ -20,7 +20,7 @@ class DamagedError(ValueError):
 
 
 def varint(data: bytes, at: int) -> tuple[int, int]:
-    """The integer at `at` and the place behind it.
+    """The integer at `at` and the position after it.
 
     Raises:
         DamagedError: cut off, or more than 64 bits.
@@ -37,7 +37,7 @@ def varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def signed(value: int) -> int:
-    """A 64-bit varint as the signed number that it stands for."""
+    """A 64-bit varint as a signed number."""
     return value - (1 << 64) if value >> 63 else value
 
 
@@ -45,7 +45,7 @@ def fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
     """(number, value) of every field of a message, in order: numbers as they are, the rest as bytes.
 
     Raises:
-        DamagedError: cut off, or of a wire type that is none.
+        DamagedError: cut off, or of an unknown wire type.
     """
     at = 0
     while at < len(message):

@@ -23,7 +23,7 @@ def read_table(data: bytes) -> dict[str, bytes]:
     """All entries of the table, in order; keys rise strictly.
 
     Raises:
-        DamagedError: anything that such a table never has.
+        DamagedError: a violation of the format.
     """
     if len(data) < FOOTER or data[-8:] != MAGIC:
         raise DamagedError("not an index of a TensorFlow checkpoint (its last 8 bytes are not an index's)")
@@ -49,7 +49,7 @@ def read_table(data: bytes) -> dict[str, bytes]:
 
 
 def _handle(data: bytes, at: int) -> tuple[tuple[int, int], int]:
-    """(offset, size) of a block, and the place behind."""
+    """(offset, size) of a block, and the position after it."""
     offset, at = varint(data, at)
     size, at = varint(data, at)
     return (offset, size), at
@@ -74,7 +74,7 @@ def _block(data: bytes, offset: int, size: int) -> bytes:
 
 
 def _entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """(key, value) of a block: each key tells how many bytes it shares with the one before."""
+    """(key, value) of a block: each key states how many bytes it shares with the previous one."""
     if len(block) < 4:
         raise DamagedError("a block of the index is too short")
     end = len(block) - 4 - 4 * int.from_bytes(block[-4:], "little")
@@ -122,7 +122,7 @@ def uncompress(data: bytes) -> bytes:
 
 
 def _literal(data: bytes, at: int, length: int, out: bytearray) -> int:
-    """Append bytes that stand in the block itself; returns the place behind them."""
+    """Append bytes that are stored in the block; returns the position after them."""
     if length >= 60:
         size = length - 59
         length, at = int.from_bytes(data[at : at + size], "little"), at + size
@@ -134,7 +134,7 @@ def _literal(data: bytes, at: int, length: int, out: bytearray) -> int:
 
 
 def _copy(data: bytes, at: int, tag: int, out: bytearray) -> int:
-    """Append bytes that were unpacked before; the source may run into what is being written."""
+    """Append bytes that were unpacked before; source and target may overlap."""
     size = (0, 1, 2, 4)[tag & 3]
     if at + size > len(data):
         raise DamagedError("a compressed block is cut off")

@@ -1,4 +1,4 @@
-"""What the index says of one tensor: type, shape, and where its bytes are."""
+"""An entry of the index: type and shape of a tensor, and the position of its bytes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from kmax.porting.tensorflow.encoding import DamagedError, content_field, fields, number_field, signed
 
 STRING, BFLOAT16, RESOURCE = 7, 14, 20
-# tensorflow/core/framework/types.proto; bfloat16 has no numpy type and is widened when it is read.
+# tensorflow/core/framework/types.proto; bfloat16 has no numpy type and is converted to float32 when it is read.
 NUMPY = {1: "f4", 2: "f8", 3: "i4", 4: "u1", 5: "i2", 6: "i1", 9: "i8", 10: "?", BFLOAT16: "u2", 17: "u2"}
 NUMPY |= {19: "f2", 22: "u4", 23: "u8"}
 NAMES = {7: "string", 8: "complex64", 14: "bfloat16", 18: "complex128", 20: "resource", 21: "variant"}
@@ -29,7 +29,7 @@ class TensorEntry:
 
     @property
     def dtype_name(self) -> str:
-        """Such as "float32"."""
+        """For example "float32"."""
         return NAMES.get(self.dtype) or np.dtype(NUMPY[self.dtype]).name
 
     @property
@@ -66,10 +66,10 @@ def parse_header(message: bytes) -> Header:
 
 
 def parse_entry(message: bytes) -> TensorEntry:
-    """Read an entry; zeros are left out of the message.
+    """Read an entry; zeros are omitted in the message.
 
     Raises:
-        DamagedError: damaged, in slices, of a type that holds no numbers, or shape and size disagree.
+        DamagedError: damaged, in slices, of a type without numbers, or shape and size disagree.
     """
     found = {1: 0, 3: 0, 4: 0, 5: 0, 6: 0}
     shape: tuple[int, ...] = ()
@@ -83,7 +83,7 @@ def parse_entry(message: bytes) -> TensorEntry:
     entry = TensorEntry(found[1], shape, found[3], found[4], found[5], found[6])
     if entry.dtype != STRING and entry.dtype not in NUMPY:
         what = NAMES.get(entry.dtype, "unknown")
-        raise DamagedError(f"of type {entry.dtype} ({what}), which holds no weights")
+        raise DamagedError(f"of type {entry.dtype} ({what}), which cannot be weights")
     if entry.dtype == STRING:
         if entry.count > entry.size:
             raise DamagedError(f"shape {list(shape)} does not fit its {entry.size} bytes")

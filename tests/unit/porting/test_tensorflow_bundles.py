@@ -111,21 +111,19 @@ def test_a_folder_names_its_latest_or_its_only_checkpoint(tmp_path):
     prefix = bundle(tmp_path / "inner/ckpt-1", TENSORS)
     assert find_prefix(tmp_path) == prefix
     bundle(tmp_path / "inner/ckpt-2", TENSORS)
-    with pytest.raises(
-        InputError, match=r"a single \*\.index is wanted in it, but there are 2: inner/ckpt-1"
-    ):
+    with pytest.raises(InputError, match=r"expected a single \*\.index in it, found 2: inner/ckpt-1"):
         find_prefix(tmp_path)
     (tmp_path / "inner/checkpoint").write_text('model_checkpoint_path: "/elsewhere/ckpt-2"\n')
     assert find_prefix(tmp_path / "inner") == tmp_path / "inner/ckpt-2"
     (tmp_path / "inner/checkpoint").write_text('model_checkpoint_path: "ckpt-9"\n')
-    with pytest.raises(InputError, match=r"checkpoint: names the checkpoint 'ckpt-9', but .* is not there"):
+    with pytest.raises(InputError, match=r"checkpoint: names the checkpoint 'ckpt-9', but .* was not found"):
         find_prefix(tmp_path / "inner")
 
 
 @pytest.mark.parametrize("name", ["ckpt-1.index", "ckpt-1.data-00000-of-00001"])
 def test_one_of_the_files_instead_of_their_prefix_is_told(tmp_path, name):
     bundle(tmp_path / "ckpt-1", TENSORS)
-    with pytest.raises(InputError, match=rf"{name}: one file of .*; name .*: {tmp_path}/ckpt-1$"):
+    with pytest.raises(InputError, match=rf"{name}: one file of .*; give .*: {tmp_path}/ckpt-1$"):
         find_prefix(tmp_path / name)
 
 
