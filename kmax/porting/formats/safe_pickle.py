@@ -23,8 +23,11 @@ from numpy.typing import NDArray
 
 # A checkpoint with the state of its optimiser needs about a third.
 MAX_OPCODES = 600_000
+# Tuples may be nested, and CPython crashes when it hashes a tuple of some 100,000 levels.
+MAX_TUPLES = 70_000  # 4 per tensor
 MAX_NAMES = 1000  # distinct classes and functions; a checkpoint has some ten
 NEVER_IN_CHECKPOINTS = {"PERSID", "EXT1", "EXT2", "EXT4", "NEXT_BUFFER", "READONLY_BUFFER"}
+TUPLES = {"TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"}
 MEMO_INDEX = {"PUT", "BINPUT", "LONG_BINPUT"}
 # Storage classes and dtypes of torch, as numpy types; bfloat16 is widened when it is read.
 BFLOAT16 = "bfloat16"
@@ -79,10 +82,14 @@ def load(stream: BinaryIO, size: int, persistent: Callable[[Any], Any]) -> Any:
 
 
 def _check_opcodes(stream: Bounded) -> None:
+    tuples = 0
     # `genops` uses `read` and `readline` only.
     for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):  # type: ignore[arg-type]
         if count > MAX_OPCODES:
             raise RefusedError(f"more than {MAX_OPCODES} objects, which no checkpoint has")
+        tuples += opcode.name in TUPLES
+        if tuples > MAX_TUPLES:
+            raise RefusedError(f"more than {MAX_TUPLES} tuples, which no checkpoint has")
         if opcode.name in NEVER_IN_CHECKPOINTS:
             raise RefusedError(f"the opcode {opcode.name}, which no checkpoint has")
         if opcode.name in MEMO_INDEX and not (isinstance(argument, int) and 0 <= argument <= MAX_OPCODES):

@@ -9,7 +9,7 @@ import numpy as np
 from kmax.porting.tensorflow.encoding import DamagedError, content_field, fields, number_field, signed
 
 STRING, BFLOAT16, RESOURCE = 7, 14, 20
-# tensorflow/core/framework/types.proto; bfloat16 has no numpy type and is converted to float32 when it is read.
+# tensorflow/core/framework/types.proto; bfloat16 has no numpy type and is read as float32.
 NUMPY = {1: "f4", 2: "f8", 3: "i4", 4: "u1", 5: "i2", 6: "i1", 9: "i8", 10: "?", BFLOAT16: "u2", 17: "u2"}
 NUMPY |= {19: "f2", 22: "u4", 23: "u8"}
 NAMES = {7: "string", 8: "complex64", 14: "bfloat16", 18: "complex128", 20: "resource", 21: "variant"}

@@ -130,6 +130,27 @@ def test_code_in_a_pickle_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert not Path("pwned").exists()
 
 
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"}N" + b"\x85" * 200_000 + b"Ns", "more than 70000 tuples"),  # hashed, it crashes the interpreter
+        (b"Nr\xff\xff\xff\xff", "a memo of 4294967295 entries"),  # of 64 GB
+        (b"]" * 700_000, "more than 600000 objects"),
+        (b"".join(b"c%d\nx\n0" % i for i in range(2000)) + b"N", "more than 1000 names of classes"),
+        (b"ctorch\nSize\n}b", "damaged"),
+        (b"ctorch\nFloatStorage\n}b", "state for 'torch.FloatStorage'"),
+        (b"cos\nsystem\n(X\x01\x00\x00\x00a\x81", "damaged"),
+        (b"cos\nsystem\n)\x81", "asks for 'os.system', which is not data; nothing of it was run"),
+        (b"(ios\nsystem\n", "asks for 'os.system', which is not data; nothing of it was run"),
+    ],
+)
+def test_hostile_pickles_are_refused_in_one_line(tmp_path: Path, body: bytes, words: str) -> None:
+    (tmp_path / "x.pkl").write_bytes(b"\x80\x04" + body + b".")
+    with pytest.raises(InputError, match=words) as caught:
+        open_checkpoint(tmp_path / "x.pkl", "torch")
+    assert len(caught.value.faults) == 1
+
+
 @pytest.mark.parametrize("content", [{"a": 1}, [1, 2], {1: torch.zeros(1)}, torch.zeros(2)])
 def test_a_file_without_state_dict_is_refused(tmp_path: Path, content: object) -> None:
     with pytest.raises(InputError, match="no state dict inside"):

@@ -344,7 +344,7 @@ def test_a_run_is_verified_too(project, tensorflow):
     ("content", "words"),
     [
         (None, "recorded outputs not found"),
-        (b"text", "no NPZ file"),
+        (b"text", "not an NPZ file"),
         ({"image_uint8": np.zeros((65, 65, 3), np.uint8)}, "'arrays' is missing"),
         ({"image0": np.zeros((3, 65, 65), np.float32)}, "an image of float32"),
         ({"pred__x": np.zeros(3)}, "'image0' is missing"),
