@@ -34,6 +34,7 @@ DAMAGE: tuple[type[Exception], ...] = (
     MemoryError, NotImplementedError, RuntimeError, struct.error, zlib.error, zipfile.BadZipFile,
     pickle.UnpicklingError,
 )  # fmt: skip
+MESSAGES = (ValueError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error, pickle.UnpicklingError)
 # Wrappers that training programs put around a state dict.
 WRAPPERS = ("state_dict", "model", "model_state_dict", "module")
 MAX_DEPTH = 4
@@ -290,5 +291,5 @@ def _strided(tensor: StoredTensor, content: bytes) -> NDArray[Any]:
 
 def _words(error: BaseException) -> str:
     """The error's message on one line; of a missing key or index its class."""
-    has_message = isinstance(error, (ValueError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error))
+    has_message = isinstance(error, MESSAGES)
     return (" ".join(str(error).split())[:120] if has_message else "") or type(error).__name__

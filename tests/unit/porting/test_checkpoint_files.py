@@ -1,18 +1,21 @@
 """Checkpoint files are read without running code from them, and damage is one clear line."""
 
 import argparse
+import importlib
 import os
 import pickle
 import random
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from kmax.checkpoint_formats import CheckpointFormat
 from kmax.errors import InputError
 from kmax.porting.formats import open_checkpoint
 from kmax.porting.formats.safetensors_format import read_metadata
@@ -31,6 +34,11 @@ TENSORS = {
 def read_tensors(path: Path, form: str) -> dict[str, torch.Tensor]:
     checkpoint = open_checkpoint(path, form)
     return {name: torch.tensor(np.array(checkpoint[name])) for name in checkpoint}
+
+
+def test_every_format_has_a_module() -> None:
+    for name in get_args(CheckpointFormat):
+        assert callable(importlib.import_module(f"kmax.porting.formats.{name}_format").open_file)
 
 
 def saved(path: Path, content: object) -> Path:
