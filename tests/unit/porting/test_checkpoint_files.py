@@ -1,4 +1,4 @@
-"""Checkpoint files are read without running code from them, and damage is one clear line."""
+"""Checkpoint files are read without running code from them, and corrupt files give a one-line error."""
 
 import argparse
 import importlib
@@ -165,7 +165,7 @@ def test_a_file_without_state_dict_is_refused(tmp_path: Path, content: object) -
         read_tensors(saved(tmp_path / "w.pth", content), "torch")
 
 
-def test_files_that_are_no_checkpoints_are_refused(tmp_path: Path) -> None:
+def test_files_that_are_not_checkpoints_are_refused(tmp_path: Path) -> None:
     for name, form in (("w.pth", "torch"), ("w.safetensors", "safetensors")):
         path = tmp_path / name
         with pytest.raises(InputError, match="checkpoint not found"):
@@ -184,7 +184,9 @@ def test_files_that_are_no_checkpoints_are_refused(tmp_path: Path) -> None:
         (b"version https://git-lfs.github.com/spec/v1", "it begins with b'version https://git-lfs"),
     ],
 )
-def test_what_came_instead_of_a_checkpoint_is_shown(tmp_path: Path, content: bytes, words: str) -> None:
+def test_the_beginning_of_a_file_that_is_not_a_checkpoint_is_shown(
+    tmp_path: Path, content: bytes, words: str
+) -> None:
     path = tmp_path / "w.pth"
     path.write_bytes(content)
     with pytest.raises(InputError, match=words):
@@ -219,7 +221,7 @@ def test_a_compressed_archive_is_refused_before_it_is_unpacked(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("form", ["torch", "safetensors"])
-def test_damaged_files_end_in_one_clear_error(tmp_path: Path, form: str) -> None:
+def test_corrupt_files_give_a_one_line_error(tmp_path: Path, form: str) -> None:
     whole = tmp_path / "whole"
     if form == "torch":
         torch.save(TENSORS, whole)

@@ -126,7 +126,7 @@ def test_a_run_is_ported_from_a_state_dict_of_the_pytorch_original(project, tmp_
     assert_equal(path, convert_torch_reference(state, create_model(NAME, flavour="torch", **ARGUMENTS)))
 
 
-def test_a_web_page_instead_of_a_file_is_told(project):
+def test_a_web_page_instead_of_a_file_is_refused(project):
     with serving(bytes_of(b"<!DOCTYPE html><html>too large to scan</html>")) as url:
         entry_of(project, url=f"{url}/w.pth", format="torch")
         with pytest.raises(InputError, match="sent a web page instead of a file"):
@@ -149,7 +149,7 @@ def test_the_flavour_is_that_of_the_weights_and_no_other(project, tensorflow):
         port_run(ported_run(project, "torch", "tf"))
 
 
-def test_weights_of_other_classes_are_told_with_their_number(project, tensorflow):
+def test_weights_of_other_classes_are_refused_with_their_number(project, tensorflow):
     arguments = PORT_FILE | {"dataset": "coco"}
     with pytest.raises(InputError, match="predict 8 classes, but dataset 'coco' has 133"):
         port_file("tf", tensorflow, Path("m.safetensors"), NAME, **arguments)
@@ -350,7 +350,7 @@ def test_a_run_is_verified_too(project, tensorflow):
         ({"pred__x": np.zeros(3)}, "'image0' is missing"),
     ],
 )
-def test_what_is_no_recording_is_told(tmp_path, content, words):
+def test_invalid_recordings_are_refused(tmp_path, content, words):
     path = tmp_path / "recorded.npz"
     if isinstance(content, bytes):
         path.write_bytes(content)

@@ -121,13 +121,13 @@ def test_a_folder_names_its_latest_or_its_only_checkpoint(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["ckpt-1.index", "ckpt-1.data-00000-of-00001"])
-def test_one_of_the_files_instead_of_their_prefix_is_told(tmp_path, name):
+def test_one_of_the_files_instead_of_their_prefix_is_refused(tmp_path, name):
     bundle(tmp_path / "ckpt-1", TENSORS)
     with pytest.raises(InputError, match=rf"{name}: one file of .*; give .*: {tmp_path}/ckpt-1$"):
         find_prefix(tmp_path / name)
 
 
-def test_a_prefix_without_files_is_told(tmp_path):
+def test_a_prefix_without_files_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"no TensorFlow checkpoint: ckpt-1\.index not found"):
         find_prefix(tmp_path / "ckpt-1")
 
@@ -194,7 +194,7 @@ INDEX_DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
 
 
 @pytest.mark.parametrize(("damage", "expected"), INDEX_DAMAGE.values(), ids=INDEX_DAMAGE)
-def test_a_damaged_index_is_told(tmp_path, damage, expected):
+def test_a_damaged_index_is_refused(tmp_path, damage, expected):
     prefix = bundle(tmp_path / "ckpt-1", TENSORS)
     damage(tmp_path / "ckpt-1.index")
     with pytest.raises(InputError, match=rf"ckpt-1\.index: .*{expected}"):
@@ -203,7 +203,7 @@ def test_a_damaged_index_is_told(tmp_path, damage, expected):
 
 @pytest.mark.parametrize("kind", [1, 7])
 @pytest.mark.parametrize("signed", [False, True])
-def test_a_changed_compression_byte_is_told(tmp_path, monkeypatch, kind, signed):
+def test_a_changed_compression_byte_is_detected(tmp_path, monkeypatch, kind, signed):
     import bundle_writer
 
     monkeypatch.setattr(bundle_writer, "framed", lambda content, _=0: sealed(content, kind, signed))
@@ -221,7 +221,7 @@ def sealed(content: bytes, kind: int, signed: bool) -> bytes:
     return content + bytes([kind]) + crc.to_bytes(4, "little")
 
 
-def test_a_changed_byte_of_a_tensor_is_told_by_its_name(tmp_path):
+def test_a_changed_byte_is_reported_with_the_name_of_its_tensor(tmp_path):
     prefix = bundle(tmp_path / "ckpt-1", TENSORS)
     flip(shard_path(prefix, 0, 1), 5)
     read = Bundle(prefix)
@@ -231,14 +231,14 @@ def test_a_changed_byte_of_a_tensor_is_told_by_its_name(tmp_path):
 
 
 @pytest.mark.parametrize("keep", [0, 12])
-def test_a_cut_data_file_is_told(tmp_path, keep):
+def test_a_truncated_data_file_is_refused(tmp_path, keep):
     prefix = bundle(tmp_path / "ckpt-1", TENSORS)
     cut(shard_path(prefix, 0, 1), keep)
     with pytest.raises(InputError, match=r"data-00000-of-00001: tensor 'encoder/a/.*pass the end"):
         Bundle(prefix)
 
 
-def test_missing_and_swapped_shards_are_told(tmp_path):
+def test_missing_and_swapped_shards_are_refused(tmp_path):
     prefix = bundle(tmp_path / "ckpt-1", {f"t{i}": np.full(4, i, np.float32) for i in range(4)}, shards=2)
     first, second = (shard_path(prefix, number, 2) for number in range(2))
     content = first.read_bytes(), second.read_bytes()
@@ -251,7 +251,7 @@ def test_missing_and_swapped_shards_are_told(tmp_path):
         Bundle(prefix)
 
 
-def test_damage_to_recorded_strings_is_told(golden, tmp_path):
+def test_damage_to_recorded_strings_is_detected(golden, tmp_path):
     for path in (golden / "tf_reference/small_checkpoint/sharded").iterdir():
         shutil.copyfile(path, tmp_path / path.name)
     read = Bundle(tmp_path / "ckpt-150000")
