@@ -184,9 +184,7 @@ def test_files_that_are_not_checkpoints_are_refused(tmp_path: Path) -> None:
         (b"version https://git-lfs.github.com/spec/v1", "it begins with b'version https://git-lfs"),
     ],
 )
-def test_the_beginning_of_a_file_that_is_not_a_checkpoint_is_shown(
-    tmp_path: Path, content: bytes, words: str
-) -> None:
+def test_the_beginning_of_another_file_is_shown(tmp_path: Path, content: bytes, words: str) -> None:
     path = tmp_path / "w.pth"
     path.write_bytes(content)
     with pytest.raises(InputError, match=words):
