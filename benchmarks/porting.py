@@ -31,7 +31,7 @@ def write(folder: Path) -> int:
     from bundle_writer import bundle
 
     from kmax import create_model
-    from kmax.porting.mapping import tensorflow_entries
+    from kmax.porting.tensorflow_names import tensorflow_entries
 
     with torch.device("meta"):
         model = create_model("kmax_convnext_large", num_classes=133, image_size=SIZE)

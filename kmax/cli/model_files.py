@@ -9,15 +9,8 @@ from typing import Annotated
 
 import typer
 
+from kmax.checkpoint_formats import CheckpointFormat
 from kmax.cli.common import Recorded, Verify
-
-
-class CheckpointFormat(StrEnum):
-    """Formats of checkpoints."""
-
-    torch = "torch"
-    safetensors = "safetensors"
-    tf = "tf"
 
 
 class ModelFlavour(StrEnum):
@@ -114,7 +107,7 @@ def port_file(
         "cross_attention": cross_attention.value,
     }
     path = stages.port_file(
-        source.value,
+        source,
         checkpoint,
         out,
         model,

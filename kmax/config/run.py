@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from kmax.checkpoint_formats import CheckpointFormat
 from kmax.config.base import Flavour, Fraction, Name, Parameters, PositiveInt
 from kmax.config.input_data import Data
 from kmax.config.metrics import (
@@ -43,7 +44,7 @@ class Port(Parameters):
     """Where a ported run's weights come from."""
 
     weights: Name = Field(description="entry of params/weights.yaml")
-    source: Literal["tf", "torch", "safetensors"] = Field(description="whose names the tensors carry")
+    source: CheckpointFormat = Field(description="the program whose tensor names the weights have")
 
 
 class Predict(Parameters):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Self
 
 from pydantic import Field, model_validator
 
+from kmax.checkpoint_formats import CheckpointFormat
 from kmax.config.base import Name, Parameters, Sha256
 
 
@@ -17,12 +18,12 @@ class Weights(Parameters):
     path: str | None = None
     sha256: Sha256 | None = Field(
         default=None,
-        description="of the file; left out: recorded at the first fetch, and checked from then on",
+        description="of the file; omitted: recorded at the first fetch, and checked from then on",
     )
-    format: Literal["safetensors", "torch", "tensorflow"]
+    format: CheckpointFormat
     encoder: str | None = Field(
         default=None,
-        description="the model whose pixel encoder these are ImageNet weights of; null: of a model",
+        description="the model whose pixel encoder takes these ImageNet weights; null: a whole model",
     )
 
     @model_validator(mode="after")

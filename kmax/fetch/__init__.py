@@ -1,4 +1,4 @@
-"""Files by URL: http and https only, redirects too; whole and checked, or continued by the next call."""
+"""Downloads by http and https: resumed, checked, and published when complete. Safe unpacking of archives."""
 
 from kmax.fetch.transfer import download
 

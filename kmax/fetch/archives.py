@@ -1,9 +1,11 @@
-"""Archives unpacked so that nothing lands elsewhere, nothing that is there is overwritten, and a process that
-is killed leaves whole files only, from which the next one continues.
+"""Safe unpacking of zip and tar archives, of datasets and of checkpoints.
+
+Nothing is written outside of the folder, no existing file is overwritten, memory is bounded, and a killed
+process leaves complete files only, from which the next one continues.
 
 Archives are unpacked rather than read in place: images are then files that every tool reads at any position
 from many processes, which a zip of 118287 members is not (an index per process, a lock per file, and the
-official scripts cannot see inside). An archive that this project fetched is removed when its members lie on
+official scripts cannot see inside). An archive that this project fetched is removed when its members are on
 disk, so that the space is taken once.
 """
 
@@ -23,14 +25,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from kmax.data.download.listed_file import OWN_FOLDER
 from kmax.errors import InputError
 from kmax.fetch.tar_listing import open_tar
 
 BLOCK = 2**20
 MOST_TIMES_LARGER = 200  # than the archive, unpacked: JSON compresses to a tenth, images hardly
 LONGEST_NAME = 255  # bytes, of a file or folder
-OWN_MANIFEST = "manifest.json"  # what a download writes into the root when it is complete
 ALLOWANCE = 2**20  # bytes that an archive of any size may unpack to
 JUNK = {"__MACOSX", ".DS_Store"}
 DAMAGE = (
@@ -56,11 +56,22 @@ class Contents:
         strip: folder inside the archive whose content is wanted, without its name; empty: all.
         inside: archives in it, by their paths below the root, that are unpacked beside themselves.
         only: files and folders, by their paths below the root; none: all.
+        reserved: names in the root that the archive must not contain.
+        files: pattern of the names of wanted files; of all others, links and devices too, nothing is read.
+            None: all files are wanted, and links and devices are refused.
     """
 
     strip: str = ""
     inside: Sequence[str] = ()
     only: Sequence[str] = ()
+    reserved: Sequence[str] = ()
+    files: re.Pattern[str] | None = None
+
+    def ignores(self, member: str, is_file: bool) -> bool:
+        """Whether an entry is skipped without being checked."""
+        return self.files is not None and not (
+            is_file and self.files.fullmatch(member.rpartition("/")[2]) is not None
+        )
 
     def name(self, member: str) -> str | None:
         """The path below the root; None for what is left in the archive."""
@@ -82,18 +93,18 @@ class _Member:
 
 
 def unpack(archive: Path, root: Path, work: Path, contents: Contents) -> dict[str, int]:
-    """Unpack a zip or tar below `root`; what is there already with the same content stays.
+    """Unpack a zip or tar below `root`; existing files with the same content stay.
 
     Args:
-        work: a folder on the same disk for files that are not whole yet. It stays, empty: as long as it is
-            there, not all may have come out.
+        work: a folder on the same disk for incomplete files. It stays, empty: while it exists, unpacking may
+            be incomplete.
 
     Returns:
-        The size of every file that came out, by its path below `root`.
+        The size of every unpacked file, by its path below `root`.
 
     Raises:
-        InputError: damaged, with members that lead elsewhere, far larger than the archive, larger than the
-            disk has room for, or with members that are there with another content.
+        InputError: damaged, with members that lead out of the folder, far larger than the archive, larger
+            than the free space, or with members that exist with another content.
     """
     try:
         work.mkdir(parents=True, exist_ok=True)
@@ -115,7 +126,7 @@ def _empty(work: Path) -> None:
 def _unpack(archive: Path, root: Path, work: Path, contents: Contents, folder: str) -> dict[str, int]:
     sizes: dict[str, int] = {}
     faults: list[str] = []
-    with _damage_told(archive), _members(archive) as all_members:
+    with _one_line_faults(archive), _members(archive) as all_members:
         members = _checked(archive, all_members, contents, folder)
         _require_space(archive, root, members)
         for member in members:
@@ -124,12 +135,14 @@ def _unpack(archive: Path, root: Path, work: Path, contents: Contents, folder: s
                 inner = work / f"{len(sizes)}-{target.name}"
                 _write(member, inner, work)
                 parent = str(PurePosixPath(member.name).parent)
-                outer = Contents(only=contents.only)
+                outer = Contents(only=contents.only, reserved=contents.reserved)
                 sizes.update(_unpack(inner, root, work, outer, "" if parent == "." else parent))
                 inner.unlink()
             elif os.path.lexists(target):
                 if not _same(member, target):
-                    faults.append(f"{target}: is there, but not as {archive.name} holds it; move it away")
+                    faults.append(
+                        f"{target}: differs from the file of that name in {archive.name}; move it away"
+                    )
                 sizes[member.name] = member.size
             else:
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -141,7 +154,7 @@ def _unpack(archive: Path, root: Path, work: Path, contents: Contents, folder: s
 
 
 @contextlib.contextmanager
-def _damage_told(archive: Path) -> Iterator[None]:
+def _one_line_faults(archive: Path) -> Iterator[None]:
     try:
         yield
     except DAMAGE as error:
@@ -149,8 +162,8 @@ def _damage_told(archive: Path) -> Iterator[None]:
             raise  # of the disk, not of the archive
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
-            f"{archive}: cannot be unpacked: {reason}; it is damaged: move it away, and call again to fetch "
-            "it anew (what came out of it so far is whole and stays)"
+            f"{archive}: cannot be unpacked: {reason}; the archive is damaged: move it away, and call "
+            "again to fetch it anew (files that were unpacked so far are complete and stay)"
         ) from error
 
 
@@ -198,10 +211,12 @@ def _checked(
     contents: Contents,
     folder: str,
 ) -> list[_Member]:
-    """The wanted members with their paths below the root; refuses the archive where any entry is not safe."""
+    """The wanted members with their paths below the root; an unsafe entry refuses the archive."""
     members: dict[str, _Member] = {}
     total, most = 0, MOST_TIMES_LARGER * archive.stat().st_size + ALLOWANCE
     for name, fault, member in entries:
+        if contents.ignores(name, member is not None):
+            continue
         if fault is None and not _stays_inside(name):
             fault = "would leave the folder"
         if fault is None and any(len(os.fsencode(part)) > LONGEST_NAME for part in PurePosixPath(name).parts):
@@ -214,14 +229,16 @@ def _checked(
         if total > most:
             raise InputError(
                 f"{archive}: unpacks to more than {most} bytes, over {MOST_TIMES_LARGER} times its size, "
-                "which no dataset does; nothing was unpacked"
+                "which no archive of data does; nothing was unpacked"
             )
         clean = str(PurePosixPath(folder) / PurePosixPath(name))
         below = contents.name(clean)
         if below is None:
             continue
-        if PurePosixPath(below).parts[0] in (OWN_FOLDER, OWN_MANIFEST):
-            raise InputError(f"{archive}: {name!r} is a place of this project's own; nothing was unpacked")
+        if PurePosixPath(below).parts[0] in contents.reserved:
+            raise InputError(
+                f"{archive}: {name!r} is a name that this project reserves; nothing was unpacked"
+            )
         if below in members:
             raise InputError(f"{archive}: {name!r} is there twice; nothing was unpacked")
         members[below] = _Member(below, member.size, member.open)
@@ -229,7 +246,7 @@ def _checked(
         if any(str(parent) in members for parent in PurePosixPath(below).parents):
             raise InputError(f"{archive}: {below!r} lies in a file, not in a folder; nothing was unpacked")
     if not members:
-        raise InputError(f"{archive}: holds nothing of what is expected in it; nothing was unpacked")
+        raise InputError(f"{archive}: none of the expected files is in it; nothing was unpacked")
     return list(members.values())
 
 
@@ -256,7 +273,7 @@ def _require_space(archive: Path, root: Path, members: list[_Member]) -> None:
 
 
 def _write(member: _Member, target: Path, work: Path) -> None:
-    """Write a member whole, then give it its name."""
+    """Write a member, and rename it when it is complete."""
     temporary = work / "unfinished"
     done = 0
     with member.open() as source, open(temporary, "wb") as stream:

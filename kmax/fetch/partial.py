@@ -1,4 +1,4 @@
-"""A file that is on its way: `.NAME.part` and, beside it, of which version of which URL its bytes are."""
+"""A partial download: `.NAME.part`, and beside it a note of the URL and version that its bytes come from."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from kmax.errors import InputError
 
 
 class Partial:
-    """The bytes of a file that have come so far. They are appended in order, so that a killed process leaves
-    a prefix of the file, which the next one continues.
+    """The bytes of a file that were received so far. They are appended in order: a killed process leaves a
+    prefix of the file, which the next one continues.
 
-    The note is written before the first byte, and the old bytes are gone before it: there are never bytes of
-    another version than the note tells.
+    Old bytes are removed before the note is written, and the note is written before the first byte: the bytes
+    are always of the version that the note states.
 
     Attributes:
-        length: bytes of the whole file, where the server said so.
-        validator: ETag or date of the version, where the server sent one.
+        length: bytes of the whole file, if the server stated them.
+        validator: ETag or date of the version, if the server sent one.
     """
 
     def __init__(self, path: Path, url: str) -> None:
@@ -35,16 +35,16 @@ class Partial:
 
     @property
     def offset(self) -> int:
-        """Bytes that are there."""
+        """Number of received bytes."""
         return self.data.stat().st_size if self.data.exists() else 0
 
     @property
     def complete(self) -> bool:
-        """Whether all bytes are there that the server announced."""
+        """Whether all announced bytes were received."""
         return bool(self.length) and self.offset == self.length
 
     def begin(self, length: int | None, validator: str | None) -> None:
-        """Forget what was there, and note which version comes now."""
+        """Discard the bytes, and note the version that is received now."""
         self.discard()
         self.length, self.validator = length, validator
         note = {"url": self.url, "length": length, "validator": validator}
@@ -53,14 +53,14 @@ class Partial:
             self.data.touch()
 
     def discard(self) -> None:
-        """Forget what was there."""
+        """Discard the bytes."""
         with written(self.path):
             self.data.unlink(missing_ok=True)
             self.note.unlink(missing_ok=True)
         self.length = self.validator = None
 
     def publish(self, name: str) -> None:
-        """Flush the bytes to disk, and give them a name beside the file's own."""
+        """Flush the bytes to disk, and rename them to `name` in the file's folder."""
         with written(self.path):
             with open(self.data, "rb") as stream:
                 os.fsync(stream.fileno())
@@ -68,7 +68,7 @@ class Partial:
             self.note.unlink(missing_ok=True)
 
     def _read_note(self) -> bool:
-        """Take up the note that an earlier process left; False where there is none of use."""
+        """Read the note of an earlier process; False: there is none, or it does not apply."""
         if not (self.note.exists() and self.data.exists()):
             return False
         try:
@@ -86,7 +86,7 @@ class Partial:
 
 @contextlib.contextmanager
 def written(path: Path) -> Iterator[None]:
-    """Faults of the disk in one line; what is there stays.
+    """Report faults of the disk in one line; existing files stay.
 
     Raises:
         InputError: the folder cannot be written, or the disk is full.

@@ -1,38 +1,39 @@
-"""One request for a file, from a byte on: what the server says that it sends, and which faults may pass.
+"""One request for a part of a file: what the server announces, and which faults are temporary.
 
-HTTP semantics are those of RFC 9110 (ranges, conditions, Retry-After). Proxies are those of the environment:
-http_proxy, https_proxy, no_proxy.
+The transport is urllib3. Retries stand in `kmax.fetch.transfer` and not in `urllib3.Retry`, which repeats a
+request only before its body: what is received of a body is kept there, and the rest is requested with
+If-Range. HTTP semantics are those of RFC 9110 (ranges, conditions, Retry-After). Proxies come from the
+environment: http_proxy, https_proxy, no_proxy.
 """
 
 from __future__ import annotations
 
 import contextlib
-import email.utils
-import http.client
 import re
 import ssl
-import time
-import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import urllib3
 
 from kmax.errors import InputError
 
 TIMEOUT_SECONDS = 60
+MAX_REDIRECTS = 10
+MAX_STATED_WAIT = 10**9  # seconds of Retry-After, which urllib3 caps
 BLOCK = 2**20
 SHARED_FILE = re.compile(r"/file/d/([\w-]+)(/.*)?")
 CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
-MAY_PASS = {408, 425, 429, 500, 502, 503, 504}
+TEMPORARY = {408, 425, 429, 500, 502, 503, 504}
 
 
-class PassingFaultError(Exception):
+class TemporaryFaultError(Exception):
     """A fault that may be gone at the next attempt.
 
     Attributes:
-        wait: seconds that the server asks to wait; None: it says nothing.
+        wait: seconds that the server asks to wait; None: not stated.
     """
 
     def __init__(self, message: str, wait: float | None = None) -> None:
@@ -41,38 +42,40 @@ class PassingFaultError(Exception):
 
 
 class RangeRefusedError(Exception):
-    """The file has no bytes from there on: it is another one than that which was begun."""
+    """The file ends before the requested range: it is not the version that the partial file comes from."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Answer:
-    """What a server sends.
+    """A server's response.
 
     Attributes:
-        start: position in the file of the first byte that comes.
+        start: position in the file of the first byte of the body.
         length: bytes of the whole file; None: not announced.
-        validator: strong ETag or date, which tells one version of the file from another; None: none is sent.
+        validator: strong ETag or date, which identifies the version of the file; None: neither was sent.
     """
 
     url: str
     start: int
     length: int | None
     validator: str | None
-    response: Any
+    response: urllib3.BaseHTTPResponse
+    _first: bytes | None = field(default=None, init=False)
 
     def read(self) -> bytes:
-        """The bytes that have come, at most `BLOCK`; none at the end, or where the connection was cut."""
-        with faults_told(self.url):
-            block: bytes = self.response.read1(BLOCK)
-        return block
+        """The bytes received so far, at most `BLOCK`; empty at the end, or when the connection was cut."""
+        if self._first is not None:
+            block, self._first = self._first, None
+            return block
+        with one_line_faults(self.url):
+            # As sent: a length or range counts the bytes of the file, whatever their encoding.
+            return self.response.read1(BLOCK, decode_content=False) or b""
 
     def peek(self) -> bytes:
-        """The first bytes, which `read` gives once more."""
-        if self.response.length == 0:
-            return b""  # to look for more would wait for the server to close
-        with faults_told(self.url):
-            first: bytes = self.response.peek(64)
-        return first[:64]
+        """The first bytes, which `read` returns again."""
+        if self._first is None:
+            self._first = self.read()
+        return self._first[:64]
 
 
 def require_http(url: str) -> None:
@@ -82,11 +85,11 @@ def require_http(url: str) -> None:
         InputError: the URL is neither http nor https.
     """
     if urllib.parse.urlsplit(url).scheme not in {"http", "https"}:
-        raise InputError(f"{url}: only http and https are fetched; name a local file by its path")
+        raise InputError(f"{url}: only http and https are fetched; give a local file by its path")
 
 
 def direct_url(url: str) -> str:
-    """Where the bytes are: for a shared file on Google Drive not the page that shows it; else the URL."""
+    """The URL of the bytes: a page of Google Drive that shows a shared file is replaced by the file."""
     parts = urllib.parse.urlsplit(url)
     shared = SHARED_FILE.fullmatch(parts.path) if parts.netloc == "drive.google.com" else None
     if shared is None:
@@ -96,90 +99,110 @@ def direct_url(url: str) -> str:
 
 
 @contextlib.contextmanager
-def ask(url: str, start: int = 0, validator: str | None = None) -> Iterator[Answer]:
-    """Ask for a file from the byte `start` on, if it is still that of `validator`, else for all of it.
+def request(url: str, start: int = 0, validator: str | None = None) -> Iterator[Answer]:
+    """Request a file from byte `start` on if its version is still `validator`, else all of it.
 
     Raises:
-        PassingFaultError: not reached, cut, or the server is out of order.
+        TemporaryFaultError: the server is not reached, the connection is cut, or the server has a fault.
         RangeRefusedError: the file ends before `start`.
-        InputError: refused for good.
+        InputError: a permanent fault.
     """
-    request = urllib.request.Request(direct_url(url), headers={"Accept-Encoding": "identity"})
+    headers = {"Accept-Encoding": "identity"}
     if start:
-        request.add_header("Range", f"bytes={start}-")
+        headers["Range"] = f"bytes={start}-"
         if validator is not None:
-            request.add_header("If-Range", validator)
+            headers["If-Range"] = validator
     with contextlib.ExitStack() as stack:
-        with faults_told(url):
-            opener = urllib.request.build_opener(_HttpOnly)
-            response = stack.enter_context(opener.open(request, timeout=TIMEOUT_SECONDS))
+        with one_line_faults(url):
+            response = _open(direct_url(url), headers, stack)
+            _require_success(url, response)
             first, length = _extent(response)
             if first not in (0, start):
-                raise http.client.HTTPException(f"bytes from {start} on were asked for, {first} came")
+                raise urllib3.exceptions.HTTPError(f"byte {start} was requested first, but {first} was sent")
         yield Answer(url, first, length, _validator(response), response)
 
 
-def _extent(response: Any) -> tuple[int, int | None]:
-    """Position of the first byte, and the length of the whole file, as the headers say."""
+def _open(url: str, headers: Mapping[str, str], stack: contextlib.ExitStack) -> urllib3.BaseHTTPResponse:
+    """The response after redirects, which may lead to http and https only, each through its own proxy."""
+    for _ in range(MAX_REDIRECTS + 1):
+        require_http(url)
+        pool = stack.enter_context(_connections(url))
+        response = pool.request(
+            "GET", url, headers=headers, preload_content=False, redirect=False, retries=False,
+            timeout=TIMEOUT_SECONDS, enforce_content_length=False,  # a short body is continued
+        )  # fmt: skip
+        stack.callback(response.close)
+        if not (location := response.get_redirect_location()):
+            return response
+        url = urllib.parse.urljoin(url, location)
+    raise InputError(f"{url}: more than {MAX_REDIRECTS} redirects")
+
+
+def _connections(url: str) -> urllib3.PoolManager:
+    """Connections to the URL's host, through the proxy that the environment names for it."""
+    parts = urllib.parse.urlsplit(url)
+    proxy = urllib.request.getproxies().get(parts.scheme)
+    if not proxy or urllib.request.proxy_bypass(parts.netloc.rpartition("@")[2]):
+        return urllib3.PoolManager(num_pools=1)
+    address = urllib3.util.parse_url(proxy if "://" in proxy else f"http://{proxy}")
+    secret = urllib.parse.unquote(address.auth) if address.auth else None
+    headers = urllib3.make_headers(proxy_basic_auth=secret)
+    return urllib3.ProxyManager(address._replace(auth=None).url, num_pools=1, proxy_headers=headers)
+
+
+def _require_success(url: str, response: urllib3.BaseHTTPResponse) -> None:
+    """Raise unless the response is the file, or a part of it."""
+    if response.status == 416:
+        raise RangeRefusedError
+    if not 200 <= response.status < 300:
+        message = f"{url}: the server answered {response.status} {response.reason or ''}".rstrip()
+        if response.status in TEMPORARY:
+            raise TemporaryFaultError(message, _retry_after(response))
+        raise InputError(message)
+
+
+def _extent(response: urllib3.BaseHTTPResponse) -> tuple[int, int | None]:
+    """Position of the first byte, and the length of the whole file, according to the headers."""
     text = response.headers.get("Content-Length")
     if text is not None and not text.strip().isdecimal():
-        raise http.client.HTTPException(f"Content-Length is {text!r}")
+        raise urllib3.exceptions.HTTPError(f"Content-Length is {text!r}")
     length = None if text is None else int(text)
     if response.status != 206:
         return 0, length
     found = CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
     if found is None:
-        raise http.client.HTTPException("a part was sent without saying which (no Content-Range)")
+        raise urllib3.exceptions.HTTPError("a partial response without Content-Range")
     first, last = int(found[1]), int(found[2])
     return first, last + 1 if found[3] == "*" else int(found[3])
 
 
-def _validator(response: Any) -> str | None:
-    """A strong ETag, else the date of the last change; a weak ETag does not vouch for single bytes."""
+def _validator(response: urllib3.BaseHTTPResponse) -> str | None:
+    """A strong ETag, else the date of the last change; a weak ETag does not guarantee identical bytes."""
     tag = response.headers.get("ETag")
     if tag and not tag.startswith("W/"):
-        return str(tag)
-    date = response.headers.get("Last-Modified")
-    return str(date) if date else None
+        return tag
+    return response.headers.get("Last-Modified") or None
 
 
-@contextlib.contextmanager
-def faults_told(url: str) -> Iterator[None]:
-    """Whatever goes wrong on the way to the server and back, in one line, parted by whether it may pass."""
-    try:
-        yield
-    except urllib.error.HTTPError as error:
-        if error.code == 416:
-            raise RangeRefusedError from error
-        message = f"{url}: the server answered {error.code} {error.reason}"
-        if error.code in MAY_PASS:
-            raise PassingFaultError(message, _retry_after(error.headers)) from error
-        raise InputError(message) from error
-    except (OSError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", error)
-        text = " ".join(str(reason).split()) or type(error).__name__
-        message = f"{url}: cannot be fetched: {text}"
-        if isinstance(reason, ssl.SSLCertVerificationError) or isinstance(error, http.client.InvalidURL):
-            raise InputError(message) from error
-        raise PassingFaultError(message) from error
-    except ValueError as error:
-        raise InputError(f"{url}: cannot be fetched: {error}") from error
-
-
-def _retry_after(headers: Any) -> float | None:
+def _retry_after(response: urllib3.BaseHTTPResponse) -> float | None:
     """Seconds of the Retry-After header: a number, or a date from now."""
-    text = (headers.get("Retry-After") or "").strip()
-    if text.isdecimal():
-        return float(text)
     try:
-        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
-    except (ValueError, TypeError, OverflowError):
+        return urllib3.Retry(retry_after_max=MAX_STATED_WAIT).get_retry_after(response)
+    except (urllib3.exceptions.InvalidHeader, ValueError, OverflowError):
         return None
 
 
-class _HttpOnly(urllib.request.HTTPRedirectHandler):
-    """Redirects lead to http and https only."""
-
-    def redirect_request(self, req, fp, code, msg, headers, newurl):  # type: ignore[no-untyped-def]
-        require_http(newurl)
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+@contextlib.contextmanager
+def one_line_faults(url: str) -> Iterator[None]:
+    """Faults of the connection as errors of one line; those that may pass are `TemporaryFaultError`."""
+    try:
+        yield
+    except (OSError, urllib3.exceptions.HTTPError, ValueError) as error:
+        reason: BaseException = error
+        while reason.__cause__ is not None:
+            reason = reason.__cause__
+        text = " ".join(str(reason).split()) or type(reason).__name__
+        message = f"{url}: cannot be fetched: {text}"
+        if isinstance(reason, ssl.SSLCertVerificationError) or isinstance(error, ValueError):
+            raise InputError(message) from error
+        raise TemporaryFaultError(message) from error

@@ -1,4 +1,4 @@
-"""Tars whose list of members is read within bounded memory.
+"""Tar archives whose list of members is read within bounded memory.
 
 A header may announce any number of bytes of names and notes (pax, long names, maps of holes), and tarfile
 reads them whole; compressed, gigabytes of them fit into a megabyte.
@@ -40,7 +40,7 @@ class _Bounded:
         """
         if self.left is not None:
             if not 0 <= size <= LONGEST_READ:
-                raise tarfile.ReadError(f"a header of {size} bytes, which no dataset has")
+                raise tarfile.ReadError(f"a header of {size} bytes, which no archive of data has")
             self.left -= size
             if self.left < 0:
                 raise tarfile.ReadError("far more headers than the archive is large")

@@ -1,4 +1,4 @@
-"""A file from a URL to its place, over as many requests as it takes."""
+"""Download of a file over as many requests as necessary."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from pathlib import Path
 
 from kmax.errors import InputError
 from kmax.fetch.partial import Partial, written
-from kmax.fetch.request import BLOCK, Answer, PassingFaultError, RangeRefusedError, ask, require_http
+from kmax.fetch.request import BLOCK, Answer, RangeRefusedError, TemporaryFaultError, request, require_http
 from kmax.files import file_digest
 from kmax.progress import Transfer, Transfers
 
-ATTEMPTS = 6  # in a row without a mebibyte gained
+ATTEMPTS = 6  # in a row that gain less than a mebibyte
 FIRST_WAIT = 1.0  # seconds; doubled each time
 LONGEST_WAIT = 60.0
-LONGEST_ASKED_WAIT = 600.0  # a server that asks for more is left to the next call
+LONGEST_ASKED_WAIT = 600.0  # a longer wait is left to the next call
 PAGES = (b"<!doctype html", b"<html")
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What a file must be; None: whatever comes."""
+    """Required properties of a file; None: any."""
 
     size: int | None = None
     sha256: str | None = None
@@ -43,22 +43,22 @@ def download(
     max_bytes: int | None = None,
     transfers: Transfers | None = None,
 ) -> None:
-    """Fetch `url` into `path`, with progress on stderr; `path` appears when it is whole and checked.
+    """Download `url` into `path`, with progress on stderr; `path` appears when it is complete and checked.
 
-    What a cut connection or a killed process leaves is continued, by this call or the next one, where the
-    server sends ranges and the file has not changed; faults that may pass are tried again, with growing
-    waits. Two processes must not fetch into one path at a time.
+    After a cut connection or a killed process, this call or the next one continues the download if the server
+    sends ranges and the file has not changed. Temporary faults are retried with growing waits. Two processes
+    must not download into one path at the same time.
 
     Args:
-        size: bytes that the file must have; None: those that the server announces.
-        sha256: its digest; None: any.
+        size: required size in bytes; None: the size that the server announces.
+        sha256: required digest; None: any.
         md5: likewise.
-        max_bytes: more than this is refused.
-        transfers: where progress is shown, beside that of other files; None: by itself.
+        max_bytes: larger files are refused.
+        transfers: display of progress shared with other files; None: its own.
 
     Raises:
         InputError: not http(s), not reachable, cut short, a web page, too large, another size or digest than
-            what is wanted (the file is kept beside `path` then), or `path` cannot be written.
+            required (the file is then kept beside `path`), or `path` cannot be written.
     """
     require_http(url)
     expected = Expected(size, sha256, md5, max_bytes)
@@ -74,7 +74,7 @@ def download(
 
 
 def _receive_all(partial: Partial, expected: Expected, transfer: Transfer) -> None:
-    """Ask again and again, until all bytes are there."""
+    """Repeat requests until all bytes are received."""
     failed, gained_at = 0, partial.offset
     while not partial.complete:
         try:
@@ -82,8 +82,8 @@ def _receive_all(partial: Partial, expected: Expected, transfer: Transfer) -> No
             return
         except RangeRefusedError:
             partial.discard()
-            fault = PassingFaultError(f"{partial.url}: changed on the server while it was fetched")
-        except PassingFaultError as error:
+            fault = TemporaryFaultError(f"{partial.url}: changed on the server while it was fetched")
+        except TemporaryFaultError as error:
             fault = error
         if partial.offset >= gained_at + BLOCK:
             failed, gained_at = 0, partial.offset
@@ -104,12 +104,12 @@ def pause(seconds: float) -> None:
 
 
 def _receive(partial: Partial, expected: Expected, transfer: Transfer) -> None:
-    """One request, for what is missing; returns when the file is whole."""
+    """One request for the missing bytes; returns when the file is complete."""
     url = partial.url
     if partial.validator is None and expected.sha256 is None and expected.md5 is None:
-        partial.discard()  # nothing would tell if the rest were of another version
+        partial.discard()  # a rest of another version could not be detected
     offset = partial.offset
-    with ask(url, offset, partial.validator) as answer:
+    with request(url, offset, partial.validator) as answer:
         _require_size(answer, expected)
         start = _begin(answer, partial, expected)
         whole = answer.length if answer.length is not None else expected.size
@@ -124,28 +124,28 @@ def _receive(partial: Partial, expected: Expected, transfer: Transfer) -> None:
                 transfer.advance(len(block))
     done = partial.offset
     if whole is not None and done < whole:
-        raise PassingFaultError(f"{url}: ended after {done} of {whole} bytes")
+        raise TemporaryFaultError(f"{url}: ended after {done} of {whole} bytes")
     if done == 0:
-        raise PassingFaultError(f"{url}: the server sent nothing")
+        raise TemporaryFaultError(f"{url}: the server sent nothing")
     if whole is not None and done > whole:
         partial.discard()
-        raise PassingFaultError(f"{url}: {done} bytes came, but {whole} were announced")
+        raise TemporaryFaultError(f"{url}: {done} bytes were received, but {whole} were announced")
 
 
 def _begin(answer: Answer, partial: Partial, expected: Expected) -> int:
-    """Settle between what is there and what comes; returns the position from which on bytes are new."""
+    """Compare the partial file with the response; returns the position of the first new byte."""
     known = partial.validator
     same = answer.length == partial.length and (answer.validator == known or answer.validator is None)
     if answer.start:
         if not same:
             partial.discard()
-            raise PassingFaultError(f"{partial.url}: changed on the server while it was fetched")
+            raise TemporaryFaultError(f"{partial.url}: changed on the server while it was fetched")
         return answer.start
     if partial.offset and same and known is not None and answer.validator == known:
-        return partial.offset  # the server does not send ranges: what is there need not be written again
+        return partial.offset  # no ranges: the received bytes are not written again
     if answer.peek().lstrip().lower().startswith(PAGES):
         raise InputError(
-            f"{partial.url}: the server sent a web page instead of a file; fetch it with a browser, and name "
+            f"{partial.url}: the server sent a web page instead of a file; fetch it with a browser, and give "
             "the local file"
         )
     partial.begin(answer.length, answer.validator)
@@ -164,7 +164,7 @@ def _blocks(answer: Answer, start: int, expected: Expected) -> Iterator[bytes]:
 
 
 def _require_size(answer: Answer, expected: Expected) -> None:
-    """Refuse a file whose announced length is not the wanted one, before anything is written."""
+    """Refuse a file whose announced length is wrong, before anything is written."""
     length, size, most = answer.length, expected.size, expected.max_bytes
     if most is not None and (length or size or 0) > most:
         raise InputError(f"{answer.url}: {length or size} bytes, more than the {most} that are allowed")
@@ -182,10 +182,10 @@ def _require_space(partial: Partial, whole: int | None, start: int) -> None:
 
 
 def _require_digests(partial: Partial, expected: Expected) -> None:
-    """Compare the bytes that came with the digests that they must have.
+    """Compare the received bytes with the required digests.
 
     Raises:
-        InputError: another digest; the bytes are put aside.
+        InputError: another digest; the bytes are kept under another name.
     """
     for kind, name, wanted in (("sha256", "SHA-256", expected.sha256), ("md5", "MD5", expected.md5)):
         if wanted is None or (found := file_digest(partial.data, kind)) == wanted:
@@ -194,6 +194,6 @@ def _require_digests(partial: Partial, expected: Expected) -> None:
         partial.publish(aside)
         raise InputError(
             f"{partial.url}: {name} of what was served is {found}, not {wanted}; it is kept as "
-            f"{partial.path.with_name(aside)}; call again to fetch it anew, and if that ends the same, ask "
-            "the publisher which is right"
+            f"{partial.path.with_name(aside)}; call again to fetch it anew, and if the result is the same, "
+            "ask the publisher which is right"
         )

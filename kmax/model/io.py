@@ -207,7 +207,15 @@ def read_metadata(path: Path) -> ModelMetadata:
         InputError: the file is missing, damaged or not one of ours.
     """
     with _open(path) as stream:
-        raw = stream.metadata() or {}
+        return parse_metadata(stream.metadata() or {}, path)
+
+
+def parse_metadata(raw: Mapping[str, str], path: Path) -> ModelMetadata:
+    """The model's metadata among all metadata of the file at `path`.
+
+    Raises:
+        InputError: damaged, or the file is not one of ours.
+    """
     if KEY not in raw:
         raise InputError(f"{path}: no kmax model: metadata lack the constructor's arguments; {PORT_FIRST}")
     try:

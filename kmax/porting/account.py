@@ -1,4 +1,4 @@
-"""What becomes of every tensor of a checkpoint when it is put into a model."""
+"""The status of every tensor of a checkpoint that is ported into a model."""
 
 from __future__ import annotations
 
@@ -8,74 +8,74 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from kmax.errors import InputError
-from kmax.porting.entries import Entry
-from kmax.porting.naming import SLOT
-from kmax.porting.source_checkpoint import Checkpoint
+from kmax.porting.formats import Checkpoint
+from kmax.porting.tensor_mapping import TensorMapping
+from kmax.porting.tensorflow_names import SLOT
 
-Fate = Literal["mapped", "skipped", "missing", "unexpected", "wrong shape", "wrong type", "not finite"]
+Status = Literal["mapped", "skipped", "missing", "unexpected", "wrong shape", "wrong type", "not finite"]
 FLOATS = {"float16", "bfloat16", "float32", "float64"}
 
 
 @dataclass
-class Line:
+class TensorStatus:
     """One tensor of the checkpoint, or one that it lacks.
 
     Attributes:
         name: in the checkpoint.
-        fate: what becomes of it.
+        status: whether and how it is used.
         targets: names in the model.
-        shape: in the checkpoint; None where it is missing.
-        wanted: shape that the model asks the checkpoint for; None where it asks for none.
+        shape: in the checkpoint; None: missing.
+        expected: shape that the model needs; None: the model does not need it.
         dtype: in the checkpoint.
         reason: why it is skipped.
-        crc32c: of its values (bfloat16 as float32), once it was read.
+        crc32c: of its values (bfloat16 as float32), once they were read.
     """
 
     name: str
-    fate: Fate
+    status: Status
     targets: list[str] = field(default_factory=list)
     shape: list[int] | None = None
-    wanted: list[int] | None = None
+    expected: list[int] | None = None
     dtype: str | None = None
     reason: str | None = None
     crc32c: str | None = None
 
     def fault(self) -> str:
-        """The line in words."""
-        match self.fate:
+        """The line as a message."""
+        match self.status:
             case "missing":
-                return f"{self.name}: missing in the checkpoint; the model wants shape {self.wanted}"
+                return f"{self.name}: missing in the checkpoint; the model needs shape {self.expected}"
             case "unexpected" if SLOT in self.name:
                 return f"{self.name}: state of an optimiser, but its weight is missing in the checkpoint"
             case "unexpected":
-                return f"{self.name}: shape {self.shape}, not a tensor of the model"
+                return f"{self.name}: unexpected tensor of shape {self.shape}, which the model does not have"
             case "wrong shape":
-                return f"{self.name}: shape {self.shape}, but the model wants {self.wanted}"
+                return f"{self.name}: shape {self.shape}, but the model needs {self.expected}"
             case "wrong type":
-                return f"{self.name}: of type {self.dtype}, which does not fit the model's"
+                return f"{self.name}: of type {self.dtype}, but the model needs floating-point numbers"
             case "not finite":
                 return f"{self.name}: contains NaN, infinite values, or numbers too large for float32"
             case _:
-                return f"{self.name}: {self.fate}"
+                return f"{self.name}: {self.status}"
 
 
 @dataclass(frozen=True)
 class Account:
-    """Every tensor of a checkpoint and of the model it goes to."""
+    """Every tensor of a checkpoint and of the model that it is ported into."""
 
-    lines: Mapping[str, Line]
+    lines: Mapping[str, TensorStatus]
 
     @property
     def faults(self) -> list[str]:
         """One line for each tensor that is neither mapped nor skipped."""
-        return [line.fault() for line in self.lines.values() if line.fate not in ("mapped", "skipped")]
+        return [line.fault() for line in self.lines.values() if line.status not in ("mapped", "skipped")]
 
     def counts(self) -> dict[str, int]:
-        """How many tensors had which fate."""
-        return dict(sorted(Counter(line.fate for line in self.lines.values()).items()))
+        """Number of tensors by status."""
+        return dict(sorted(Counter(line.status for line in self.lines.values()).items()))
 
     def to_json(self, variables: Mapping[str, str]) -> dict[str, Any]:
-        """For port.json; `variables`: what the writing program called a tensor's variable."""
+        """For port.json; `variables`: names of the writing program's variables, by tensor."""
         lines = []
         for line in self.lines.values():
             found = {key: value for key, value in vars(line).items() if value is not None}
@@ -87,7 +87,7 @@ class Account:
 
         Args:
             where: the checkpoint.
-            advice: what may be the cause, told before the tensors.
+            advice: possible causes, reported before the tensors.
 
         Raises:
             InputError: one line per tensor that is not, after a line of counts.
@@ -99,38 +99,40 @@ class Account:
 
 def account_for(
     checkpoint: Checkpoint,
-    entries: Iterable[Entry],
+    entries: Iterable[TensorMapping],
     reason: Callable[[str], str | None],
     left_out: Mapping[str, str],
 ) -> Account:
-    """Compare a checkpoint with what a model asks for, by names, shapes and types alone.
+    """Compare a checkpoint with the tensors that a model needs, by names, shapes and types only.
 
     Args:
         checkpoint: its tensors are not read.
-        entries: what the model asks for.
-        reason: why a tensor that nobody asks for is left out; None: it must not be there.
-        left_out: tensors that were left out before, with reasons.
+        entries: the tensors that the model needs.
+        reason: why a tensor that the model does not need is skipped; None: it is unexpected.
+        left_out: tensors that were skipped when the weights were fetched, with reasons.
     """
-    lines: dict[str, Line] = {}
+    lines: dict[str, TensorStatus] = {}
     for entry in entries:
-        for name, wanted in zip(entry.sources, entry.source_shapes, strict=True):
+        for name, expected in zip(entry.sources, entry.source_shapes, strict=True):
             if name in lines:
                 lines[name].targets.append(entry.target)
             elif name in checkpoint:
                 shape, dtype = checkpoint.describe(name)
-                fate: Fate = "wrong shape" if shape != wanted else "mapped"
-                if fate == "mapped" and dtype not in FLOATS:
-                    fate = "wrong type"
-                lines[name] = Line(name, fate, [entry.target], list(shape), list(wanted), dtype)
+                status: Status = "mapped"
+                if dtype not in FLOATS:
+                    status = "wrong type"
+                elif shape != expected:
+                    status = "wrong shape"
+                lines[name] = TensorStatus(name, status, [entry.target], list(shape), list(expected), dtype)
             else:
-                lines[name] = Line(name, "missing", [entry.target], None, list(wanted))
+                lines[name] = TensorStatus(name, "missing", [entry.target], None, list(expected))
     for name in checkpoint:
         if name not in lines:
             shape, dtype = checkpoint.describe(name)
             why = reason(name)
-            lines[name] = Line(
+            lines[name] = TensorStatus(
                 name, "skipped" if why else "unexpected", shape=list(shape), dtype=dtype, reason=why
             )
     for name, why in left_out.items():
-        lines.setdefault(name, Line(name, "skipped", reason=why))
+        lines.setdefault(name, TensorStatus(name, "skipped", reason=why))
     return Account({name: lines[name] for name in sorted(lines)})

@@ -1,11 +1,17 @@
-"""Checkpoint in, model file out, one tensor at a time, whatever the checkpoint's size."""
+"""Conversion of a checkpoint into a model file, one tensor at a time, so that memory stays bounded.
+
+The SHA-256 of the checkpoint's files is computed meanwhile.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import math
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,26 +24,28 @@ from kmax.model.io import KEY
 from kmax.model.kmax import KMaX
 from kmax.model.tensor_file import Head, write_tensors
 from kmax.porting.account import Account
-from kmax.porting.entries import Entry
-from kmax.porting.source_checkpoint import Checkpoint, Room
+from kmax.porting.formats import Allocate, Checkpoint
+from kmax.porting.tensor_mapping import TensorMapping
 
 ALIGNMENT = 64  # bytes, of values in a thread's memory
+BLOCK = 2**20  # bytes that are hashed at a time
+UNKNOWN = "0" * 64  # stands for a SHA-256 that is not computed yet
 _WARNING_FILTERS = threading.Lock()  # they are the process's, and tensors are made in several threads
 
 
 class _Scratch(threading.local):
-    """Memory of a thread for what a tensor is made from: fresh memory costs more than filling it."""
+    """Memory of a thread for source tensors, which is reused: new memory costs more than filling it."""
 
     def __init__(self) -> None:
         self._memory = np.empty(0, dtype=np.uint8)
         self._used = 0
 
     def free(self) -> None:
-        """All of it may be overwritten."""
+        """Allow all of it to be overwritten."""
         self._used = 0
 
     def take(self, size: int) -> NDArray[np.uint8]:
-        """So many bytes that nobody else uses until `free`, for values of any type."""
+        """`size` bytes for values of any type, which stay valid until `free`."""
         if self._used + size > len(self._memory):
             self._memory, self._used = np.empty(size, dtype=np.uint8), 0  # others may hold the former
         taken = self._memory[self._used : self._used + size]
@@ -45,20 +53,20 @@ class _Scratch(threading.local):
         return taken
 
 
-def read_source(checkpoint: Checkpoint, name: str, account: Account, room: Room) -> Tensor:
-    """One tensor as float32; its line gets the checksum of its values, and is told if they are not finite."""
-    array, line = checkpoint.read(name, room), account.lines[name]
+def read_source(checkpoint: Checkpoint, name: str, account: Account, allocate: Allocate) -> Tensor:
+    """One tensor as float32; the account records its checksum, and whether it is not finite."""
+    array, line = checkpoint.read(name, allocate), account.lines[name]
     if line.crc32c is None:
         line.crc32c = f"{checkpoint.checksum(name, array):08x}"
-    with np.errstate(over="ignore"):  # a larger type's numbers may be too large for this one: told below
+    with np.errstate(over="ignore"):  # numbers too large for float32 are recorded below
         tensor = convert_tensor(np.asarray(array, dtype=np.float32))
     if not is_finite(tensor):
-        line.fate = "not finite"
+        line.status = "not finite"
     return tensor
 
 
 def is_finite(tensor: Tensor) -> bool:
-    """Whether all numbers are finite; the sum of their squares tells, unless it overflows."""
+    """Whether all numbers are finite: the sum of their squares is, or, if it overflows, each of them."""
     if tensor.is_contiguous():
         row = tensor.view(-1)
         if math.isfinite(torch.dot(row, row)):
@@ -67,7 +75,7 @@ def is_finite(tensor: Tensor) -> bool:
 
 
 def convert_tensor(array: NDArray[Any]) -> Tensor:
-    """The array as a tensor, on the same memory if its byte order is this machine's; nobody writes to it."""
+    """The array as a tensor, on the same memory if its byte order is native; not to be written to."""
     array = np.asarray(array, dtype=array.dtype.newbyteorder("="))
     if array.flags.writeable:
         return torch.from_numpy(array)
@@ -77,10 +85,10 @@ def convert_tensor(array: NDArray[Any]) -> Tensor:
 
 
 def check_values(checkpoint: Checkpoint, account: Account) -> None:
-    """Read all tensors that find their place, for those whose values are not finite."""
+    """Read all mapped tensors, so that those that are not finite are reported with the other faults."""
     scratch = _Scratch()
     for line in account.lines.values():
-        if line.fate == "mapped":
+        if line.status == "mapped":
             scratch.free()
             read_source(checkpoint, line.name, account, scratch.take)
 
@@ -88,7 +96,7 @@ def check_values(checkpoint: Checkpoint, account: Account) -> None:
 def write_model(
     out: Path,
     model: KMaX,
-    entries: Sequence[Entry],
+    entries: Sequence[TensorMapping],
     checkpoint: Checkpoint,
     account: Account,
     metadata: str,
@@ -98,13 +106,13 @@ def write_model(
 
     Args:
         out: safetensors file to write.
-        model: may be on the meta device; its tensors' names and shapes count.
+        model: may be on the meta device; only names and shapes of its tensors are used.
         entries: one for each of them.
         checkpoint: read tensor by tensor.
-        account: says that all fit; gets checksums, and what is not finite.
-        metadata: the file's text about itself (`kmax.model.io.metadata_text`).
-        finish: called when all is written and before the file is there; raises to have none. Returns the text
-            about itself that the file gets in the end, of the same length.
+        account: without faults; checksums and non-finite values are recorded in it.
+        metadata: the model's metadata (`kmax.model.io.metadata_text`).
+        finish: called when all is written, before the file appears; it may raise. Returns the final metadata,
+            of the same length.
     """
     by_target = {entry.target: entry for entry in entries}
     heads = [Head(name, value.dtype, tuple(value.shape)) for name, value in model.state_dict().items()]
@@ -119,3 +127,37 @@ def write_model(
         return tensor
 
     write_tensors(out, heads, {KEY: metadata}, content, lambda: {KEY: finish()})
+
+
+@contextlib.contextmanager
+def hashing(paths: Sequence[Path], known: str | None = None) -> Iterator[Callable[[], str]]:
+    """Hash the concatenation of files in a thread; the yielded function waits for the digest.
+
+    Args:
+        paths: of the files, in order.
+        known: the digest, if it is known: nothing is read then.
+    """
+    if known is not None:
+        yield lambda: known
+        return
+    stopped = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(_sha256, paths, stopped)
+        try:
+            yield future.result
+        finally:
+            stopped.set()
+
+
+def sha256_of(paths: Sequence[Path]) -> str:
+    """SHA-256 of the concatenation of files."""
+    return _sha256(paths, threading.Event())
+
+
+def _sha256(paths: Sequence[Path], stopped: threading.Event) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        with open(path, "rb", buffering=0) as stream:
+            while not stopped.is_set() and (block := stream.read(BLOCK)):
+                digest.update(block)
+    return digest.hexdigest()

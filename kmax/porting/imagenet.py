@@ -1,4 +1,4 @@
-"""ImageNet weights, of a pixel encoder alone: timm's, the PyTorch original's, the TensorFlow zoo's."""
+"""ImageNet weights of a pixel encoder: timm's, the PyTorch original's, the TensorFlow zoo's."""
 
 from __future__ import annotations
 
@@ -11,32 +11,31 @@ import torch
 from kmax.errors import InputError
 from kmax.model.io import ENCODER, shapes_only
 from kmax.porting.account import Account, account_for
-from kmax.porting.entries import Entry
-from kmax.porting.skipped import skipped_tf
-from kmax.porting.source_checkpoint import Checkpoint
-from kmax.porting.tensorflow_names import SUFFIX, tensorflow_entries
+from kmax.porting.formats import Checkpoint
+from kmax.porting.tensor_mapping import TensorMapping
+from kmax.porting.tensorflow_names import SUFFIX, skipped_tf, tensorflow_entries
 from kmax.porting.torch_names import torch_reference_entries
 
 NETWORK = f"{ENCODER}network."
-# Beginnings of the names of what classifies ImageNet, which the pixel encoder has not.
+# Beginnings of the names of ImageNet's classifiers, which the pixel encoder does not have.
 CLASSIFIERS = ("fc.", "head.", "classifier.", "linear.", "norm.", "norm_pre.", "stem.fc.")
 TENSORFLOW_PREFIXES = ("encoder/", "backbone/_encoder/")
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """What a pixel encoder is made of, what becomes of all tensors, and the shapes of its own."""
+    """The mappings of a pixel encoder, the account of all tensors, and the shapes of its own tensors."""
 
-    entries: list[Entry]
+    entries: list[TensorMapping]
     account: Account
     shapes: dict[str, tuple[int, ...]]
 
 
 def find_encoder(checkpoint: Checkpoint, model_name: str) -> Encoder:
-    """What the pixel encoder of a model is made of, by whichever names the checkpoint carries.
+    """The tensors that a model's pixel encoder is computed from, whichever program named them.
 
     Args:
-        checkpoint: by names of timm, of the PyTorch original, of this project or of TensorFlow.
+        checkpoint: with names of timm, of the PyTorch original, of this project or of TensorFlow.
         model_name: as for `kmax.create_model`.
 
     Raises:
@@ -62,21 +61,23 @@ def find_encoder(checkpoint: Checkpoint, model_name: str) -> Encoder:
     return Encoder(found, account_for(checkpoint, found, _reason, {}), shapes)
 
 
-def _identical(shapes: dict[str, tuple[int, ...]], prefix: str, checkpoint: Checkpoint) -> Iterable[Entry]:
-    """The encoder's own names, or timm's, which they contain; linear layers may be 1x1 convolutions."""
+def _identical(
+    shapes: dict[str, tuple[int, ...]], prefix: str, checkpoint: Checkpoint
+) -> Iterable[TensorMapping]:
+    """The encoder's own names, or timm's, which are their ends; linear layers may be 1x1 convolutions."""
     for target, shape in shapes.items():
         name = target.removeprefix(prefix) if prefix == NETWORK else target
         found = checkpoint.describe(name)[0] if name in checkpoint else shape
         if found != shape and math.prod(found) == math.prod(shape) and _squeezed(found) == _squeezed(shape):
-            yield Entry(target, (name,), (found,), lambda tensor, shape=shape: tensor.reshape(shape))
+            yield TensorMapping(target, (name,), (found,), lambda tensor, shape=shape: tensor.reshape(shape))
         else:
-            yield Entry(target, (name,), (shape,), lambda tensor: tensor)
+            yield TensorMapping(target, (name,), (shape,), lambda tensor: tensor)
 
 
 def _renamed(
-    make: Callable[..., list[Entry]], model: torch.nn.Module, prefix: str, other: str
-) -> list[Entry]:
-    """Entries of the encoder, with another beginning of the sources' names."""
+    make: Callable[..., list[TensorMapping]], model: torch.nn.Module, prefix: str, other: str
+) -> list[TensorMapping]:
+    """Mappings of the encoder, with another prefix of the sources' names."""
     try:
         entries = make(model)
     except InputError:  # the original has no such model
@@ -94,7 +95,7 @@ def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def _reason(name: str) -> str | None:
     if name.startswith(CLASSIFIERS) or (name.endswith(SUFFIX) and not name.startswith(TENSORFLOW_PREFIXES)):
-        return "not a part of the pixel encoder"
+        return "not part of the pixel encoder"
     if name.endswith("num_batches_tracked"):
         return "counts batches"
     return skipped_tf(name)

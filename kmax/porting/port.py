@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import importlib.metadata
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from kmax import files, paths
+from kmax.checkpoint_formats import CheckpointFormat
 from kmax.config import Category, Preprocessing, Run
 from kmax.data.dataset_file import load_dataset
 from kmax.data.datasets import open_prepared
 from kmax.errors import InputError
-from kmax.model.io import KEY, metadata_text, shapes_only
-from kmax.model.io import read_metadata as read_model_metadata
+from kmax.machine import kmax_version
+from kmax.model.io import KEY, ModelMetadata, metadata_text, parse_metadata, shapes_only
 from kmax.model.kmax import KMaX
 from kmax.parameter_files import parse
 from kmax.porting.account import Account, account_for
-from kmax.porting.convert import check_values, write_model
-from kmax.porting.digest import UNKNOWN, hashing
+from kmax.porting.convert import UNKNOWN, check_values, hashing, write_model
+from kmax.porting.formats import Checkpoint, open_checkpoint
 from kmax.porting.naming import Naming, recognise, skip_reasons, wanted_entries
-from kmax.porting.source_checkpoint import Checkpoint, Kind, open_checkpoint, read_metadata
-from kmax.porting.weight_files import LEFT_OUT, left_out, weights_entry
+from kmax.porting.weight_files import left_out, weights_entry
 from kmax.runs.families import load_run, location
 from kmax.runs.identity import commit, identify
 from kmax.runs.weight_digests import expected_sha256
@@ -33,7 +32,7 @@ Check = Callable[[Path], None]
 
 @contextlib.contextmanager
 def _no_garbage() -> Iterator[None]:
-    """No search for garbage meanwhile: among all that was imported it takes a fifth of a second."""
+    """Disable the garbage collector: searching all imported modules takes a fifth of a second."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -47,7 +46,7 @@ def _no_garbage() -> Iterator[None]:
 def port_run(run: Run, check: Check | None = None) -> Path:
     """Port stage: fetched weights into `results/<run>/model.safetensors`, with `port.json` beside it.
 
-    The model keeps the run's thresholds and preprocessing, for pictures of one's own.
+    The model keeps the run's thresholds and preprocessing, for `kmax predict-images`.
 
     Args:
         run: with a `port` section.
@@ -60,19 +59,20 @@ def port_run(run: Run, check: Check | None = None) -> Path:
         raise InputError(f"{location(run.run)}: no 'port' section: `kmax train {run.run}` makes its model")
     path = paths.weights(run.port.weights)
     if not path.is_file():
-        raise InputError(f"{path}: not there; run `kmax weights fetch {run.port.weights}` first")
+        raise InputError(f"{path}: not found; run `kmax weights fetch {run.port.weights}` first")
     entry = weights_entry(run.port.weights)
-    sha256 = read_metadata(path).get("sha256", "")
+    checkpoint = open_checkpoint(path, "safetensors")
+    sha256 = checkpoint.metadata.get("sha256", "")
     if sha256 != expected_sha256(run.port.weights, entry):
         raise InputError(
-            f"{path}: not what {paths.WEIGHTS_FILE} names now; run `kmax weights fetch {run.port.weights}`"
+            f"{path}: not the file that {paths.WEIGHTS_FILE} names now; "
+            f"run `kmax weights fetch {run.port.weights}`"
         )
-    checkpoint = open_checkpoint(path, "safetensors")
     naming = recognise(checkpoint, str(path))
     if naming.source not in (None, run.port.source):
         raise InputError(
             f"{location(run.run)}.port.source is '{run.port.source}', but {path} looks like weights "
-            f"of {naming.words}: write source: {naming.source}"
+            f"of {naming.program}: write source: {naming.source}"
         )
     return _port(
         checkpoint,
@@ -98,7 +98,7 @@ def port_run(run: Run, check: Check | None = None) -> Path:
 
 @_no_garbage()
 def port_file(
-    source: Kind,
+    source: CheckpointFormat,
     checkpoint: Path,
     out: Path,
     model: str,
@@ -113,17 +113,16 @@ def port_file(
     """Port one file; the account of its tensors is written beside `out` as `<stem>.port.json`.
 
     Args:
-        source: what wrote the checkpoint.
-        checkpoint: the file (for TensorFlow what its files begin with, or their folder).
+        source: the checkpoint's format.
+        checkpoint: the file (for TensorFlow the common beginning of its files' names, or their folder).
         out: safetensors file to write.
         model: architecture, as for `kmax.create_model`.
         dataset: whose categories the weights predict.
         image_size: (height, width) of the network input.
-        flavour: which original is computed; None: the one that the weights say they come from.
-        thresholds_of: a run whose thresholds and preprocessing the file keeps, for pictures of one's own;
+        flavour: which original is computed; None: the one that the weights come from.
+        thresholds_of: a run whose thresholds and preprocessing the file keeps, for `kmax predict-images`;
             None: no thresholds, and the preprocessing of the original that the weights come from.
-        check: called with the finished model before it is at `out`, under another name; what it raises keeps
-            it from there.
+        check: called with the finished model under a temporary name; if it raises, `out` is not written.
         arguments: further arguments of `kmax.create_model`.
 
     Raises:
@@ -131,17 +130,16 @@ def port_file(
     """
     opened = open_checkpoint(checkpoint, source)
     naming = recognise(opened, str(checkpoint))
-    own = _own_flavour(opened, checkpoint) if naming.flavour is None else None
-    arguments["flavour"] = flavour or naming.flavour or own
+    own = _model_metadata(opened) if naming.flavour is None else None
+    stated = None if own is None else str(own.arguments["flavour"])
+    arguments["flavour"] = flavour or naming.flavour or stated
     if arguments["flavour"] is None:
         raise InputError(
-            f"{checkpoint}: does not tell which original its network computes; say --flavour tf or torch"
+            f"{checkpoint}: does not state which original its network computes; give --flavour tf or torch"
         )
-    if own not in (None, arguments["flavour"]):
-        raise InputError(
-            f"{checkpoint}: says that it is of flavour '{own}', but flavour is '{arguments['flavour']}'"
-        )
-    extra = {"data": _preprocessing(opened, naming).model_dump()}
+    if stated not in (None, arguments["flavour"]):
+        raise InputError(f"{checkpoint}: states flavour '{stated}', but flavour is '{arguments['flavour']}'")
+    extra = {"data": _preprocessing(opened, naming, own).model_dump()}
     if thresholds_of is not None:
         run = load_run(thresholds_of)
         extra = {"predict": run.predict.model_dump(), "data": run.data.preprocessing_alone().model_dump()}
@@ -161,25 +159,22 @@ def port_file(
 
 
 def dataset_categories(name: str) -> list[Category]:
-    """A dataset's classes: from its file, or as prepared where the file leaves them to the JSON."""
+    """A dataset's classes: from its file, or as prepared if they are read from its JSON."""
     categories = load_dataset(name).categories
     return open_prepared(name).categories if categories is None else list(categories)
 
 
-def _own_flavour(checkpoint: Checkpoint, path: Path) -> str | None:
-    """The flavour that a file of this project names."""
-    if checkpoint.files() != [path] or path.suffix != ".safetensors" or KEY not in read_metadata(path):
-        return None
-    return str(read_model_metadata(path).arguments["flavour"])
+def _model_metadata(checkpoint: Checkpoint) -> ModelMetadata | None:
+    """The metadata of a model file of this project; None: it is another file."""
+    return parse_metadata(checkpoint.metadata, checkpoint.path) if KEY in checkpoint.metadata else None
 
 
-def _preprocessing(checkpoint: Checkpoint, naming: Naming) -> Preprocessing:
-    """How the images were prepared that the weights learned from, as far as the checkpoint tells."""
+def _preprocessing(checkpoint: Checkpoint, naming: Naming, own: ModelMetadata | None) -> Preprocessing:
+    """The preprocessing of the training images, as far as it is known."""
     if naming.flavour is not None:
         return Preprocessing(preprocessing=naming.flavour)
-    if KEY in _metadata(checkpoint):
-        told = read_model_metadata(checkpoint.path).extra.get("data", {})
-        return parse(Preprocessing, told, checkpoint.path)
+    if own is not None:
+        return parse(Preprocessing, own.extra.get("data", {}), checkpoint.path)
     return Preprocessing()
 
 
@@ -198,25 +193,24 @@ def _port(
     sha256: str | None = None,
     check: Check | None = None,
 ) -> Path:
-    """Write the model, and the account of its tensors; `extra` goes into the model's metadata alone."""
+    """Write the model, and the account of its tensors; `extra` is only written into the model's metadata."""
     where = str(checkpoint.path)
     if naming.flavour not in (None, arguments["flavour"]):
         raise InputError(
-            f"{where}: looks like weights of {naming.words}, which flavour '{naming.flavour}' computes, but "
-            f"flavour is '{arguments['flavour']}': they would load, and give wrong results"
+            f"{where}: looks like weights of {naming.program}, which flavour '{naming.flavour}' computes, "
+            f"but flavour is '{arguments['flavour']}': they would load, and give wrong results"
         )
     categories = dataset_categories(dataset)
     model = shapes_only(name, num_classes=len(categories), image_size=image_size, **arguments)
     things = [place for place, category in enumerate(categories) if category.isthing]
     entries = wanted_entries(naming, model, things)
-    reasons = left_out(checkpoint.path) if LEFT_OUT in _metadata(checkpoint) else {}
-    account = account_for(checkpoint, entries, skip_reasons(naming, checkpoint), reasons)
+    account = account_for(checkpoint, entries, skip_reasons(naming, checkpoint), left_out(checkpoint))
     advice = _advice(account, model, dataset)
     if account.faults:
         check_values(checkpoint, account)
         account.require_complete(where, advice)
     provenance = {"source": source, "flavour": str(arguments["flavour"]), "commit": commit() or ""}
-    provenance |= {"kmax": importlib.metadata.version("kmax-deeplab"), "original": naming.words}
+    provenance |= {"kmax": kmax_version(), "original": naming.program}
 
     def metadata(digest: str) -> str:
         return metadata_text(model, out, categories, {**provenance, "sha256": digest, **extra})
@@ -230,19 +224,15 @@ def _port(
         write_model(temporary, model, entries, checkpoint, account, metadata(UNKNOWN), finish)
         if check is not None:
             check(temporary)
-        # The report goes first: a model without its account must not exist.
+        # The report is written first: a model without its account must not exist.
         known = {**provenance, "sha256": digest()}
         content = account.to_json(checkpoint.variables())
         files.write_json(report, {"model": name, "provenance": known, **content})
     return out
 
 
-def _metadata(checkpoint: Checkpoint) -> dict[str, str]:
-    return read_metadata(checkpoint.path) if checkpoint.path.suffix == ".safetensors" else {}
-
-
 def _advice(account: Account, model: KMaX, dataset: str) -> list[str]:
-    """Where shapes tell that the weights are of other classes or clusters than the model: of how many."""
+    """The numbers of classes and clusters of the weights, where their shapes differ from the model's."""
     classes, clusters = model.arguments["num_classes"], model.arguments["num_clusters"]
     advice = []
     if (found := _size_instead(account, ".class_head.", classes + 1)) is not None:
@@ -255,12 +245,12 @@ def _advice(account: Account, model: KMaX, dataset: str) -> list[str]:
     return advice
 
 
-def _size_instead(account: Account, part: str, wanted: int) -> int | None:
-    """The size that the checkpoint has where that part of the model has `wanted`, if the two differ."""
+def _size_instead(account: Account, part: str, expected: int) -> int | None:
+    """The checkpoint's size in place of the size `expected` of that part of the model, if they differ."""
     for line in account.lines.values():
-        has, wants = line.shape or [], line.wanted or []
-        if line.fate == "wrong shape" and len(has) == len(wants) and any(part in to for to in line.targets):
-            found = {size for size, other in zip(has, wants, strict=True) if other == wanted != size}
+        has, needs = line.shape or [], line.expected or []
+        if line.status == "wrong shape" and len(has) == len(needs) and any(part in to for to in line.targets):
+            found = {size for size, other in zip(has, needs, strict=True) if other == expected != size}
             if len(found) == 1:
                 return found.pop()
     return None

@@ -1,11 +1,11 @@
-"""Outputs that an original gave for images, as recorded in an `.npz` with a `.json` of its facts beside it.
+"""Recorded outputs of an original: an `.npz` of arrays, and a `.json` of facts beside it.
 
-Two forms exist, as in the recorded runs of the parity tests:
+There are two layouts, as in the recorded runs of the parity tests:
 
 * of TensorFlow: `image_uint8` [H, W, 3] and arrays `pred__*` in its layout, flattened in the order (image,
-  row, column, channel) and thinned out to every `stride`-th value. `arrays` in the JSON tells the strides.
+  row, column, channel) and subsampled to every `stride`-th value. `arrays` in the JSON states the strides.
 * of PyTorch: `image0`, `image1`, ... [3, h, w], padded to `image_size` (height, width; in the JSON), and
-  arrays `out/*`, thinned out along the clusters or channels (`THINNED`).
+  arrays `out/*`, subsampled along the clusters or channels (`THINNED`).
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ THINNED: dict[str, Callable[[Output], Tensor]] = {
 
 @dataclass(frozen=True)
 class Recording:
-    """What was recorded.
+    """A recorded run.
 
     Attributes:
         path: of the NPZ.
-        flavour: of the original that gave it.
+        flavour: of the original that was recorded.
         images: float32 [B, 3, H, W], input of the network.
         arrays: by name, as recorded.
-        strides: of those that are flattened and thinned out.
+        strides: of those that are flattened and subsampled.
     """
 
     path: Path
@@ -85,12 +85,12 @@ def read_recording(path: Path) -> Recording:
     """Read a recording.
 
     Raises:
-        InputError: not found, damaged, or of neither form.
+        InputError: not found, damaged, or of neither layout.
     """
     if not path.is_file():
         raise InputError(f"{path}: recorded outputs not found")
     if not zipfile.is_zipfile(path):
-        raise InputError(f"{path}: no NPZ file")
+        raise InputError(f"{path}: not an NPZ file")
     try:
         with np.load(path, allow_pickle=False) as npz:
             arrays = {name.replace("__", "/"): npz[name] for name in npz.files}

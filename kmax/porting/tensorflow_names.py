@@ -1,8 +1,12 @@
-"""Names of deeplab2's variables, as in its checkpoints, and how their values become ours."""
+"""Names of deeplab2's variables in its checkpoints, and the layouts of their values.
+
+Its weights order classes as things, stuff, void; ours follow the dataset's order, then void.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, cast
 
 from torch import nn
@@ -14,20 +18,33 @@ from kmax.model.layers import ConvBN
 from kmax.model.pixel_encoder import ConvNeXtEncoder, ResNetEncoder
 from kmax.model.residual import ResidualBlock
 from kmax.model.semantic_head import PyramidSemanticHead
-from kmax.porting.class_order import dataset_order
-from kmax.porting.entries import SAME, Entries, Entry, Form, permuted, reshaped, rows
+from kmax.porting.tensor_mapping import SAME, Layout, TensorMapping, TensorMappings, permuted, reshaped, rows
 
 SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
+SLOT = "/.OPTIMIZER_SLOT/"
+_BOOKKEEPING = re.compile(r"_CHECKPOINTABLE_OBJECT_GRAPH|(save_counter|global_step)(/.*)?")
+_OPTIMIZER = re.compile(r"(.*/\.OPTIMIZER_SLOT|optimizer|backbone_optimizer)/.*")
+
+# Stuff classes of ADE20K's panoptic benchmark, of 150 classes in the order of the dataset.
+ADE20K_STUFF = {
+    *range(7), 9, 11, 13, 16, 17, 21, 25, 26, 28, 29, 34, 40, 46, 48, 51, 52, 54, 59, 60, 61, 63, 68, 77, 79,
+    84, 91, 94, 96, 99, 100, 101, 105, 106, 109, 113, 114, 117, 122, 128, 131, 140, 141, 145,
+}  # fmt: skip
+THINGS = {
+    133: tuple(range(80)),  # COCO
+    19: tuple(range(11, 19)),  # Cityscapes
+    150: tuple(c for c in range(150) if c not in ADE20K_STUFF),
+}
 
 KERNEL = permuted(3, 2, 0, 1)  # (H, W, I, O)
 DEPTHWISE = permuted(2, 3, 0, 1)  # (H, W, C, 1)
 DENSE = permuted(1, 0)  # (I, O)
 # Convolutions along a sequence of pixels or clusters, (1, I, O); ours are linear layers and 1x1 convolutions.
-LINEAR_1D = Form(lambda shape: (1, *shape[::-1]), lambda kernel: kernel[0].T)
-POINTWISE_1D = Form(lambda shape: (1, shape[1], shape[0]), lambda kernel: kernel[0].T[:, :, None, None])
-QKV = Form(lambda shape: (shape[1], shape[0]), lambda kernel: kernel.T[:, :, None, None])
-LAYER_SCALE = Form(lambda shape: (1, 1, 1, *shape), lambda scale: scale.reshape(-1))
-CENTERS = Form(lambda shape: (1, *shape), lambda centers: centers[0])
+LINEAR_1D = Layout(lambda shape: (1, *shape[::-1]), lambda kernel: kernel[0].T)
+POINTWISE_1D = Layout(lambda shape: (1, shape[1], shape[0]), lambda kernel: kernel[0].T[:, :, None, None])
+QKV = Layout(lambda shape: (shape[1], shape[0]), lambda kernel: kernel.T[:, :, None, None])
+LAYER_SCALE = Layout(lambda shape: (1, 1, 1, *shape), lambda scale: scale.reshape(-1))
+CENTERS = Layout(lambda shape: (1, *shape), lambda centers: centers[0])
 
 BATCH_NORM = {
     "weight": "gamma",
@@ -38,28 +55,28 @@ BATCH_NORM = {
 LAYER_NORM = {"weight": "gamma", "bias": "beta"}
 
 
-class _Variables(Entries):
-    """Entries by module: `ours` and `theirs` are the names of the same module on both sides."""
+class _Variables(TensorMappings):
+    """Mappings by module: `ours` and `theirs` are the names of the same module on both sides."""
 
-    def add(self, target: str, source: str, form: Form = SAME) -> None:
-        super().add(target, source + SUFFIX, form)
+    def add(self, target: str, source: str, layout: Layout = SAME) -> None:
+        super().add(target, source + SUFFIX, layout)
 
-    def kernel(self, ours: str, theirs: str, form: Form = KERNEL) -> None:
+    def kernel(self, ours: str, theirs: str, layout: Layout = KERNEL) -> None:
         """Weights, and a bias where the module has one."""
-        self.add(f"{ours}.weight", f"{theirs}/kernel", form)
+        self.add(f"{ours}.weight", f"{theirs}/kernel", layout)
         if f"{ours}.bias" in self.shapes:
             self.add(f"{ours}.bias", f"{theirs}/bias")
 
-    def batch_norm(self, ours: str, theirs: str, form: Form = SAME) -> None:
+    def batch_norm(self, ours: str, theirs: str, layout: Layout = SAME) -> None:
         for our_part, their_part in BATCH_NORM.items():
-            self.add(f"{ours}.{our_part}", f"{theirs}/{their_part}", form)
+            self.add(f"{ours}.{our_part}", f"{theirs}/{their_part}", layout)
 
     def layer_norm(self, ours: str, theirs: str) -> None:
         for our_part, their_part in LAYER_NORM.items():
             self.add(f"{ours}.{our_part}", f"{theirs}/{their_part}")
 
-    def conv_bn(self, ours: str, theirs: str, form: Form = KERNEL) -> None:
-        self.kernel(f"{ours}.conv", f"{theirs}/_conv", form)
+    def conv_bn(self, ours: str, theirs: str, layout: Layout = KERNEL) -> None:
+        self.kernel(f"{ours}.conv", f"{theirs}/_conv", layout)
         self.batch_norm(f"{ours}.norm", f"{theirs}/_batch_norm")
 
     def linear_bn(self, ours: str, theirs: str) -> None:
@@ -101,12 +118,12 @@ class _Variables(Entries):
         self.batch_norm(f"{ours}.output_norm", f"{theirs}/_batch_norm_retrieved_output", output)
 
 
-def tensorflow_entries(model: KMaX, thing_classes: Sequence[int] | None = None) -> list[Entry]:
+def tensorflow_entries(model: KMaX, thing_classes: Sequence[int] | None = None) -> list[TensorMapping]:
     """Every tensor of the model, with the variables of a checkpoint of deeplab2 that it is made of.
 
     Args:
         model: may be on the meta device.
-        thing_classes: see `kmax.porting.class_order.dataset_order`.
+        thing_classes: see `dataset_order`.
 
     Raises:
         InputError: deeplab2 has no such model.
@@ -196,7 +213,7 @@ def _pixel_decoder(names: _Variables, model: KMaX) -> None:
                 names.conv_bn(f"{ours}.fuses.{fuse}.{branch}.1", skip)
 
 
-def _transformer_decoder(names: _Variables, model: KMaX, order: Form) -> None:
+def _transformer_decoder(names: _Variables, model: KMaX, order: Layout) -> None:
     ours, theirs = "transformer_decoder", "transformer_decoder"
     names.add(f"{ours}.cluster_centers", f"{theirs}/cluster_centers", CENTERS)
     names.linear_bn(f"{ours}.mask_projection", f"{theirs}/_mask_embedding_projection")
@@ -209,7 +226,7 @@ def _transformer_decoder(names: _Variables, model: KMaX, order: Form) -> None:
     _predictor(names, "predictor", "", order)
 
 
-def _kmeans_layer(names: _Variables, ours: str, theirs: str, order: Form) -> None:
+def _kmeans_layer(names: _Variables, ours: str, theirs: str, order: Layout) -> None:
     names.conv_bn(f"{ours}.project_pixels", f"{theirs}/_pixel_conv1_bn_act", POINTWISE_1D)
     names.linear_bn(f"{ours}.project_centers", f"{theirs}/_memory_conv1_bn_act")
     _predictor(names, f"{ours}.predictor", f"{theirs}/_auxiliary_clustering_predictor/_", order)
@@ -228,7 +245,7 @@ def _kmeans_layer(names: _Variables, ours: str, theirs: str, order: Form) -> Non
     names.linear_bn(f"{ours}.ffn.1", f"{theirs}/_memory_ffn_conv2_bn")
 
 
-def _predictor(names: _Variables, ours: str, theirs: str, order: Form) -> None:
+def _predictor(names: _Variables, ours: str, theirs: str, order: Layout) -> None:
     """`theirs` is put before the names of the parts."""
     pixel_head = f"{ours}.pixel_head"
     names.separable((f"{pixel_head}.0", f"{pixel_head}.1"), f"{theirs}pixel_space_head/conv_block")
@@ -261,3 +278,39 @@ def _semantic_head(names: _Variables, model: KMaX) -> None:
     order = rows([*range(1, outputs), 0] if void_last else range(outputs))
     names.add(f"{ours}.2.weight", "semantic_last_layer/kernel", KERNEL.then(order))
     names.add(f"{ours}.2.bias", "semantic_last_layer/bias", order)
+
+
+def dataset_order(num_classes: int, things: Sequence[int] | None) -> list[int]:
+    """For each class in the dataset's order, and then void: its index in deeplab2's class logits.
+
+    Args:
+        num_classes: K, without void.
+        things: indices of the thing classes in the dataset's order. None: as in the datasets of the paper,
+            which have different numbers of classes; with another number, the order stays the same.
+
+    Raises:
+        InputError: `things` are not indices of classes.
+    """
+    if things is None:
+        things = THINGS.get(num_classes, ())
+    first = sorted(set(things))
+    if first and not 0 <= first[0] <= first[-1] < num_classes:
+        raise InputError(f"thing classes {first[0]} to {first[-1]}: there are only {num_classes} classes")
+    theirs = [*first, *sorted(set(range(num_classes)) - set(first)), num_classes]
+    place = {label: index for index, label in enumerate(theirs)}
+    return [place[label] for label in range(num_classes + 1)]
+
+
+def skipped_tf(name: str) -> str | None:
+    """Why a variable of a TensorFlow checkpoint is not a weight of the network; None if it should be one."""
+    if _BOOKKEEPING.fullmatch(name):
+        return "bookkeeping of the checkpoint"
+    if _OPTIMIZER.fullmatch(name):
+        return "state of the optimiser"
+    return None
+
+
+def is_orphan_slot(name: str, names: Collection[str]) -> bool:
+    """Whether a tensor is an optimiser's state of a weight that `names` lacks."""
+    weight, slot, _ = name.partition(SLOT)
+    return bool(slot) and weight + SUFFIX not in names

@@ -1,4 +1,4 @@
-"""Names in the PyTorch original's state dicts (bytedance/kmax-deeplab), and how their values become ours."""
+"""Names in the PyTorch original's state dicts (bytedance/kmax-deeplab), and the layouts of their values."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from kmax.model.layers import ConvBN
 from kmax.model.pixel_encoder import ConvNeXtEncoder, ResNetEncoder
 from kmax.model.residual import ResidualBlock
 from kmax.model.semantic_head import PyramidSemanticHead
-from kmax.porting.entries import SAME, Entries, Entry, Form, permuted
+from kmax.porting.tensor_mapping import SAME, Layout, TensorMapping, TensorMappings, permuted
 
 BATCH_NORM = ("weight", "bias", "running_mean", "running_var")
 # Convolutions along a sequence, (O, I, 1); ours are linear layers, and 1x1 convolutions in axial attention.
-LINEAR_1D = Form(lambda shape: (*shape, 1), lambda weight: weight.squeeze(2))
-POINTWISE_1D = Form(lambda shape: shape[:3], lambda weight: weight.unsqueeze(3))
+LINEAR_1D = Layout(lambda shape: (*shape, 1), lambda weight: weight.squeeze(2))
+POINTWISE_1D = Layout(lambda shape: shape[:3], lambda weight: weight.unsqueeze(3))
 HEAD = "sem_seg_head"
 
 
-class _State(Entries):
-    """Entries by module: `ours` and `theirs` are the names of the same module on both sides."""
+class _State(TensorMappings):
+    """Mappings by module: `ours` and `theirs` are the names of the same module on both sides."""
 
-    def same(self, ours: str, theirs: str, form: Form = SAME) -> None:
+    def same(self, ours: str, theirs: str, layout: Layout = SAME) -> None:
         """Weights, and a bias where the module has one."""
-        self.add(f"{ours}.weight", f"{theirs}.weight", form)
+        self.add(f"{ours}.weight", f"{theirs}.weight", layout)
         if f"{ours}.bias" in self.shapes:
             self.add(f"{ours}.bias", f"{theirs}.bias")
 
@@ -63,7 +63,7 @@ class _State(Entries):
         self.batch_norm(f"{ours}.output_norm", f"{theirs}._batch_norm_retrieved_output")
 
 
-def torch_reference_entries(model: KMaX) -> list[Entry]:
+def torch_reference_entries(model: KMaX) -> list[TensorMapping]:
     """Every tensor of the model, with the tensor of the PyTorch original that it is.
 
     Args:
@@ -184,3 +184,12 @@ def _semantic_head(names: _State, model: KMaX) -> None:
     for index in (0, 1):
         names.conv_bn(f"semantic_head.classifier.{index}", classifier[index])
     names.same("semantic_head.classifier.2", f"{classifier[2]}.conv")
+
+
+def skipped_torch_reference(name: str) -> str | None:
+    """Why a tensor of the PyTorch original is not a weight of the network; None if it should be one."""
+    if name.endswith(".num_batches_tracked"):
+        return "counts batches, which moving averages of a fixed momentum do not need"
+    if name in ("pixel_mean", "pixel_std", "criterion.empty_weight"):
+        return "a constant"
+    return None

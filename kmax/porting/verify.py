@@ -21,12 +21,12 @@ RMS, MAX = 1e-4, 1e-3
 def verify_file(
     weights: Path, recording: Recording | None = None, *, called: Path | None = None
 ) -> list[str]:
-    """Run the model of a file on an image, and say how it went, one line per array.
+    """Run the model of a file on an image; returns a message per output array.
 
     Args:
         weights: a ported file.
-        recording: outputs of the original. None: a bundled image, and nothing to compare with.
-        called: the file's name in messages, where it is not there yet.
+        recording: outputs of the original. None: a generated image is used, and nothing compared.
+        called: the file's final name, for messages.
 
     Raises:
         InputError: the outputs are not finite, or differ from the recorded ones by more than rounding: by
@@ -50,7 +50,7 @@ def verify_file(
         )
     lines = [_summary(name, values) for name, values in arrays.items()]
     if recording is None:
-        return [*lines, f"{called}: finite; for these weights no outputs of the original are recorded"]
+        return [*lines, f"{called}: finite; for these weights there are no recorded outputs of the original"]
     return [*lines, *_compare(recording, output, metadata.categories, called)]
 
 
@@ -94,10 +94,8 @@ def _compare(recording: Recording, output: Output, categories: list[Category], c
         if not (rms <= RMS and largest <= MAX):
             wrong.append(f"{where}: {lines[-1]}")
     if not lines:
-        raise InputError(f"{where}: no outputs inside that can be compared")
+        raise InputError(f"{where}: no outputs that can be compared")
     if wrong:
         allowed = f"{RMS:.0e} of the rms and {MAX:.0e} of the standard deviation are allowed"
-        raise InputError(
-            [f"{called}: not kept: it does not compute what the original did; {allowed}", *wrong]
-        )
+        raise InputError([f"{called}: not kept: its outputs differ from the original's; {allowed}", *wrong])
     return [*lines, f"{called}: agrees with {where}"]

@@ -1,14 +1,14 @@
 """`kmax weights fetch`: checkpoints listed in `params/weights.yaml`, by local path or URL.
 
-Whatever comes in is checked against its sha256 before it is opened, and leaves as safetensors with the names
-that it came with; ImageNet weights leave with the names of the pixel encoder that they are for.
+A checkpoint is checked against its sha256 before it is opened, and becomes a safetensors file with the same
+names; ImageNet weights get the names of the pixel encoder that they are for.
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import json
+import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,31 +17,32 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from kmax import paths
+from kmax import files, paths
 from kmax.config import Sha256, Weights, WeightsFile
 from kmax.errors import InputError, unknown_name
 from kmax.fetch import download
+from kmax.fetch.archives import Contents, unpack
+from kmax.machine import kmax_version
 from kmax.model.tensor_file import Head, write_tensors
 from kmax.parameter_files import load
-from kmax.porting.archive import unpack_checkpoint
-from kmax.porting.convert import convert_tensor
-from kmax.porting.digest import sha256_of
+from kmax.porting.convert import convert_tensor, sha256_of
+from kmax.porting.formats import Checkpoint, open_checkpoint
+from kmax.porting.formats.safetensors_format import TYPES, read_metadata
 from kmax.porting.imagenet import find_encoder
-from kmax.porting.skipped import skipped_tf
-from kmax.porting.source_checkpoint import TYPES, Checkpoint, Kind, open_checkpoint, read_metadata
-from kmax.porting.tensorflow import find_prefix
-from kmax.porting.tensorflow.locate import single_index
+from kmax.porting.tensorflow.locate import find_prefix, single_index
+from kmax.porting.tensorflow_names import skipped_tf
 from kmax.runs.weight_digests import Recorded, RecordedFile, expected_sha256, source_of
 
-KINDS: dict[str, Kind] = {"tensorflow": "tf", "torch": "torch", "safetensors": "safetensors"}
 ARCHIVES = (".tar", ".tar.gz", ".tgz")
+CHECKPOINT_FILES = re.compile(r"[^/\\\x00]{1,200}\.(index|data-\d{5}-of-\d{5})")
 LEFT_OUT = "left_out"
-MAX_BYTES = 16 * 2**30  # no checkpoint has more
+MAX_BYTES = 16 * 2**30  # no checkpoint is larger
+DOWNLOADS = ".downloads"  # folder of checkpoints on their way, beside the weights
 
 
 @dataclass(frozen=True)
-class Source:
-    """A checkpoint at hand: its digest, and where to open it."""
+class FetchedCheckpoint:
+    """A checkpoint on this machine: the digest of the source, and the path to open."""
 
     sha256: str
     path: Path
@@ -51,7 +52,7 @@ def weights_entry(name: str) -> Weights:
     """The entry of `params/weights.yaml`.
 
     Raises:
-        InputError: no such entry (with the nearest name), or the file is wrong.
+        InputError: no such entry (with the nearest name), or the file is invalid.
     """
     entries = load(WeightsFile, paths.WEIGHTS_FILE).weights
     if name not in entries:
@@ -60,13 +61,14 @@ def weights_entry(name: str) -> Weights:
 
 
 def fetch_weights(name: str) -> Path:
-    """Bring `data/weights/<name>.safetensors` into being; nothing is done where it is there already.
+    """Create `data/weights/<name>.safetensors`, unless it is up to date.
 
-    Where the entry states no sha256, that of the first fetch is recorded in `params/weights.recorded.json`,
-    and checked from then on.
+    An interrupted download is continued by the next call. If the entry states no sha256, that of the first
+    fetch is recorded in `params/weights.recorded.json`, and checked from then on.
 
     Returns:
-        Its path. The metadata say source, sha256 of the source and format, and which tensors were left out.
+        Its path. The metadata contain source, sha256 of the source and format, and which tensors were
+        skipped.
 
     Raises:
         InputError: unknown name, source not reachable, wrong sha256, damaged file.
@@ -78,18 +80,17 @@ def fetch_weights(name: str) -> Path:
         metadata = read_metadata(out)
         if metadata.get("sha256") == expected and metadata.get("encoder") == entry.encoder:
             return out
-    with _source(entry, out, expected, name) as source:
-        checkpoint = open_checkpoint(source.path, KINDS[entry.format])
-        inherited = read_metadata(source.path) if entry.format == "safetensors" else {}
-        metadata = inherited | {
+    with _fetched(entry, out, expected, name) as source:
+        checkpoint = open_checkpoint(source.path, entry.format)
+        metadata = {
+            **checkpoint.metadata,
             "source": source_of(entry),
             "sha256": source.sha256,
             "format": entry.format,
-            # `kmax` is what a model says about itself
-            "kmax_version": importlib.metadata.version("kmax-deeplab"),
+            "kmax_version": kmax_version(),  # `kmax` is a model's own metadata
         }
         if entry.encoder is None:
-            _write_as_it_is(checkpoint, out, metadata)
+            _write_unchanged(checkpoint, out, metadata)
         else:
             _write_encoder(checkpoint, out, metadata | {"encoder": entry.encoder}, entry.encoder)
     if entry.sha256 is None:
@@ -97,17 +98,23 @@ def fetch_weights(name: str) -> Path:
     return out
 
 
-def left_out(path: Path) -> dict[str, str]:
-    """Tensors that were no weights and are not in a fetched file, with the reason."""
-    text = read_metadata(path).get(LEFT_OUT, "{}")
+def left_out(checkpoint: Checkpoint) -> dict[str, str]:
+    """Tensors that were skipped when the checkpoint was fetched, with the reasons.
+
+    Raises:
+        InputError: damaged metadata.
+    """
     try:
-        return {str(name): str(reason) for name, reason in json.loads(text).items()}
+        found = json.loads(checkpoint.metadata.get(LEFT_OUT, "{}"))
+        return {str(name): str(reason) for name, reason in found.items()}
     except (ValueError, AttributeError) as error:
-        raise InputError(f"{path}: its metadata are damaged; remove it and fetch it again") from error
+        raise InputError(
+            f"{checkpoint.path}: its metadata are damaged; remove it and fetch it again"
+        ) from error
 
 
-def _write_as_it_is(checkpoint: Checkpoint, out: Path, metadata: dict[str, str]) -> None:
-    """All tensors but those that are no weights, with their names and types (bfloat16 as float32)."""
+def _write_unchanged(checkpoint: Checkpoint, out: Path, metadata: dict[str, str]) -> None:
+    """All tensors that may be weights, with their names and types (bfloat16 as float32)."""
     heads, skipped = [], {}
     for name in checkpoint:
         shape, kind = checkpoint.describe(name)
@@ -134,24 +141,22 @@ def _write_encoder(checkpoint: Checkpoint, out: Path, metadata: dict[str, str], 
         return tensor
 
     heads = [Head(name, torch.float32, shape) for name, shape in encoder.shapes.items()]
-    skipped = {line.name: line.reason for line in encoder.account.lines.values() if line.fate == "skipped"}
+    skipped = {line.name: line.reason for line in encoder.account.lines.values() if line.status == "skipped"}
     write_tensors(out, heads, metadata | {LEFT_OUT: json.dumps(skipped, sort_keys=True)}, content)
 
 
 @contextlib.contextmanager
-def _source(entry: Weights, out: Path, expected: Sha256 | None, name: str) -> Iterator[Source]:
+def _fetched(entry: Weights, out: Path, expected: Sha256 | None, name: str) -> Iterator[FetchedCheckpoint]:
     """The checkpoint, fetched, checked and unpacked; what was fetched is removed after use."""
     where = source_of(entry)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as text:
-        folder = Path(text)
+    with contextlib.ExitStack() as stack:
         if entry.url is not None:
-            path = folder / "checkpoint"
-            download(entry.url, path, max_bytes=MAX_BYTES)
+            path = stack.enter_context(_downloaded(entry.url, out.parent / DOWNLOADS, name))
         else:
             path = Path(str(entry.path)).expanduser()
-        packed = entry.format == "tensorflow" and (entry.url is not None or path.name.endswith(ARCHIVES))
-        bundle = entry.format == "tensorflow" and not packed
+        packed = entry.format == "tf" and (entry.url is not None or path.name.endswith(ARCHIVES))
+        bundle = entry.format == "tf" and not packed
         if bundle:
             path = find_prefix(path)
         elif not path.is_file():
@@ -160,13 +165,42 @@ def _source(entry: Weights, out: Path, expected: Sha256 | None, name: str) -> It
             )
         sha256 = sha256_of(open_checkpoint(path, "tf").digested() if bundle else [path])
         if expected not in (None, sha256):
-            said = paths.WEIGHTS_FILE if entry.sha256 else RecordedFile().path
+            stated = paths.WEIGHTS_FILE if entry.sha256 else RecordedFile().path
             raise InputError(
-                f"{where}: sha256 is {sha256}, but {said} says {expected}"
+                f"{where}: sha256 is {sha256}, but {stated} says {expected}"
                 f" for '{name}': the file is damaged, or another version; nothing was kept"
             )
         if packed:
-            (folder / "unpacked").mkdir()
-            unpack_checkpoint(path, folder / "unpacked", where)
-            path = single_index(folder / "unpacked")
-        yield Source(sha256, path)
+            text = stack.enter_context(tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent))
+            path = _unpacked(path, Path(text))
+        yield FetchedCheckpoint(sha256, path)
+
+
+@contextlib.contextmanager
+def _downloaded(url: str, folder: Path, name: str) -> Iterator[Path]:
+    """The file at a URL. Only an incomplete download is kept, for the next call to continue.
+
+    Raises:
+        InputError: it cannot be fetched, or another process is fetching it.
+    """
+    path, lock = folder / name, folder / f"{name}.lock"
+    held = f"{path}: another process is fetching '{name}'; wait for it"
+    try:
+        with files.exclusive_lock(lock, held):
+            try:
+                download(url, path, max_bytes=MAX_BYTES)
+                yield path
+            finally:
+                path.unlink(missing_ok=True)
+                lock.unlink(missing_ok=True)
+    finally:
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # unless something is left in it
+
+
+def _unpacked(archive: Path, folder: Path) -> Path:
+    """The prefix of the checkpoint in a tar archive, whose other files are not unpacked."""
+    target = folder / "unpacked"
+    target.mkdir()
+    unpack(archive, target, folder / "work", Contents(files=CHECKPOINT_FILES))
+    return single_index(target)

@@ -1,6 +1,6 @@
-"""SHA-256 of weight files: of `params/weights.yaml`, else of `params/weights.recorded.json`.
+"""SHA-256 of weight files: from `params/weights.yaml`, else from `params/weights.recorded.json`.
 
-The latter holds those of what was fetched from publishers that state none.
+The latter contains the digests of first fetches, for publishers that state none.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from kmax.parameter_files import parse
 
 
 class Recorded(Parameters):
-    """What came from a source at the first fetch."""
+    """Source and digest of a first fetch."""
 
     source: str
     sha256: Sha256
@@ -24,17 +24,17 @@ class _Content(Parameters):
 
 
 def source_of(entry: Weights) -> str:
-    """Where an entry's file comes from: its URL or path."""
+    """The source of an entry's file: its URL or path."""
     return str(entry.url or entry.path)
 
 
 def expected_sha256(name: str, entry: Weights) -> str | None:
-    """The digest that the source must have: the entry's, else the recorded one, else None."""
+    """The required digest of the source: the entry's, else the recorded one, else None."""
     return entry.sha256 or RecordedFile().sha256(name, source_of(entry))
 
 
 class RecordedFile:
-    """The file, which is kept in git: a colleague's fetch is checked against mine."""
+    """The file, which is kept in git, so that other people's fetches are checked against the first."""
 
     path: Path = paths.PARAMS / "weights.recorded.json"
 

@@ -17,7 +17,8 @@ import kmax
 from kmax.model.kmax import KMaX
 from kmax.model.output import Output
 from kmax.porting import convert_tf, convert_torch_reference
-from kmax.porting.mapping import tensorflow_entries, torch_reference_entries
+from kmax.porting.tensorflow_names import tensorflow_entries
+from kmax.porting.torch_names import torch_reference_entries
 
 CARRIED = Path(__file__).resolve().parents[1] / "golden" / "forward"
 

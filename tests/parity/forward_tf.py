@@ -26,7 +26,7 @@ from kmax.model.sizes import (
     TransformerSize,
 )
 from kmax.porting import convert_tf
-from kmax.porting.mapping import tensorflow_entries
+from kmax.porting.tensorflow_names import tensorflow_entries
 
 TF_CASES = {
     "coco_r50": "forward_coco_r50_129",

@@ -19,7 +19,7 @@ from kmax.inference.scored_instances import instances
 from kmax.inference.semantic_map import semantic, semantic_scores
 from kmax.model.kmax import KMaX
 from kmax.model.output import Output
-from kmax.porting.class_order import THINGS
+from kmax.porting.tensorflow_names import THINGS
 
 TORCH_CASES = ["coco_r50", "coco_convnext_tiny", "cityscapes_r50", "ade20k_r50"]
 

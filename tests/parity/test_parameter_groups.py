@@ -9,7 +9,7 @@ import torch
 import kmax
 from kmax.config import Train
 from kmax.model.kmax import KMaX
-from kmax.porting.mapping import torch_reference_entries
+from kmax.porting.torch_names import torch_reference_entries
 from kmax.runs.families import load_run
 from kmax.training.optimizer import make_optimizer, parameter_groups
 

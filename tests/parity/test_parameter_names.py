@@ -12,12 +12,8 @@ import kmax
 from kmax.errors import InputError
 from kmax.model.kmax import KMaX
 from kmax.porting import convert_tf, convert_torch_reference
-from kmax.porting.mapping import (
-    skipped_tf,
-    skipped_torch_reference,
-    tensorflow_entries,
-    torch_reference_entries,
-)
+from kmax.porting.tensorflow_names import skipped_tf, tensorflow_entries
+from kmax.porting.torch_names import skipped_torch_reference, torch_reference_entries
 
 BACKBONES = ["r50", "convnext_large"]
 TORCH_CONFIGS = [f"coco_convnext_{size}" for size in ("tiny", "small", "base", "large")]

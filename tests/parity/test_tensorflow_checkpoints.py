@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kmax.porting.tensorflow import Bundle
+from kmax.porting.formats.tf_format import Bundle
 
 CONFIGS = [
     "coco_r50",

@@ -28,8 +28,8 @@ from kmax.data.batch import Batch
 from kmax.losses import Criterion
 from kmax.model.kmax import KMaX
 from kmax.model.output import Output
-from kmax.porting.entries import Entry
-from kmax.porting.mapping import torch_reference_entries
+from kmax.porting.tensor_mapping import TensorMapping
+from kmax.porting.torch_names import torch_reference_entries
 from kmax.runs.families import load_run
 from kmax.training.optimizer import make_optimizer, set_learning_rates
 
@@ -105,7 +105,7 @@ class Training:
     record: dict[str, Any]
     arrays: dict[str, np.ndarray]
     bounds: Bounds
-    entries: dict[str, Entry]
+    entries: dict[str, TensorMapping]
     steps: list[Step]
     gradients: dict[str, Tensor]
     buffers: dict[str, Tensor]

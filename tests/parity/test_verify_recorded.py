@@ -12,7 +12,8 @@ from weight_rule import tf_weights, torch_weights
 
 from kmax import stages
 from kmax.model.io import shapes_only
-from kmax.porting.mapping import tensorflow_entries, torch_reference_entries
+from kmax.porting.tensorflow_names import tensorflow_entries
+from kmax.porting.torch_names import torch_reference_entries
 
 ROOT = Path(__file__).resolve().parents[2]
 CASES = {"tf": "forward_coco_r50_129.npz", "torch": "forward_coco_r50.npz"}

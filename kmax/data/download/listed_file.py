@@ -15,6 +15,7 @@ from kmax.files import file_digest, read_json, write_json
 from kmax.parallel import map_items
 
 OWN_FOLDER = ".downloads"
+OWN_MANIFEST = "manifest.json"  # written into the root when a download is complete
 
 
 @dataclass(frozen=True)

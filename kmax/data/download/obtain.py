@@ -18,7 +18,14 @@ from typing import Any
 
 from kmax import fetch, paths
 from kmax.data.dataset_file import Dataset
-from kmax.data.download.listed_file import OWN_FOLDER, KnownDigests, ListedFile, count_files, size_of
+from kmax.data.download.listed_file import (
+    OWN_FOLDER,
+    OWN_MANIFEST,
+    KnownDigests,
+    ListedFile,
+    count_files,
+    size_of,
+)
 from kmax.data.layouts.layout import RemoteFile
 from kmax.errors import InputError
 from kmax.fetch.archives import Contents, unpack
@@ -165,7 +172,12 @@ def _settle(file: ListedFile, digests: KnownDigests, known: dict[str, Any] | Non
             return {}
         if not file.is_unpacked():
             print(f"unpacking {path}", file=sys.stderr, flush=True)
-            contents = Contents(strip=remote.strip, inside=remote.inside, only=list(remote.holds))
+            contents = Contents(
+                strip=remote.strip,
+                inside=remote.inside,
+                only=list(remote.holds),
+                reserved=(OWN_FOLDER, OWN_MANIFEST),
+            )
             members = unpack(path, file.root, file.work, contents)
             _require_held(file, path)
             write_json(file.note, note | {"members": members})

@@ -1,4 +1,4 @@
-"""From what a user names to the prefix of a checkpoint."""
+"""Finding the prefix of a checkpoint, the common beginning of its files' names."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ MAX_STATE_BYTES = 2**20
 
 
 def find_prefix(path: Path) -> Path:
-    """The prefix of the one checkpoint that `path` names: a prefix, or a folder.
+    """The prefix of the checkpoint at `path`, which is a prefix or a folder.
 
-    In a folder the file `checkpoint` says which one (the latest); without such a file the folder must hold a
+    In a folder, the file `checkpoint` names the latest one; without this file the folder must contain a
     single `*.index`, at any depth.
 
     Raises:
-        InputError: none, several, or the name of one of the files instead of their prefix.
+        InputError: none, several, or `path` is one of the files instead of their prefix.
     """
     if path.with_name(path.name + ".index").is_file():
         return path
@@ -29,7 +29,7 @@ def find_prefix(path: Path) -> Path:
     if path.name.endswith(".index") or shard:
         prefix = shard[1] if shard else path.name.removesuffix(".index")
         raise InputError(
-            f"{path}: one file of a TensorFlow checkpoint; name what all its files begin with: "
+            f"{path}: one file of a TensorFlow checkpoint; give the common beginning of its files: "
             f"{path.with_name(prefix)}"
         )
     raise InputError(f"{path}: no TensorFlow checkpoint: {path.name}.index not found")
@@ -46,7 +46,7 @@ def _in_folder(folder: Path) -> Path:
         name = found[1].replace("\\", "/").rsplit("/", 1)[-1]  # the writer's folder may be another machine's
         if name in ("", ".", "..") or not (folder / f"{name}.index").is_file():
             raise InputError(
-                f"{state}: names the checkpoint '{name}', but {folder / name}.index is not there"
+                f"{state}: names the checkpoint '{name}', but {folder / name}.index was not found"
             )
         return folder / name
     return single_index(folder)
@@ -62,7 +62,7 @@ def single_index(folder: Path) -> Path:
     if len(indexes) != 1:
         found = ", ".join(str(path.relative_to(folder)) for path in indexes[:5])
         raise InputError(
-            f"{folder}: a single *.index is wanted in it, but there are {len(indexes)}"
+            f"{folder}: expected a single *.index in it, found {len(indexes)}"
             + (f": {found}" if found else "")
         )
     return indexes[0].with_name(indexes[0].name.removesuffix(".index"))

@@ -1,28 +1,29 @@
 """The index of a bundle: a sorted table of keys and values in checksummed blocks, LevelDB's format.
 
-The last 48 bytes hold the places of the metaindex block and of the index block, whose values are the places
-of the data blocks.
+The last 48 bytes hold the positions of the metaindex block and of the index block, whose values are the
+positions of the data blocks. Blocks may be compressed in Snappy's raw format (format_description.txt of
+google/snappy).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kmax.porting.tensorflow.checksum import masked_crc
-from kmax.porting.tensorflow.snappy import uncompress
-from kmax.porting.tensorflow.wire import DamagedError, varint
+from kmax.porting.tensorflow.encoding import DamagedError, masked_crc, varint
 
 FOOTER, MAGIC, TRAILER = 48, bytes.fromhex("57fb808b247547db"), 5
 UNCOMPRESSED, SNAPPY = 0, 1
 # Keys are stored without what they share with their predecessor, so a small file can hold many long keys.
 MAX_KEY_BYTES = 16 * 2**20
+# A copy of 64 bytes takes 3: no compressed block of n bytes unpacks to more than 22 n.
+MAX_RATIO = 22
 
 
 def read_table(data: bytes) -> dict[str, bytes]:
     """All entries of the table, in order; keys rise strictly.
 
     Raises:
-        DamagedError: anything that such a table never has.
+        DamagedError: a violation of the format.
     """
     if len(data) < FOOTER or data[-8:] != MAGIC:
         raise DamagedError("not an index of a TensorFlow checkpoint (its last 8 bytes are not an index's)")
@@ -48,7 +49,7 @@ def read_table(data: bytes) -> dict[str, bytes]:
 
 
 def _handle(data: bytes, at: int) -> tuple[tuple[int, int], int]:
-    """(offset, size) of a block, and the place behind."""
+    """(offset, size) of a block, and the position after it."""
     offset, at = varint(data, at)
     size, at = varint(data, at)
     return (offset, size), at
@@ -73,7 +74,7 @@ def _block(data: bytes, offset: int, size: int) -> bytes:
 
 
 def _entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """(key, value) of a block: each key tells how many bytes it shares with the one before."""
+    """(key, value) of a block: each key states how many bytes it shares with the previous one."""
     if len(block) < 4:
         raise DamagedError("a block of the index is too short")
     end = len(block) - 4 - 4 * int.from_bytes(block[-4:], "little")
@@ -97,3 +98,54 @@ def _text(key: bytes) -> str:
     if not text.isprintable() or "\ufffd" in text:
         raise DamagedError(f"the key {key[:60]!r} is not text")
     return text
+
+
+def uncompress(data: bytes) -> bytes:
+    """Unpack a Snappy block.
+
+    Raises:
+        DamagedError: not Snappy, or not of the length that it states.
+    """
+    wanted, at = varint(data, 0)
+    if wanted > MAX_RATIO * len(data):
+        raise DamagedError("a compressed block states a length that its bytes cannot unpack to")
+    out = bytearray()
+    while at < len(data):
+        tag = data[at]
+        at += 1
+        at = _literal(data, at, tag >> 2, out) if tag & 3 == 0 else _copy(data, at, tag, out)
+        if len(out) > wanted:
+            break
+    if len(out) != wanted:
+        raise DamagedError("a compressed block unpacks to another length than it states")
+    return bytes(out)
+
+
+def _literal(data: bytes, at: int, length: int, out: bytearray) -> int:
+    """Append bytes that are stored in the block; returns the position after them."""
+    if length >= 60:
+        size = length - 59
+        length, at = int.from_bytes(data[at : at + size], "little"), at + size
+    length += 1
+    if at + length > len(data):
+        raise DamagedError("a compressed block is cut off")
+    out += data[at : at + length]
+    return at + length
+
+
+def _copy(data: bytes, at: int, tag: int, out: bytearray) -> int:
+    """Append bytes that were unpacked before; source and target may overlap."""
+    size = (0, 1, 2, 4)[tag & 3]
+    if at + size > len(data):
+        raise DamagedError("a compressed block is cut off")
+    offset = int.from_bytes(data[at : at + size], "little")
+    length = (tag >> 2) + 1
+    if size == 1:
+        offset |= tag >> 5 << 8
+        length = (tag >> 2 & 7) + 4
+    if not 0 < offset <= len(out):
+        raise DamagedError("a compressed block copies from before its start")
+    start = len(out) - offset
+    pattern = out[start : start + length]
+    out += (pattern * (length // len(pattern) + 1))[:length]
+    return at + size

@@ -10,7 +10,7 @@ from typing import Any
 import google_crc32c
 import numpy as np
 
-from kmax.porting.tensorflow.checksum import masked_crc
+from kmax.porting.tensorflow.encoding import masked_crc
 
 MAGIC = bytes.fromhex("57fb808b247547db")
 TYPES = {"float32": 1, "float64": 2, "int32": 3, "int64": 9, "bool": 10, "float16": 19}

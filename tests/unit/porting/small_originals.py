@@ -9,7 +9,8 @@ import pytest
 
 from kmax.model import sizes
 from kmax.model.create import create_model
-from kmax.porting.mapping import tensorflow_entries, torch_reference_entries
+from kmax.porting.tensorflow_names import tensorflow_entries
+from kmax.porting.torch_names import torch_reference_entries
 
 NAME = "kmax_resnet50"
 ARGUMENTS = {"num_classes": 8, "image_size": (65, 65), "num_clusters": 4}

@@ -1,20 +1,24 @@
-"""Checkpoint files are read without running code from them, and damage is one clear line."""
+"""Checkpoint files are read without running code from them, and corrupt files give a one-line error."""
 
 import argparse
+import importlib
 import os
 import pickle
 import random
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from kmax.checkpoint_formats import CheckpointFormat
 from kmax.errors import InputError
-from kmax.porting.source_checkpoint import open_checkpoint, read_metadata
+from kmax.porting.formats import open_checkpoint
+from kmax.porting.formats.safetensors_format import read_metadata
 
 TENSORS = {
     "a.weight": torch.arange(6.0).reshape(2, 3),
@@ -30,6 +34,11 @@ TENSORS = {
 def read_tensors(path: Path, form: str) -> dict[str, torch.Tensor]:
     checkpoint = open_checkpoint(path, form)
     return {name: torch.tensor(np.array(checkpoint[name])) for name in checkpoint}
+
+
+def test_every_format_has_a_module() -> None:
+    for name in get_args(CheckpointFormat):
+        assert callable(importlib.import_module(f"kmax.porting.formats.{name}_format").open_file)
 
 
 def saved(path: Path, content: object) -> Path:
@@ -129,13 +138,34 @@ def test_code_in_a_pickle_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert not Path("pwned").exists()
 
 
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"}N" + b"\x85" * 200_000 + b"Ns", "more than 70000 tuples"),  # hashed, it crashes the interpreter
+        (b"Nr\xff\xff\xff\xff", "a memo of 4294967295 entries"),  # of 64 GB
+        (b"]" * 700_000, "more than 600000 objects"),
+        (b"".join(b"c%d\nx\n0" % i for i in range(2000)) + b"N", "more than 1000 names of classes"),
+        (b"ctorch\nSize\n}b", "damaged"),
+        (b"ctorch\nFloatStorage\n}b", "state for 'torch.FloatStorage'"),
+        (b"cos\nsystem\n(X\x01\x00\x00\x00a\x81", "damaged"),
+        (b"cos\nsystem\n)\x81", "asks for 'os.system', which is not data; nothing of it was run"),
+        (b"(ios\nsystem\n", "asks for 'os.system', which is not data; nothing of it was run"),
+    ],
+)
+def test_hostile_pickles_are_refused_in_one_line(tmp_path: Path, body: bytes, words: str) -> None:
+    (tmp_path / "x.pkl").write_bytes(b"\x80\x04" + body + b".")
+    with pytest.raises(InputError, match=words) as caught:
+        open_checkpoint(tmp_path / "x.pkl", "torch")
+    assert len(caught.value.faults) == 1
+
+
 @pytest.mark.parametrize("content", [{"a": 1}, [1, 2], {1: torch.zeros(1)}, torch.zeros(2)])
 def test_a_file_without_state_dict_is_refused(tmp_path: Path, content: object) -> None:
     with pytest.raises(InputError, match="no state dict inside"):
         read_tensors(saved(tmp_path / "w.pth", content), "torch")
 
 
-def test_files_that_are_no_checkpoints_are_refused(tmp_path: Path) -> None:
+def test_files_that_are_not_checkpoints_are_refused(tmp_path: Path) -> None:
     for name, form in (("w.pth", "torch"), ("w.safetensors", "safetensors")):
         path = tmp_path / name
         with pytest.raises(InputError, match="checkpoint not found"):
@@ -154,7 +184,7 @@ def test_files_that_are_no_checkpoints_are_refused(tmp_path: Path) -> None:
         (b"version https://git-lfs.github.com/spec/v1", "it begins with b'version https://git-lfs"),
     ],
 )
-def test_what_came_instead_of_a_checkpoint_is_shown(tmp_path: Path, content: bytes, words: str) -> None:
+def test_the_beginning_of_another_file_is_shown(tmp_path: Path, content: bytes, words: str) -> None:
     path = tmp_path / "w.pth"
     path.write_bytes(content)
     with pytest.raises(InputError, match=words):
@@ -166,7 +196,7 @@ def test_a_file_that_was_cut_off_says_so(tmp_path: Path, kept: int) -> None:
     path = saved(tmp_path / "w.pth", TENSORS)
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(
-        InputError, match=r"w\.pth: not a readable torch checkpoint: cut off: its beginning is"
+        InputError, match=r"w\.pth: not a readable torch checkpoint: cut off: it begins like a zip"
     ):
         open_checkpoint(path, "torch")
 
@@ -189,7 +219,7 @@ def test_a_compressed_archive_is_refused_before_it_is_unpacked(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("form", ["torch", "safetensors"])
-def test_damaged_files_end_in_one_clear_error(tmp_path: Path, form: str) -> None:
+def test_corrupt_files_give_a_one_line_error(tmp_path: Path, form: str) -> None:
     whole = tmp_path / "whole"
     if form == "torch":
         torch.save(TENSORS, whole)

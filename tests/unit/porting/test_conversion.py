@@ -1,4 +1,4 @@
-"""Weights handed over in Python that are not what the function converts end in words, not in a crash."""
+"""Weights of the wrong kind that are passed in Python give a one-line error."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def fault(flavour: str, source: object, model: KMaX) -> str:
 
 
 @pytest.mark.parametrize(("flavour", "other"), [("tf", "torch"), ("torch", "tf")])
-def test_weights_of_the_other_original_are_told_with_the_function_that_takes_them(small, flavour, other):
+def test_weights_of_the_other_original_are_refused_naming_the_right_function(small, flavour, other):
     words = {"tf": "the TensorFlow original", "torch": "the PyTorch original"}[other]
     function = CONVERT[other].__name__
     for model, _ in small.values():
@@ -46,11 +46,11 @@ def test_weights_of_the_other_original_are_told_with_the_function_that_takes_the
 @pytest.mark.parametrize("flavour", ["tf", "torch"])
 def test_weights_of_this_project_need_no_conversion(small, flavour):
     model, _ = small[flavour]
-    assert "weights of this project; load_state_dict takes them" in fault(flavour, model.state_dict(), model)
+    assert "weights of this project; load_state_dict loads them" in fault(flavour, model.state_dict(), model)
 
 
 @pytest.mark.parametrize("flavour", ["tf", "torch"])
-def test_a_model_of_the_other_flavour_is_told(small, flavour):
+def test_a_model_of_the_other_flavour_is_refused(small, flavour):
     other = {"tf": "torch", "torch": "tf"}[flavour]
     line = fault(flavour, small[flavour][1], small[other][0])
     assert f"made with flavour '{other}'" in line
@@ -58,27 +58,27 @@ def test_a_model_of_the_other_flavour_is_told(small, flavour):
 
 
 @pytest.mark.parametrize("flavour", ["tf", "torch"])
-def test_a_model_that_is_none_of_ours_is_told(small, flavour):
+def test_another_model_is_refused(small, flavour):
     model, found = small[flavour]
     wrapped = torch.nn.DataParallel(model)
     line = fault(flavour, found, wrapped)
-    assert "a model of kmax.create_model is wanted, not DataParallel" in line
+    assert "expected a model of kmax.create_model, found DataParallel" in line
 
 
 @pytest.mark.parametrize("flavour", ["tf", "torch"])
-def test_wrapped_and_prefixed_weights_are_told_how(small, flavour):
+def test_wrapped_and_prefixed_weights_are_refused_naming_the_wrapper(small, flavour):
     model, found = small[flavour]
-    assert "lie under 'model' of this mapping" in fault(flavour, {"model": found, "iteration": 3}, model)
+    assert "are under 'model' of this mapping" in fault(flavour, {"model": found, "iteration": 3}, model)
     prefix = {"tf": "model/", "torch": "module."}[flavour]
     line = fault(flavour, {prefix + name: value for name, value in found.items()}, model)
     assert f"with '{prefix}' before their names" in line
 
 
 @pytest.mark.parametrize("flavour", ["tf", "torch"])
-def test_what_is_no_mapping_of_names_is_told(small, flavour):
+def test_input_that_is_not_a_mapping_of_names_is_refused(small, flavour):
     model, found = small[flavour]
-    assert "a mapping of names to arrays is wanted, not list" in fault(flavour, list(found), model)
-    assert "3 is no name" in fault(flavour, {3: 4}, model)
+    assert "expected a mapping of names to arrays, found list" in fault(flavour, list(found), model)
+    assert "3 is not a name" in fault(flavour, {3: 4}, model)
     assert "there are no tensors" in fault(flavour, {}, model)
     assert "'stem.weight') are those of neither" in fault(flavour, {"stem.weight": np.zeros(3)}, model)
 
@@ -87,13 +87,13 @@ def test_what_is_no_mapping_of_names_is_told(small, flavour):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda array: array.tolist(), "a list, but an array or tensor is wanted"),
-        (lambda array: None, "a NoneType, but an array or tensor is wanted"),
-        (lambda array: array.astype(object), "of type object, but the model wants a floating-point type"),
-        (lambda array: array.astype("U8"), "of type str256, but the model wants a floating-point type"),
-        (lambda array: array.astype(int), "of type int64, but the model wants a floating-point type"),
-        (lambda array: array.astype(np.longdouble), "of type float128, but the model wants 64 bits at most"),
-        (lambda array: torch.from_numpy(array).int(), "of type torch.int32, but the model wants"),
+        (lambda array: array.tolist(), "expected an array or tensor, found list"),
+        (lambda array: None, "expected an array or tensor, found NoneType"),
+        (lambda array: array.astype(object), "of type object, but the model needs a floating-point type"),
+        (lambda array: array.astype("U8"), "of type str256, but the model needs a floating-point type"),
+        (lambda array: array.astype(int), "of type int64, but the model needs a floating-point type"),
+        (lambda array: array.astype(np.longdouble), "of type float128, but the model needs at most 64 bits"),
+        (lambda array: torch.from_numpy(array).int(), "of type torch.int32, but the model needs"),
     ],
 )
 def test_values_that_are_no_arrays_of_numbers_are_named(small, flavour, make, words):

@@ -7,14 +7,17 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import faulty_server
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from kmax import files
 from kmax.errors import InputError
+from kmax.fetch import transfer
 from kmax.porting import fetch_weights
 from kmax.porting import weight_files as weights_module
-from kmax.porting.source_checkpoint import read_metadata
+from kmax.porting.formats.safetensors_format import read_metadata
 
 TENSORS = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.tensor([1.5])}
 Answer = Callable[[BaseHTTPRequestHandler], None]
@@ -66,8 +69,10 @@ def checkpoint(tmp_path: Path) -> Path:
 
 
 def nothing_kept(project: Path) -> bool:
+    """Apart from incomplete downloads, which the next call continues."""
     folder = project / "data/weights"
-    return not folder.exists() or not list(folder.iterdir())
+    left = [path.name for path in folder.rglob("*") if path.is_file()]
+    return all(name.startswith(".tiny.part") for name in left)
 
 
 def test_a_torch_file_becomes_safetensors_with_its_origin(project, register, checkpoint) -> None:
@@ -112,6 +117,37 @@ def test_weights_come_over_http(project, register, checkpoint, capfd) -> None:
         register("tiny", checkpoint, "torch", url=f"{url}/w.pth")
         assert load_file(fetch_weights("tiny")).keys() == TENSORS.keys()
     assert "w.pth" in capfd.readouterr().err
+
+
+def test_a_cut_connection_is_continued_by_the_next_call(project, register, checkpoint) -> None:
+    content = checkpoint.read_bytes()
+    with faulty_server.serving() as server:
+        url = server.add("w.pth", content, cuts=[200] * transfer.ATTEMPTS)
+        register("tiny", checkpoint, "torch", url=url)
+        with pytest.raises(InputError, match="call again to continue after 1200 bytes"):
+            fetch_weights("tiny")
+        assert nothing_kept(project)
+        path = fetch_weights("tiny")
+        assert server.sent == len(content)
+    assert load_file(path).keys() == TENSORS.keys()
+    assert [file.name for file in path.parent.iterdir()] == ["tiny.safetensors"]
+
+
+def test_weights_that_changed_on_the_server_are_fetched_anew(project, register, checkpoint) -> None:
+    with faulty_server.serving() as server:
+        url = server.add("w.pth", bytes(2000), cuts=[200] * transfer.ATTEMPTS)
+        register("tiny", checkpoint, "torch", url=url)
+        with pytest.raises(InputError, match="call again"):
+            fetch_weights("tiny")
+        server.add("w.pth", checkpoint.read_bytes())
+        assert load_file(fetch_weights("tiny")).keys() == TENSORS.keys()
+
+
+def test_weights_that_another_process_fetches_are_left_to_it(project, register, checkpoint) -> None:
+    register("tiny", checkpoint, "torch", url="http://127.0.0.1:9/w.pth")
+    lock = Path("data/weights/.downloads/tiny.lock")
+    with files.exclusive_lock(lock, "held"), pytest.raises(InputError, match="another process is fetching"):
+        fetch_weights("tiny")
 
 
 def test_a_wrong_sha256_keeps_nothing(project, register, checkpoint) -> None:

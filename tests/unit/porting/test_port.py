@@ -50,8 +50,8 @@ def test_port_file_gives_the_same_model_and_an_account(project, model, tmp_path)
     assert {line["name"] for line in report["tensors"]} == model.state_dict().keys()
 
 
-def test_a_flavour_that_nothing_tells_is_asked_for(project, model, tmp_path) -> None:
-    with pytest.raises(InputError, match="does not tell which original its network computes"):
+def test_an_unknown_flavour_is_asked_for(project, model, tmp_path) -> None:
+    with pytest.raises(InputError, match="does not state which original its network computes"):
         port_file(
             "torch",
             state(model, tmp_path),
@@ -99,7 +99,7 @@ def test_tensors_that_do_not_fit_are_all_named_and_nothing_is_written(project, m
     ],
     ids=["clusters", "classes"],
 )
-def test_what_the_weights_were_made_for_is_told_before_their_tensors(
+def test_sizes_of_other_weights_are_reported_before_their_tensors(
     other, advice, project, model, tmp_path
 ) -> None:
     with pytest.raises(InputError) as caught:
@@ -107,7 +107,7 @@ def test_what_the_weights_were_made_for_is_told_before_their_tensors(
     counts, line, tensor, *_ = caught.value.lines()
     assert "does not fit the model" in counts
     assert line.startswith(advice)
-    assert "wants" in tensor
+    assert "the model needs" in tensor
 
 
 def test_port_run_writes_model_and_report(project, register, model, tmp_path) -> None:
@@ -129,5 +129,5 @@ def test_port_run_notices_that_the_entry_has_changed(project, register, model, t
     register("tiny", state(model, tmp_path), "torch")
     fetch_weights("tiny")
     register("tiny", tmp_path / "w.pth", "torch", sha256="0" * 64)
-    with pytest.raises(InputError, match=r"not what params/weights\.yaml names now"):
+    with pytest.raises(InputError, match=r"not the file that params/weights\.yaml names now"):
         port_run(ported_run(project))

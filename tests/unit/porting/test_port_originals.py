@@ -27,8 +27,8 @@ from kmax.model.io import load_model
 from kmax.model.output import Output
 from kmax.parameter_files import load
 from kmax.porting import convert_tf, convert_torch_reference, fetch_weights, port_file, port_run
+from kmax.porting.formats.tf_format import Bundle
 from kmax.porting.recorded import read_recording
-from kmax.porting.tensorflow import Bundle
 from kmax.porting.verify import bundled_image, verify_file
 
 
@@ -86,7 +86,7 @@ def assert_equal(path: Path, state: dict[str, torch.Tensor]) -> None:
 
 def test_a_run_is_ported_from_an_archive_of_tensorflow(project, tensorflow):
     with serving(bytes_of(archive(tensorflow))) as url:
-        entry_of(project, url=f"{url}/kmax.tar.gz", format="tensorflow")
+        entry_of(project, url=f"{url}/kmax.tar.gz", format="tf")
         fetched = fetch_weights("published")
     run = ported_run(project, "tf", "tf")
     path = port_run(run)
@@ -94,8 +94,8 @@ def test_a_run_is_ported_from_an_archive_of_tensorflow(project, tensorflow):
     assert_equal(path, convert_tf(Bundle(tensorflow), model, thing_classes=range(4)))
     report = json.loads(Path("results/shapes-ported/port.json").read_text())
     assert report["counts"] == {"mapped": len(weights("tf")), "skipped": 12}
-    assert {line["reason"] for line in report["tensors"] if line["fate"] == "skipped"}
-    assert all(len(line["crc32c"]) == 8 for line in report["tensors"] if line["fate"] == "mapped")
+    assert {line["reason"] for line in report["tensors"] if line["status"] == "skipped"}
+    assert all(len(line["crc32c"]) == 8 for line in report["tensors"] if line["status"] == "mapped")
     assert not list(Path("data/weights").glob(".*"))
     before = fetched.stat().st_mtime_ns
     assert fetch_weights("published").stat().st_mtime_ns == before  # the server is gone: nothing is fetched
@@ -104,7 +104,7 @@ def test_a_run_is_ported_from_an_archive_of_tensorflow(project, tensorflow):
 def test_a_digest_that_nobody_states_is_recorded_and_checked_ever_after(project, tensorflow):
     content = archive(tensorflow)
     with serving(bytes_of(content)) as url:
-        entry_of(project, url=f"{url}/kmax.tar.gz", format="tensorflow")
+        entry_of(project, url=f"{url}/kmax.tar.gz", format="tf")
         fetch_weights("published").unlink()
         recorded = json.loads(Path("params/weights.recorded.json").read_text())["weights"]["published"]
         assert recorded["source"] == f"{url}/kmax.tar.gz"
@@ -127,7 +127,7 @@ def test_a_run_is_ported_from_a_state_dict_of_the_pytorch_original(project, tmp_
     assert_equal(path, convert_torch_reference(state, create_model(NAME, flavour="torch", **ARGUMENTS)))
 
 
-def test_a_web_page_instead_of_a_file_is_told(project):
+def test_a_web_page_instead_of_a_file_is_refused(project):
     with serving(bytes_of(b"<!DOCTYPE html><html>too large to scan</html>")) as url:
         entry_of(project, url=f"{url}/w.pth", format="torch")
         with pytest.raises(InputError, match="sent a web page instead of a file"):
@@ -142,15 +142,15 @@ def test_the_flavour_is_that_of_the_weights_and_no_other(project, tensorflow):
     assert set(metadata.extra["sha256"]) != {"0"}
     with pytest.raises(InputError, match="looks like weights of the TensorFlow original"):
         port_file("tf", tensorflow, Path("n.safetensors"), NAME, flavour="torch", **PORT_FILE)
-    with pytest.raises(InputError, match="says that it is of flavour 'tf', but flavour is 'torch'"):
+    with pytest.raises(InputError, match="states flavour 'tf', but flavour is 'torch'"):
         port_file("safetensors", path, Path("n.safetensors"), NAME, flavour="torch", **PORT_FILE)
-    entry_of(project, path=str(tensorflow), format="tensorflow")
+    entry_of(project, path=str(tensorflow), format="tf")
     fetch_weights("published")
     with pytest.raises(InputError, match=r"port\.source is 'torch', but .* TensorFlow original.* source: tf"):
         port_run(ported_run(project, "torch", "tf"))
 
 
-def test_weights_of_other_classes_are_told_with_their_number(project, tensorflow):
+def test_weights_of_other_classes_are_refused_with_their_number(project, tensorflow):
     arguments = PORT_FILE | {"dataset": "coco"}
     with pytest.raises(InputError, match="predict 8 classes, but dataset 'coco' has 133"):
         port_file("tf", tensorflow, Path("m.safetensors"), NAME, **arguments)
@@ -172,7 +172,7 @@ def test_missing_extra_misshapen_and_orphaned_tensors_are_all_named(project, tmp
     for expected in (f"{names[0]}: missing", f"{names[1]}: shape [2, 3], but", f"{names[2]}: contains NaN"):
         assert expected in text
     assert f"{slot}: state of an optimiser, but its weight is missing" in text
-    assert f"encoder/extra{suffix}: shape [2], not a tensor of the model" in text
+    assert f"encoder/extra{suffix}: unexpected tensor of shape [2]" in text
     assert not list(project.glob("m.*"))
 
 
@@ -211,7 +211,7 @@ def test_pictures_are_prepared_as_the_original_of_the_weights_does(project, tmp_
 
 
 def test_a_run_gives_its_preprocessing_to_the_model(project, tensorflow):
-    entry_of(project, path=str(tensorflow), format="tensorflow")
+    entry_of(project, path=str(tensorflow), format="tf")
     fetch_weights("published")
     run = ported_run(project, "tf", "tf")
     data = run.data.model_copy(update={"preprocessing": "tf", "native_size": True})
@@ -231,7 +231,7 @@ def test_verify_says_what_the_model_gives_and_that_nothing_is_recorded(project, 
     path = port_file("tf", tensorflow, Path("m.safetensors"), NAME, **PORT_FILE)
     *lines, last = verify_file(path)
     assert any(line.startswith("mask_logits 1x4x") for line in lines)
-    assert "no outputs of the original are recorded" in last
+    assert "there are no recorded outputs of the original" in last
 
 
 @pytest.mark.parametrize("form", ["timm", "original", "tensorflow"])
@@ -243,7 +243,7 @@ def test_imagenet_weights_leave_with_the_names_of_the_encoder(project, tmp_path,
         prefix = bundle(
             tmp_path / "ckpt-1", variables | {"head/bias/.ATTRIBUTES/VARIABLE_VALUE": np.zeros(1, np.float32)}
         )
-        entry_of(project, path=str(prefix), format="tensorflow", encoder=NAME)
+        entry_of(project, path=str(prefix), format="tf", encoder=NAME)
     else:
         if form == "timm":
             state = {name.removeprefix("pixel_encoder.network."): value for name, value in encoder.items()}
@@ -324,7 +324,7 @@ def test_a_model_that_gives_other_outputs_than_recorded_is_not_kept(project, tmp
 
 
 def test_a_run_is_verified_too(project, tensorflow):
-    entry_of(project, path=str(tensorflow), format="tensorflow")
+    entry_of(project, path=str(tensorflow), format="tf")
     fetch_weights("published")
     run = ported_run(project, "tf", "tf")
     lines: list[str] = []
@@ -345,13 +345,13 @@ def test_a_run_is_verified_too(project, tensorflow):
     ("content", "words"),
     [
         (None, "recorded outputs not found"),
-        (b"text", "no NPZ file"),
+        (b"text", "not an NPZ file"),
         ({"image_uint8": np.zeros((65, 65, 3), np.uint8)}, "'arrays' is missing"),
         ({"image0": np.zeros((3, 65, 65), np.float32)}, "an image of float32"),
         ({"pred__x": np.zeros(3)}, "'image0' is missing"),
     ],
 )
-def test_what_is_no_recording_is_told(tmp_path, content, words):
+def test_invalid_recordings_are_refused(tmp_path, content, words):
     path = tmp_path / "recorded.npz"
     if isinstance(content, bytes):
         path.write_bytes(content)

@@ -13,9 +13,9 @@ import pytest
 from bundle_writer import Pairs, bundle, entry, header, shard_path, snappy
 
 from kmax.errors import InputError
-from kmax.porting.tensorflow import Bundle, find_prefix
-from kmax.porting.tensorflow.object_graph import variable_names
-from kmax.porting.tensorflow.snappy import uncompress
+from kmax.porting.formats.tf_format import Bundle
+from kmax.porting.tensorflow.locate import find_prefix
+from kmax.porting.tensorflow.table import uncompress
 
 TENSORS = {
     "encoder/a/.ATTRIBUTES/VARIABLE_VALUE": np.arange(6, dtype=np.float32).reshape(2, 3),
@@ -48,7 +48,7 @@ def test_tensors_are_read_from_any_number_of_shards_and_blocks(tmp_path, shards,
 
 
 def test_checksums_go_over_all_blocks_of_a_tensor(tmp_path, monkeypatch):
-    monkeypatch.setattr("kmax.porting.tensorflow.bundle.BLOCK", 7)
+    monkeypatch.setattr("kmax.porting.formats.tf_format.BLOCK", 7)
     assert_read(bundle(tmp_path / "ckpt-1", TENSORS), TENSORS)
 
 
@@ -70,7 +70,7 @@ def test_the_recorded_checkpoint_is_read_byte_for_byte(golden):
 
 def test_the_object_graph_names_the_variables_of_the_program(golden):
     read = Bundle(find_prefix(golden / "tf_reference/small_checkpoint"))
-    names = variable_names(read)
+    names = read.variables()
     assert names.keys() == read.keys() - {"_CHECKPOINTABLE_OBJECT_GRAPH"}
     assert names["global_step/.ATTRIBUTES/VARIABLE_VALUE"] == "global_step"
 
@@ -111,25 +111,23 @@ def test_a_folder_names_its_latest_or_its_only_checkpoint(tmp_path):
     prefix = bundle(tmp_path / "inner/ckpt-1", TENSORS)
     assert find_prefix(tmp_path) == prefix
     bundle(tmp_path / "inner/ckpt-2", TENSORS)
-    with pytest.raises(
-        InputError, match=r"a single \*\.index is wanted in it, but there are 2: inner/ckpt-1"
-    ):
+    with pytest.raises(InputError, match=r"expected a single \*\.index in it, found 2: inner/ckpt-1"):
         find_prefix(tmp_path)
     (tmp_path / "inner/checkpoint").write_text('model_checkpoint_path: "/elsewhere/ckpt-2"\n')
     assert find_prefix(tmp_path / "inner") == tmp_path / "inner/ckpt-2"
     (tmp_path / "inner/checkpoint").write_text('model_checkpoint_path: "ckpt-9"\n')
-    with pytest.raises(InputError, match=r"checkpoint: names the checkpoint 'ckpt-9', but .* is not there"):
+    with pytest.raises(InputError, match=r"checkpoint: names the checkpoint 'ckpt-9', but .* was not found"):
         find_prefix(tmp_path / "inner")
 
 
 @pytest.mark.parametrize("name", ["ckpt-1.index", "ckpt-1.data-00000-of-00001"])
-def test_one_of_the_files_instead_of_their_prefix_is_told(tmp_path, name):
+def test_one_of_the_files_instead_of_their_prefix_is_refused(tmp_path, name):
     bundle(tmp_path / "ckpt-1", TENSORS)
-    with pytest.raises(InputError, match=rf"{name}: one file of .*; name .*: {tmp_path}/ckpt-1$"):
+    with pytest.raises(InputError, match=rf"{name}: one file of .*; give .*: {tmp_path}/ckpt-1$"):
         find_prefix(tmp_path / name)
 
 
-def test_a_prefix_without_files_is_told(tmp_path):
+def test_a_prefix_without_files_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"no TensorFlow checkpoint: ckpt-1\.index not found"):
         find_prefix(tmp_path / "ckpt-1")
 
@@ -196,7 +194,7 @@ INDEX_DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
 
 
 @pytest.mark.parametrize(("damage", "expected"), INDEX_DAMAGE.values(), ids=INDEX_DAMAGE)
-def test_a_damaged_index_is_told(tmp_path, damage, expected):
+def test_a_damaged_index_is_refused(tmp_path, damage, expected):
     prefix = bundle(tmp_path / "ckpt-1", TENSORS)
     damage(tmp_path / "ckpt-1.index")
     with pytest.raises(InputError, match=rf"ckpt-1\.index: .*{expected}"):
@@ -205,7 +203,7 @@ def test_a_damaged_index_is_told(tmp_path, damage, expected):
 
 @pytest.mark.parametrize("kind", [1, 7])
 @pytest.mark.parametrize("signed", [False, True])
-def test_a_changed_compression_byte_is_told(tmp_path, monkeypatch, kind, signed):
+def test_a_changed_compression_byte_is_detected(tmp_path, monkeypatch, kind, signed):
     import bundle_writer
 
     monkeypatch.setattr(bundle_writer, "framed", lambda content, _=0: sealed(content, kind, signed))
@@ -217,13 +215,13 @@ def test_a_changed_compression_byte_is_told(tmp_path, monkeypatch, kind, signed)
 
 def sealed(content: bytes, kind: int, signed: bool) -> bytes:
     """A block whose compression byte was changed, with or without a checksum that fits."""
-    from kmax.porting.tensorflow.checksum import masked_crc
+    from kmax.porting.tensorflow.encoding import masked_crc
 
     crc = masked_crc(content + bytes([kind if signed else 0]))
     return content + bytes([kind]) + crc.to_bytes(4, "little")
 
 
-def test_a_changed_byte_of_a_tensor_is_told_by_its_name(tmp_path):
+def test_a_changed_byte_is_reported_with_the_name_of_its_tensor(tmp_path):
     prefix = bundle(tmp_path / "ckpt-1", TENSORS)
     flip(shard_path(prefix, 0, 1), 5)
     read = Bundle(prefix)
@@ -233,14 +231,14 @@ def test_a_changed_byte_of_a_tensor_is_told_by_its_name(tmp_path):
 
 
 @pytest.mark.parametrize("keep", [0, 12])
-def test_a_cut_data_file_is_told(tmp_path, keep):
+def test_a_truncated_data_file_is_refused(tmp_path, keep):
     prefix = bundle(tmp_path / "ckpt-1", TENSORS)
     cut(shard_path(prefix, 0, 1), keep)
     with pytest.raises(InputError, match=r"data-00000-of-00001: tensor 'encoder/a/.*pass the end"):
         Bundle(prefix)
 
 
-def test_missing_and_swapped_shards_are_told(tmp_path):
+def test_missing_and_swapped_shards_are_refused(tmp_path):
     prefix = bundle(tmp_path / "ckpt-1", {f"t{i}": np.full(4, i, np.float32) for i in range(4)}, shards=2)
     first, second = (shard_path(prefix, number, 2) for number in range(2))
     content = first.read_bytes(), second.read_bytes()
@@ -253,7 +251,7 @@ def test_missing_and_swapped_shards_are_told(tmp_path):
         Bundle(prefix)
 
 
-def test_damage_to_recorded_strings_is_told(golden, tmp_path):
+def test_damage_to_recorded_strings_is_detected(golden, tmp_path):
     for path in (golden / "tf_reference/small_checkpoint/sharded").iterdir():
         shutil.copyfile(path, tmp_path / path.name)
     read = Bundle(tmp_path / "ckpt-150000")

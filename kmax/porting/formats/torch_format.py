@@ -1,36 +1,75 @@
-"""Torch's checkpoint files, old and new, and plain pickles of arrays (detectron2's model zoo)."""
+"""Checkpoints of torch: files of torch.save, old and new, and plain pickles of arrays (detectron2's .pkl)."""
 
 from __future__ import annotations
 
+import io
+import pickle
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kmax.errors import InputError
-from kmax.porting.pickles.archive import check_directory, check_entries, starts_like_zip
-from kmax.porting.pickles.machine import Bounded, load
-from kmax.porting.pickles.values import BFLOAT16, Array, RefusedError, Storage, StoredTensor, storage
+from kmax.porting.formats.checkpoint import Checkpoint
+from kmax.porting.formats.safe_pickle import (
+    BFLOAT16,
+    Array,
+    Plain,
+    RefusedError,
+    Storage,
+    StoredTensor,
+    load,
+    storage,
+)
 
 PICKLE = b"\x80"  # of protocol 2 and later; torch has written no earlier one
 MAGIC = 0x1950A86A20F9469CFC6C
 DAMAGE: tuple[type[Exception], ...] = (
     ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, EOFError, OSError,
     MemoryError, NotImplementedError, RuntimeError, struct.error, zlib.error, zipfile.BadZipFile,
+    pickle.UnpicklingError,
 )  # fmt: skip
+MESSAGES = (ValueError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error, pickle.UnpicklingError)
 # Wrappers that training programs put around a state dict.
 WRAPPERS = ("state_dict", "model", "model_state_dict", "module")
 MAX_DEPTH = 4
+MAPPINGS = (dict, Plain)
+# 20000 tensors; `zipfile` takes up to 16 times the size of the directory.
+MAX_DIRECTORY_BYTES = 2 * 2**20
+ZIP_START = b"PK\x03\x04"
+ZIP_END, END_SIZE, LOCATOR_SIZE = b"PK\x05\x06", 22, 20
 ReadStorage = Callable[[Storage], bytes]
 Value = Array | StoredTensor
 
 
-class PickledTensors(Mapping[str, NDArray[Any]]):
+def open_file(path: Path) -> Checkpoint:
+    """Read the names of the tensors of a `.pth`, `.pt`, `.bin` or `.pkl` file.
+
+    Raises:
+        InputError: not found, damaged, without a state dict, or it contains something that is not data.
+    """
+    try:
+        if zipfile.is_zipfile(path):
+            value, read_storage = _read_zip(path)
+        elif _starts_like_zip(path):
+            raise RefusedError("cut off: it begins like a zip file, but the end of the zip file is missing")
+        else:
+            value, read_storage = _read_stream(path)
+        values = _state_dict(value)
+    except RefusedError as error:
+        raise InputError(f"{path}: not a readable torch checkpoint: {error}") from error
+    except DAMAGE as error:
+        fault = _foreign(path) or f"damaged: {_words(error)}"
+        raise InputError(f"{path}: not a readable torch checkpoint: {fault}") from error
+    return PickledTensors(path, values, read_storage)
+
+
+class PickledTensors(Checkpoint):
     """The tensors of a checkpoint by name, read one at a time; bfloat16 is widened to float32."""
 
     def __init__(self, path: Path, values: dict[str, Value], read_storage: ReadStorage) -> None:
@@ -68,7 +107,7 @@ class PickledTensors(Mapping[str, NDArray[Any]]):
             raise InputError(f"{self.path}: tensor '{name}': damaged: {_words(error)}") from error
 
     def _content(self, store: Storage) -> bytes:
-        """The storage's bytes; the last one is kept, for tensors that share it. Several threads may ask."""
+        """The storage's bytes; the last one is kept for tensors that share it. Thread-safe."""
         last = self._last
         if last is None or last[0] != store:
             last = self._last = None
@@ -76,32 +115,8 @@ class PickledTensors(Mapping[str, NDArray[Any]]):
         return last[1]
 
 
-def read_pickled(path: Path) -> PickledTensors:
-    """Read the names of the tensors of a `.pth`, `.pt`, `.bin` or `.pkl` file.
-
-    Raises:
-        InputError: not found, damaged, without a state dict, or it asks for anything but data.
-    """
-    try:
-        if zipfile.is_zipfile(path):
-            value, read_storage = _read_zip(path)
-        elif starts_like_zip(path):
-            raise RefusedError("cut off: its beginning is a zip file's, but its end is missing")
-        else:
-            value, read_storage = _read_stream(path)
-        values = _state_dict(value)
-    except RefusedError as error:
-        raise InputError(f"{path}: not a readable torch checkpoint: {error}") from error
-    except DAMAGE as error:
-        fault = _foreign(path) or f"damaged: {_words(error)}"
-        raise InputError(f"{path}: not a readable torch checkpoint: {fault}") from error
-    if not values:
-        raise InputError(f"{path}: holds no tensors")
-    return PickledTensors(path, values, read_storage)
-
-
 def _foreign(path: Path) -> str | None:
-    """What a file begins with that is not even damaged: a web page, the pointer to a large file, nothing."""
+    """What a file is that never was a checkpoint: a web page, a pointer of git-lfs, an empty file."""
     try:
         with open(path, "rb") as stream:
             start = stream.read(24)
@@ -115,21 +130,22 @@ def _foreign(path: Path) -> str | None:
 
 
 def _read_zip(path: Path) -> tuple[Any, ReadStorage]:
-    check_directory(path)
-    archive = zipfile.ZipFile(path)  # open as long as its tensors are wanted: the directory is read once
-    check_entries(archive, path.stat().st_size)
+    _check_directory(path)
+    archive = zipfile.ZipFile(path)  # open as long as this object: the directory is read once
+    _check_entries(archive, path.stat().st_size)
     pickles = [name for name in archive.namelist() if name.split("/")[1:] == ["data.pkl"]]
     if len(pickles) != 1:
         raise RefusedError("a zip file without data.pkl")
     folder = pickles[0].removesuffix("data.pkl")
     if f"{folder}byteorder" in archive.namelist() and archive.read(f"{folder}byteorder") != b"little":
         raise RefusedError("written on a big-endian machine")
-    with archive.open(pickles[0]) as stream:
-        value = load(Bounded(stream, archive.getinfo(pickles[0]).file_size), storage)  # type: ignore[arg-type]
+    with archive.open(pickles[0]) as entry:
+        buffered = io.BufferedReader(cast(Any, entry))
+        value = load(buffered, archive.getinfo(pickles[0]).file_size, storage)
 
     def read_storage(store: Storage) -> bytes:
         content = archive.read(f"{folder}data/{store.key}")
-        if len(content) < store.count * store.itemsize:
+        if len(content) < store.length * store.itemsize:
             raise ValueError("its storage is shorter than stated")
         return content
 
@@ -138,38 +154,42 @@ def _read_zip(path: Path) -> tuple[Any, ReadStorage]:
 
 def _read_stream(path: Path) -> tuple[Any, ReadStorage]:
     """A plain pickle, or torch's old format: five pickles, then the storages in the order of their keys."""
+    size = path.stat().st_size
     with open(path, "rb") as stream:
-        size = path.stat().st_size
-        bounded = Bounded(stream, size)
-        value = load(bounded, storage)
+
+        def load_next(persistent: Callable[[Any], Any] = storage) -> Any:
+            return load(stream, size - stream.tell(), persistent)
+
+        value = load_next()
         if not (type(value) is int and value == MAGIC):
             return value, _no_storage
         stores: dict[str, Storage] = {}
 
         def remember(identity: Any) -> Storage:
-            return stores.setdefault(identity[2], storage(identity))
+            found = storage(identity)
+            return stores.setdefault(found.key, found)
 
-        if load(bounded, storage) != 1001:
+        if load_next() != 1001:
             raise RefusedError("torch's old format, of another version")
-        load(bounded, storage)
-        value = load(bounded, remember)
-        keys = load(bounded, storage)
+        load_next()
+        value = load_next(remember)
+        keys = load_next()
         if not isinstance(keys, list) or set(keys) != set(stores):
-            raise ValueError("storages that are not those of the tensors")
-        places, at = {}, size - bounded.left
+            raise ValueError("the stored storages are not those of the tensors")
+        places, at = {}, stream.tell()
         for key in keys:
             places[key] = at + 8
             stream.seek(at)
-            if int.from_bytes(stream.read(8), "little") != stores[key].count:
+            if int.from_bytes(stream.read(8), "little") != stores[key].length:
                 raise ValueError("a storage of another length than stated")
-            at += 8 + stores[key].count * stores[key].itemsize
+            at += 8 + stores[key].length * stores[key].itemsize
         if at > size:
             raise ValueError("cut off")
 
     def read_storage(store: Storage) -> bytes:
         with open(path, "rb") as stream:
             stream.seek(places[store.key])
-            return stream.read(store.count * store.itemsize)
+            return stream.read(store.length * store.itemsize)
 
     return value, read_storage
 
@@ -178,15 +198,58 @@ def _no_storage(store: Storage) -> bytes:
     raise ValueError("a tensor without storage")
 
 
+def _starts_like_zip(path: Path) -> bool:
+    """Whether the file begins like a zip archive with entries."""
+    with open(path, "rb") as stream:
+        return stream.read(len(ZIP_START)) == ZIP_START
+
+
+def _check_directory(path: Path) -> None:
+    """Refuse a zip file whose directory is larger than any checkpoint's.
+
+    Raises:
+        RefusedError: it is.
+    """
+    with open(path, "rb") as stream:
+        size = stream.seek(0, 2)
+        tail_size = min(size, END_SIZE + LOCATOR_SIZE + 0xFFFF)
+        stream.seek(size - tail_size)
+        tail = stream.read(tail_size)
+        at = tail.rfind(ZIP_END)
+        directory = int.from_bytes(tail[at + 12 : at + 16], "little")
+        if at >= LOCATOR_SIZE and tail[at - LOCATOR_SIZE : at - LOCATOR_SIZE + 4] == b"PK\x06\x07":
+            offset = int.from_bytes(tail[at - 12 : at - 4], "little")  # of the record with 64-bit sizes
+            if offset < size:
+                stream.seek(offset + 40)
+                directory = max(
+                    directory if directory != 0xFFFFFFFF else 0, int.from_bytes(stream.read(8), "little")
+                )
+    if at >= 0 and directory > MAX_DIRECTORY_BYTES:
+        raise RefusedError("a directory of more entries than a checkpoint has")
+
+
+def _check_entries(archive: zipfile.ZipFile, size: int) -> None:
+    """Refuse entries that are compressed or larger than the file: torch writes none, and they unpack to more.
+
+    Raises:
+        RefusedError: there is such an entry.
+    """
+    entries = archive.infolist()
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries) or (
+        sum(entry.file_size for entry in entries) > size
+    ):
+        raise RefusedError("a compressed archive")
+
+
 def _state_dict(content: Any, depth: int = 0) -> dict[str, Value]:
     """Unwrap {"state_dict": ...} and the like down to a mapping of names to tensors."""
-    if isinstance(content, dict) and content and depth < MAX_DEPTH:
-        wrapper = next((name for name in WRAPPERS if isinstance(content.get(name), dict)), None)
+    if type(content) in MAPPINGS and content and depth < MAX_DEPTH:
+        wrapper = next((name for name in WRAPPERS if type(content.get(name)) in MAPPINGS), None)
         if wrapper is not None:
             return _state_dict(content[wrapper], depth + 1)
         if all(_is_name(name) and _is_tensor(value) for name, value in content.items()):
             return _without_common_prefix(content)
-    raise RefusedError("no state dict inside: a mapping of names to tensors is wanted")
+    raise RefusedError("no state dict inside: expected a mapping of names to tensors")
 
 
 def _is_name(name: Any) -> bool:
@@ -211,11 +274,11 @@ def _whole(array: Array) -> NDArray[Any]:
 
 
 def _strided(tensor: StoredTensor, content: bytes) -> NDArray[Any]:
-    """The tensor's elements, which lie within the storage: `values._tensor` has checked it."""
+    """The tensor's elements; `safe_pickle` has checked that they lie within the storage."""
     store = tensor.storage
-    if len(content) < store.count * store.itemsize:
+    if len(content) < store.length * store.itemsize:
         raise ValueError("its storage is cut off")
-    row = np.frombuffer(content, dtype="<u2" if store.dtype == BFLOAT16 else store.dtype, count=store.count)
+    row = np.frombuffer(content, dtype="<u2" if store.dtype == BFLOAT16 else store.dtype, count=store.length)
     if 0 in tensor.shape:
         array = np.zeros(tensor.shape, dtype=row.dtype)
     else:
@@ -227,6 +290,6 @@ def _strided(tensor: StoredTensor, content: bytes) -> NDArray[Any]:
 
 
 def _words(error: BaseException) -> str:
-    """The error's own words, on one line; of a missing key or place its kind."""
-    speaks = isinstance(error, (ValueError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error))
-    return (" ".join(str(error).split())[:120] if speaks else "") or type(error).__name__
+    """The error's message on one line; of a missing key or index its class."""
+    has_message = isinstance(error, MESSAGES)
+    return (" ".join(str(error).split())[:120] if has_message else "") or type(error).__name__

@@ -1,19 +1,26 @@
-"""Variable-length integers and protocol buffer fields, from bytes that may hold anything."""
+"""Encodings in TensorFlow's checkpoint files: varints, protocol buffer fields, checksums.
+
+The bytes are untrusted.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
+
+import google_crc32c
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 MAX_VARINT_BYTES = 10
+MASK_DELTA = 0xA282EAD8
 
 
 class DamagedError(ValueError):
-    """The bytes are not what their format wants; the message says how."""
+    """The bytes violate their format; the message says how."""
 
 
 def varint(data: bytes, at: int) -> tuple[int, int]:
-    """The integer at `at` and the place behind it.
+    """The integer at `at` and the position after it.
 
     Raises:
         DamagedError: cut off, or more than 64 bits.
@@ -30,7 +37,7 @@ def varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def signed(value: int) -> int:
-    """A 64-bit varint as the signed number that it stands for."""
+    """A 64-bit varint as a signed number."""
     return value - (1 << 64) if value >> 63 else value
 
 
@@ -38,7 +45,7 @@ def fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
     """(number, value) of every field of a message, in order: numbers as they are, the rest as bytes.
 
     Raises:
-        DamagedError: cut off, or of a wire type that is none.
+        DamagedError: cut off, or of an unknown wire type.
     """
     at = 0
     while at < len(message):
@@ -63,15 +70,31 @@ def fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
         yield number, content if kind == BYTES else int.from_bytes(content, "little")
 
 
-def number(value: int | bytes) -> int:
+def number_field(value: int | bytes) -> int:
     """A field that must be a number."""
     if isinstance(value, bytes):
         raise DamagedError("a field should be a number")
     return value
 
 
-def content(value: int | bytes) -> bytes:
+def content_field(value: int | bytes) -> bytes:
     """A field that must be a string or a message."""
     if isinstance(value, int):
         raise DamagedError("a field should be a message")
     return value
+
+
+def masked_crc(content: Any) -> int:
+    """CRC-32C of `content`, rotated right by 15 bits plus a constant (LevelDB's `crc32c::Mask`)."""
+    return masked(google_crc32c.value(content))
+
+
+def masked(crc: int) -> int:
+    """A CRC-32C as it is stored."""
+    return ((crc >> 15 | crc << 17) + MASK_DELTA) & 0xFFFFFFFF
+
+
+def unmasked(crc: int) -> int:
+    """The inverse of `masked`."""
+    rotated = (crc - MASK_DELTA) & 0xFFFFFFFF
+    return (rotated >> 17 | rotated << 15) & 0xFFFFFFFF

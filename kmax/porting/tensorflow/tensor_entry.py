@@ -1,4 +1,4 @@
-"""What the index says of one tensor: type, shape, and where its bytes are."""
+"""An entry of the index: type and shape of a tensor, and the position of its bytes."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kmax.porting.tensorflow.wire import DamagedError, content, fields, number, signed
+from kmax.porting.tensorflow.encoding import DamagedError, content_field, fields, number_field, signed
 
 STRING, BFLOAT16, RESOURCE = 7, 14, 20
-# tensorflow/core/framework/types.proto; bfloat16 has no numpy type and is widened when it is read.
+# tensorflow/core/framework/types.proto; bfloat16 has no numpy type and is read as float32.
 NUMPY = {1: "f4", 2: "f8", 3: "i4", 4: "u1", 5: "i2", 6: "i1", 9: "i8", 10: "?", BFLOAT16: "u2", 17: "u2"}
 NUMPY |= {19: "f2", 22: "u4", 23: "u8"}
 NAMES = {7: "string", 8: "complex64", 14: "bfloat16", 18: "complex128", 20: "resource", 21: "variant"}
@@ -17,7 +17,7 @@ MAX_DIMENSIONS = 254
 
 
 @dataclass(frozen=True)
-class Entry:
+class TensorEntry:
     """One tensor: its type (a number of types.proto), shape, shard, and bytes offset..offset+size there."""
 
     dtype: int
@@ -29,7 +29,7 @@ class Entry:
 
     @property
     def dtype_name(self) -> str:
-        """Such as "float32"."""
+        """For example "float32"."""
         return NAMES.get(self.dtype) or np.dtype(NUMPY[self.dtype]).name
 
     @property
@@ -57,33 +57,33 @@ def parse_header(message: bytes) -> Header:
     shards = 0
     for place, value in fields(message):
         if place == 1:
-            shards = number(value)
-        elif place == 2 and number(value) != 0:
+            shards = number_field(value)
+        elif place == 2 and number_field(value) != 0:
             raise DamagedError("written on a big-endian machine, which is not supported")
     if shards < 1:
         raise DamagedError("the header states no shards")
     return Header(shards)
 
 
-def parse_entry(message: bytes) -> Entry:
-    """Read an entry; zeros are left out of the message.
+def parse_entry(message: bytes) -> TensorEntry:
+    """Read an entry; zeros are omitted in the message.
 
     Raises:
-        DamagedError: damaged, in slices, of a type that holds no numbers, or shape and size disagree.
+        DamagedError: damaged, in slices, of a type without numbers, or shape and size disagree.
     """
     found = {1: 0, 3: 0, 4: 0, 5: 0, 6: 0}
     shape: tuple[int, ...] = ()
     for place, value in fields(message):
         if place in found:
-            found[place] = number(value)
+            found[place] = number_field(value)
         elif place == 2:
-            shape = _shape(content(value))
+            shape = _shape(content_field(value))
         elif place == 7:
             raise DamagedError("stored in slices (a partitioned variable), which is not supported")
-    entry = Entry(found[1], shape, found[3], found[4], found[5], found[6])
+    entry = TensorEntry(found[1], shape, found[3], found[4], found[5], found[6])
     if entry.dtype != STRING and entry.dtype not in NUMPY:
         what = NAMES.get(entry.dtype, "unknown")
-        raise DamagedError(f"of type {entry.dtype} ({what}), which holds no weights")
+        raise DamagedError(f"of type {entry.dtype} ({what}), which cannot be weights")
     if entry.dtype == STRING:
         if entry.count > entry.size:
             raise DamagedError(f"shape {list(shape)} does not fit its {entry.size} bytes")
@@ -97,14 +97,14 @@ def _shape(message: bytes) -> tuple[int, ...]:
     for place, value in fields(message):
         if place == 2:
             side = 0
-            for inner, size in fields(content(value)):
+            for inner, size in fields(content_field(value)):
                 if inner == 1:
-                    side = signed(number(size))
+                    side = signed(number_field(size))
             if side < 0:
                 raise DamagedError("a side of the shape is negative")
             sides.append(side)
             if len(sides) > MAX_DIMENSIONS:
                 raise DamagedError("more dimensions than a tensor has")
-        elif place == 3 and number(value):
+        elif place == 3 and number_field(value):
             raise DamagedError("the shape has no known rank")
     return tuple(sides)

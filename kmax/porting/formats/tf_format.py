@@ -1,9 +1,13 @@
-"""A tensor bundle: `<prefix>.index` and `<prefix>.data-0000i-of-0000n` (core/util/tensor_bundle)."""
+"""Checkpoints of TensorFlow, read without it: `<prefix>.index` and `<prefix>.data-0000i-of-0000n`.
+
+The format is core/util/tensor_bundle. Sizes are checked before memory is allocated, and tensors against their
+checksums.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,33 +16,59 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kmax.errors import InputError
-from kmax.porting.tensorflow.checksum import masked, masked_crc
-from kmax.porting.tensorflow.entry import BFLOAT16, NUMPY, STRING, Entry, parse_entry, parse_header
+from kmax.porting.formats.checkpoint import Allocate, Checkpoint
+from kmax.porting.tensorflow.encoding import (
+    DamagedError,
+    content_field,
+    fields,
+    masked,
+    masked_crc,
+    unmasked,
+    varint,
+)
+from kmax.porting.tensorflow.locate import find_prefix
 from kmax.porting.tensorflow.table import read_table
-from kmax.porting.tensorflow.wire import DamagedError, varint
+from kmax.porting.tensorflow.tensor_entry import (
+    BFLOAT16,
+    NUMPY,
+    STRING,
+    TensorEntry,
+    parse_entry,
+    parse_header,
+)
 
 MAX_INDEX_BYTES = 256 * 2**20
 MAX_STRINGS = 2**20
 BLOCK = 2**19  # bytes
+OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 
 
-class Bundle(Mapping[str, NDArray[Any]]):
+def open_file(path: Path) -> Checkpoint:
+    """Open the checkpoint that a prefix of files or a folder names.
+
+    Raises:
+        InputError: none, several, or damaged.
+    """
+    return Bundle(find_prefix(path))
+
+
+class Bundle(Checkpoint):
     """The tensors of a checkpoint by name, read one at a time and checked against their checksums.
 
     Names are those of TensorFlow's `tf.train.load_checkpoint`. bfloat16 is widened to float32.
 
     Attributes:
-        prefix: common beginning of the names of the files.
-        entries: what the index says of each tensor, in the order of names.
+        path: common beginning of the names of the files.
+        entries: each tensor's entry in the index, in the order of names.
     """
 
     def __init__(self, prefix: Path) -> None:
-        """Read the index; shards are looked for, not read.
+        """Read the index; the shards' sizes are checked, their tensors not read.
 
         Raises:
             InputError: missing or damaged; names file and tensor.
         """
-        self.prefix = prefix
+        self.path = prefix
         self.index = prefix.with_name(prefix.name + ".index")
         try:
             if self.index.stat().st_size > MAX_INDEX_BYTES:
@@ -65,21 +95,21 @@ class Bundle(Mapping[str, NDArray[Any]]):
         return name in self.entries
 
     def __getitem__(self, name: str) -> NDArray[Any]:
-        """Read one tensor into memory of its own; see `read`."""
+        """Read one tensor into new memory; see `read`."""
         return self.read(name, lambda size: np.empty(size, dtype=np.uint8))
 
-    def read(self, name: str, room: Callable[[int], NDArray[np.uint8]]) -> NDArray[Any]:
+    def read(self, name: str, allocate: Allocate) -> NDArray[Any]:
         """Read one tensor; string tensors are arrays of `bytes` objects.
 
         Args:
-            room: gives as many bytes of memory to read into; the result may lie there.
+            allocate: returns as many bytes of memory to read into; the result may use them.
 
         Raises:
             KeyError: no such tensor.
             InputError: its bytes are not those that were written.
         """
         entry = self.entries[name]
-        content = room(entry.size)
+        content = allocate(entry.size)
         crc = self._read(name, entry, content)
         if entry.dtype == STRING:
             return self._strings(name, entry, content.tobytes())
@@ -92,8 +122,40 @@ class Bundle(Mapping[str, NDArray[Any]]):
 
     def shard(self, number: int) -> Path:
         """The file of one shard."""
-        name = f"{self.prefix.name}.data-{number:05d}-of-{self.num_shards:05d}"
-        return self.prefix.with_name(name)
+        name = f"{self.path.name}.data-{number:05d}-of-{self.num_shards:05d}"
+        return self.path.with_name(name)
+
+    def describe(self, name: str) -> tuple[tuple[int, ...], str]:
+        """Shape and type of a tensor, without reading it."""
+        entry = self.entries[name]
+        return entry.shape, entry.dtype_name
+
+    def digested(self) -> list[Path]:
+        """The index, which has a checksum of every tensor."""
+        return [self.index]
+
+    def checksum(self, name: str, array: NDArray[Any]) -> int:
+        """The checksum that was just compared, unless its bytes were converted."""
+        entry = self.entries[name]
+        return super().checksum(name, array) if entry.dtype == BFLOAT16 else unmasked(entry.crc)
+
+    def variables(self) -> dict[str, str]:
+        """The name of the variable behind each tensor, by the tensor's name, from the object graph.
+
+        Empty if the checkpoint has no object graph. Tensors without a variable's name are omitted.
+
+        Raises:
+            InputError: the graph is damaged.
+        """
+        if OBJECT_GRAPH not in self:
+            return {}
+        graph = self[OBJECT_GRAPH]
+        try:
+            if graph.shape != ():
+                raise DamagedError("not a single string")
+            return {key: name for key, name in _attributes(bytes(graph[()])) if name}
+        except (DamagedError, TypeError, ValueError) as error:
+            raise InputError(f"{self.index}: tensor '{OBJECT_GRAPH}': damaged: {error}") from error
 
     def files(self) -> list[Path]:
         """All files of the checkpoint."""
@@ -109,7 +171,7 @@ class Bundle(Mapping[str, NDArray[Any]]):
                 )
             yield number, path.stat().st_size
 
-    def _checked(self, name: str, message: bytes) -> Entry:
+    def _checked(self, name: str, message: bytes) -> TensorEntry:
         try:
             entry = parse_entry(message)
         except DamagedError as error:
@@ -127,7 +189,7 @@ class Bundle(Mapping[str, NDArray[Any]]):
             )
         return entry
 
-    def _read(self, name: str, entry: Entry, content: NDArray[np.uint8]) -> int:
+    def _read(self, name: str, entry: TensorEntry, content: NDArray[np.uint8]) -> int:
         """Fill `content`; returns its CRC-32C, taken of blocks while they are in the processor's cache."""
         view, done, crc = memoryview(content.data), 0, 0
         try:
@@ -143,7 +205,7 @@ class Bundle(Mapping[str, NDArray[Any]]):
             raise self._fault(name, entry, f"cannot be read: {error.strerror}") from error
         return crc
 
-    def _strings(self, name: str, entry: Entry, content: bytes) -> NDArray[Any]:
+    def _strings(self, name: str, entry: TensorEntry, content: bytes) -> NDArray[Any]:
         """Lengths, their checksum, the strings; the entry's checksum takes lengths as integers of 4 bytes."""
         count = math.prod(entry.shape)
         if count > MAX_STRINGS:
@@ -169,5 +231,19 @@ class Bundle(Mapping[str, NDArray[Any]]):
             start += length
         return array.reshape(entry.shape)
 
-    def _fault(self, name: str, entry: Entry, what: str) -> InputError:
+    def _fault(self, name: str, entry: TensorEntry, what: str) -> InputError:
         return InputError(f"{self.shard(entry.shard)}: tensor '{name}': {what}")
+
+
+def _attributes(graph: bytes) -> Iterator[tuple[str, str]]:
+    """(tensor's name, variable's name), from TrackableObjectGraph.nodes[].attributes[]."""
+    for place, node in fields(graph):
+        if place != 1:
+            continue
+        for inner, attribute in fields(content_field(node)):
+            if inner == 2:
+                strings = {
+                    number: value for number, value in fields(content_field(attribute)) if number in (2, 3)
+                }
+                name, key = (content_field(strings.get(number, b"")).decode() for number in (2, 3))
+                yield key, name
