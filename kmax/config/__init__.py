@@ -24,7 +24,8 @@ from kmax.config.layouts import (
     SplitFiles,
     UnannotatedSplit,
 )
-from kmax.config.run import Evaluate, Model, Port, Predict, Run
+from kmax.config.model_arguments import CrossAttention, Model, ModelArguments
+from kmax.config.run import Evaluate, Port, Predict, Run
 from kmax.config.train import Losses, Sampling, SmallInstances, Train
 from kmax.config.weights import Weights, WeightsFile
 
@@ -37,6 +38,7 @@ __all__ = [
     "CocoInstances",
     "CocoPanoptic",
     "CopyPaste",
+    "CrossAttention",
     "Data",
     "Dataset",
     "Evaluate",
@@ -47,6 +49,7 @@ __all__ = [
     "Losses",
     "MaskFiles",
     "Model",
+    "ModelArguments",
     "Name",
     "OwnAnnotation",
     "Parameters",

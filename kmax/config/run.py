@@ -6,29 +6,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from kmax.config.base import Flavour, Fraction, Name, Parameters, PositiveInt
+from kmax.config.base import Fraction, Name, Parameters, PositiveInt
 from kmax.config.input_data import Data
+from kmax.config.model_arguments import Model
 from kmax.config.train import Train
-
-
-class Model(Parameters):
-    """Arguments of `kmax.create_model`, and the weights it starts from."""
-
-    name: Literal[
-        "kmax_tiny",
-        "kmax_resnet50",
-        "kmax_max_s",
-        "kmax_convnext_tiny",
-        "kmax_convnext_small",
-        "kmax_convnext_base",
-        "kmax_convnext_large",
-    ]
-    flavour: Flavour = Field(description="which original is computed: deeplab2 or bytedance")
-    num_clusters: PositiveInt = Field(description="cluster centres (object queries)")
-    decoder_stages: Literal[4, 5] = Field(description="stages of the pixel decoder; 5 on Cityscapes")
-    cross_attention: Literal["kmeans", "cmt", "softmax"]
-    drop_path: Fraction = Field(description="drop rate of the transformer decoder's residual updates")
-    backbone_drop_path: Fraction = Field(description="largest drop rate in the backbone")
 
 
 class Port(Parameters):

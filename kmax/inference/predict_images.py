@@ -73,7 +73,7 @@ def predict_images(paths: Sequence[Path], weights: Path, out: Path, predict: Pre
     model.to(device)
     categories = metadata.categories
     isthing = torch.tensor([category.isthing for category in categories], device=device)
-    height, width = metadata.arguments["image_size"]
+    height, width = metadata.arguments.image_size
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for number, path in enumerate(track(iter(paths), len(paths), "predict-images"), start=1):

@@ -90,7 +90,7 @@ def post_process(
             "original_size": original_size,
         }
         arguments = {**sizes, "isthing": isthing, "predict": predict}
-        flavour = model.arguments["flavour"]
+        flavour = model.arguments.flavour
         if predict.mode == "maskwise":
             result = maskwise(class_logits, mask_logits, flavour=flavour, **arguments)
         else:

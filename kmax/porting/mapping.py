@@ -11,7 +11,6 @@ from typing import Any
 from torch import Tensor
 
 from kmax.errors import InputError
-from kmax.model.flavour import FLAVOURS
 from kmax.model.kmax import KMaX
 from kmax.porting.arrays import as_tensor
 from kmax.porting.entries import Entry
@@ -102,9 +101,9 @@ def _check_model(model: Any, naming: Naming, where: str) -> None:
             "something wraps, hand over what is inside"
         )
     flavour = str(naming.flavour)
-    if model.flavour != FLAVOURS[flavour]:
+    if model.arguments.flavour != flavour:
         raise InputError(
-            f"{model.arguments['name']}: made with flavour '{model.arguments['flavour']}', but the weights "
+            f"{model.arguments.name}: made with flavour '{model.arguments.flavour}', but the weights "
             f"are of {naming.words}; make it with flavour='{flavour}'"
         )
 

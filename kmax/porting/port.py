@@ -13,7 +13,8 @@ from kmax import files, paths
 from kmax.config import Category, Preprocessing, Run
 from kmax.data.datasets import load_dataset, open_prepared
 from kmax.errors import InputError
-from kmax.model.io import KEY, metadata_text, shapes_only
+from kmax.model.build import shapes_only
+from kmax.model.io import KEY, metadata_text
 from kmax.model.io import read_metadata as read_model_metadata
 from kmax.model.kmax import KMaX
 from kmax.parameter_files import parse
@@ -171,7 +172,7 @@ def _own_flavour(checkpoint: Checkpoint, path: Path) -> str | None:
     """The flavour that a file of this project names."""
     if checkpoint.files() != [path] or path.suffix != ".safetensors" or KEY not in read_metadata(path):
         return None
-    return str(read_model_metadata(path).arguments["flavour"])
+    return str(read_model_metadata(path).arguments.flavour)
 
 
 def _preprocessing(checkpoint: Checkpoint, naming: Naming) -> Preprocessing:
@@ -244,7 +245,7 @@ def _metadata(checkpoint: Checkpoint) -> dict[str, str]:
 
 def _advice(account: Account, model: KMaX, dataset: str) -> list[str]:
     """Where shapes tell that the weights are of other classes or clusters than the model: of how many."""
-    classes, clusters = model.arguments["num_classes"], model.arguments["num_clusters"]
+    classes, clusters = model.arguments.num_classes, model.arguments.num_clusters
     advice = []
     if (found := _size_instead(account, ".class_head.", classes + 1)) is not None:
         advice.append(f"the weights predict {found - 1} classes, but dataset '{dataset}' has {classes}")

@@ -132,9 +132,7 @@ def torch_arrays(model: KMaX, output: Output, parts: dict[str, Any]) -> dict[str
     }
     semantic_logits = output.semantic_logits
     assert semantic_logits is not None
-    arrays["out/aux_semantic_pred"] = semantic_logits[
-        :, :: 1 if model.arguments["decoder_stages"] == 5 else 8
-    ]
+    arrays["out/aux_semantic_pred"] = semantic_logits[:, :: 1 if model.arguments.decoder_stages == 5 else 8]
     final = output.mask_logits.shape[2:]
 
     def at_final_size(x: Tensor) -> Tensor:
