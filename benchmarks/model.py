@@ -93,7 +93,7 @@ def main() -> None:
         memory = peak_memory(lambda: call(_Nothing()), device)
     rate = max(rate, matmul_rate(device, dtype))
     told = {
-        "arguments": model.arguments,
+        "arguments": model.arguments.as_json(),
         "size": options.size,
         "batch": options.batch,
         "precision": options.precision,

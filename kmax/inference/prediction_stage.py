@@ -41,7 +41,7 @@ from kmax.inference.prediction_shards import (
     join_instances,
     remove_leftovers,
 )
-from kmax.inference.segment_batch import Segmented, segment_images, segments_info
+from kmax.inference.segment_batch import ImagePrediction, segment_images, segments_info
 from kmax.model.io import ModelMetadata, load_model
 from kmax.parallel import loader_workers
 from kmax.progress import track
@@ -221,7 +221,7 @@ def _write_batch(
     folder: Path,
     shard: Shard,
     batch: InferenceBatch,
-    results: list[Segmented],
+    results: list[ImagePrediction],
     truths: dict[ImageId, Truth],
 ) -> list[dict[str, Any]]:
     """Write all files of one batch; return the images' annotations in COCO panoptic format."""

@@ -1,6 +1,6 @@
 """The optimisers of both originals, and which parameters decay and which are scaled as backbone.
 
-Both take Adam with decoupled weight decay; `choices` says where they differ.
+Both take Adam with decoupled weight decay; `optimizer_flavour` says where they differ.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from kmax.config import Flavour, Train
 from kmax.model.kmax import KMaX
-from kmax.training.optimizer_flavour import CHOICES
+from kmax.training.optimizer_flavour import OPTIMIZER_FLAVOURS
 from kmax.training.schedule import learning_rate
 
 
@@ -120,7 +120,7 @@ def optimizer_flavour(train: Train, model: Flavour) -> Flavour:
 
 def make_optimizer(model: KMaX, train: Train, flavour: Flavour) -> torch.optim.Optimizer:
     """The optimiser of an original over `parameter_groups`; `flavour` as `optimizer_flavour` says."""
-    optimizer = KerasAdamW if CHOICES[flavour].keras_adam else torch.optim.AdamW
+    optimizer = KerasAdamW if OPTIMIZER_FLAVOURS[flavour].keras_adam else torch.optim.AdamW
     return optimizer(
         parameter_groups(model, train),
         lr=train.learning_rate,

@@ -17,7 +17,7 @@ from kmax.config import Flavour
 
 
 @dataclass(frozen=True)
-class Choices:
+class OptimizerFlavour:
     """What one original does.
 
     Attributes:
@@ -32,7 +32,7 @@ class Choices:
     rate_in_float32: bool
 
 
-CHOICES: dict[Flavour, Choices] = {
-    "tf": Choices(keras_adam=True, warmup_start=0.0, rate_in_float32=True),
-    "torch": Choices(keras_adam=False, warmup_start=0.001, rate_in_float32=False),
+OPTIMIZER_FLAVOURS: dict[Flavour, OptimizerFlavour] = {
+    "tf": OptimizerFlavour(keras_adam=True, warmup_start=0.0, rate_in_float32=True),
+    "torch": OptimizerFlavour(keras_adam=False, warmup_start=0.001, rate_in_float32=False),
 }

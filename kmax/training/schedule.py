@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from kmax.config import Flavour, Train
-from kmax.training.optimizer_flavour import CHOICES
+from kmax.training.optimizer_flavour import OPTIMIZER_FLAVOURS
 
 
 def learning_rate(step: int, train: Train, flavour: Flavour, multiplier: float = 1.0) -> float:
@@ -21,7 +21,7 @@ def learning_rate(step: int, train: Train, flavour: Flavour, multiplier: float =
         flavour: whose schedule.
         multiplier: of the base rate, for groups of parameters such as the backbone's.
     """
-    choices = CHOICES[flavour]
+    choices = OPTIMIZER_FLAVOURS[flavour]
     rate = _rate_in_float32 if choices.rate_in_float32 else _rate
     return rate(step, train, multiplier, choices.warmup_start)
 

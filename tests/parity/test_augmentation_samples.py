@@ -17,7 +17,7 @@ from kmax.data.augmentation.training_targets import Targets, targets_of
 from kmax.data.augmentation.view import PADDING_OWNER, View
 from kmax.data.batch import Batch
 from kmax.data.geometry import fit_size, scaled_size
-from kmax.losses.semantic_loss import small_instance_weights
+from kmax.losses.loss_terms import small_instance_weights
 
 SMALL_IN_SAMPLE = 100  # pixels: the recorded samples are small, so is what counts as small in them
 FIRST, SECOND = slice(0, 9), slice(9, 18)  # draws for the image, and for the one to be pasted

@@ -10,7 +10,7 @@ import torch
 from kmax import config
 from kmax.data.batch import Batch
 from kmax.losses import Criterion
-from kmax.losses.semantic_loss import semantic_loss, small_instance_weights
+from kmax.losses.loss_terms import semantic_loss, small_instance_weights
 
 CLASSES = 4
 
