@@ -100,7 +100,7 @@ def predict_images(paths: Sequence[Path], weights: Path, out: Path, predict: Pre
 
 
 def _fault(path: Path) -> str | None:
-    """The error message for a bad image file; all pixels are decoded, as truncated files have good headers."""
+    """The error message for a bad image file; all pixels are decoded: truncated files have good headers."""
     try:
         with Image.open(path) as image:
             image.load()
