@@ -6,9 +6,9 @@
 
 The floor is the time that the arithmetic would take at the rate of a large matrix product, measured in the
 same run and precision. FLOPs count matrix products and convolutions, two for each multiply-add. The network
-runs with channels last in memory, whatever its input. Weights follow the rule of the recorded passes, or are
-initial values. Times are the least of several calls, so that other work on the machine counts little; "all"
-carries the cost of watching the parts, "whole" does not.
+runs with channels last in memory, for any input. Weights follow the rule of the recorded passes, or are
+initial values. Times are the fastest of several calls, so that other work on the machine matters little;
+"all" includes the cost of measuring the parts, "whole" does not.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ PREDICT = Predict(
 
 
 def main() -> None:
-    """Measure what was asked for, print a table of it, and write the figures."""
+    """Measure, print a table, and write the figures."""
     options = read_options()
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -92,7 +92,7 @@ def main() -> None:
         whole = measure(lambda: call(_Nothing()), device)
         memory = peak_memory(lambda: call(_Nothing()), device)
     rate = max(rate, matmul_rate(device, dtype))
-    told = {
+    figures = {
         "arguments": model.arguments.as_json(),
         "size": options.size,
         "batch": options.batch,
@@ -106,13 +106,13 @@ def main() -> None:
         "memory": memory,
         "parts": parts,
     }
-    print(table(told))
+    print(table(figures))
     if options.json:
-        files.write_json(options.json, told)
+        files.write_json(options.json, figures)
 
 
 def read_options() -> argparse.Namespace:
-    """What the command line asks for."""
+    """The options of the command line."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("--model", default="kmax_resnet50", help="name as of kmax.create_model")
@@ -158,7 +158,7 @@ class _Nothing:
         self.figures: dict[str, float] = {}
 
     def of(self, name: str) -> torch.autograd.profiler.record_function:
-        """A block that tells only torch's profiler, where one runs."""
+        """A block that only torch's profiler sees, if one runs."""
         return torch.autograd.profiler.record_function(name)
 
 
@@ -255,28 +255,28 @@ def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
     return 2 * side**3 / min(times)
 
 
-def table(told: dict[str, Any]) -> str:
+def table(figures: dict[str, Any]) -> str:
     """The figures as Markdown."""
-    rate, nominal = told["matmul_flops_per_second"], told["peak_flops_per_second"]
+    rate, nominal = figures["matmul_flops_per_second"], figures["peak_flops_per_second"]
     heads = ["part", "ms", "share", "GFLOP", "times the floor", "peak GB"]
     heads += ["share of nominal peak"] if nominal else []
     rows = [heads, ["---", *["---:"] * (len(heads) - 1)]]
-    total = told["parts"]["all"]["seconds"]
-    for name, part in told["parts"].items():
+    total = figures["parts"]["all"]["seconds"]
+    for name, part in figures["parts"].items():
         seconds, flops = part["seconds"], part["flops"]
         row = [name, f"{1000 * seconds:.1f}", f"{seconds / total:.0%}", f"{flops / 1e9:.2f}"]
         row += [f"{seconds * rate / flops:.2f}" if flops else "", f"{part['peak'] / 1e9:.2f}"]
         rows.append(row + ([f"{flops / seconds / nominal:.0%}"] if nominal else []))
-    machine_, whole, height_width = told["machine"], told["whole"], "x".join(map(str, told["size"]))
-    mode = "compiled" if told["compiled"] else "eager"
-    peak = told["memory"]["peak"]
+    machine_, whole, height_width = figures["machine"], figures["whole"], "x".join(map(str, figures["size"]))
+    arguments, mode = figures["arguments"], "compiled" if figures["compiled"] else "eager"
+    peak = figures["memory"]["peak"]
     lines = [
-        f"{told['arguments']['name']} ({told['arguments']['flavour']}), {told['what']}, {height_width}, "
-        f"batch {told['batch']}, {told['precision']}, {mode}",
+        f"{arguments['name']} ({arguments['flavour']}), {figures['what']}, {height_width}, "
+        f"batch {figures['batch']}, {figures['precision']}, {mode}",
         f"{machine_['name']}, {machine_['threads']} threads, torch {machine_['torch']}: "
         f"{rate / 1e9:.0f} GFLOP/s in a matrix product",
         f"whole: {whole['fastest']:.3f} s fastest, {whole['median']:.3f} s median of {whole['calls']}, "
-        f"{whole['fastest'] * rate / told['parts']['all']['flops']:.2f} times the floor"
+        f"{whole['fastest'] * rate / figures['parts']['all']['flops']:.2f} times the floor"
         + (f"; peak {peak / 1e9:.2f} GB" if peak else ""),
         "",
     ]

@@ -1,6 +1,6 @@
 """What the parts of a network cost: seconds, FLOPs and peak memory of named blocks, which may nest.
 
-The three are read in passes of their own: counting slows what is timed.
+The three are measured in separate passes, since counting slows down timing.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Peak:
         self._open.pop()
 
     def _boundary(self) -> None:
-        """Tell the peak since the last boundary to all parts that are open, and forget it."""
+        """Record the peak since the last boundary for all open parts, and reset it."""
         if self.device.type == "cuda":
             wait(self.device)
             peak = torch.cuda.max_memory_allocated(self.device)

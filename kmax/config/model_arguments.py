@@ -32,7 +32,7 @@ DropRate = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 class Model(Parameters):
-    """The network of a run, whatever its dataset."""
+    """The network of a run, independent of its dataset."""
 
     name: ModelName = Field(description="an entry of kmax/config/model_sizes.py")
     flavour: Flavour = Field(description="which original is computed: deeplab2 or bytedance")

@@ -16,14 +16,14 @@ class Port(Parameters):
     """Where a ported run's weights come from."""
 
     weights: Name = Field(description="entry of params/weights.yaml")
-    source: Literal["tf", "torch", "safetensors"] = Field(description="whose names the tensors carry")
+    source: Literal["tf", "torch", "safetensors"] = Field(description="program that named the tensors")
 
 
 class Predict(Parameters):
     """Post-processing of the network's output, and which kinds of predictions are written."""
 
     mode: Literal["maskwise", "pixelwise"] = Field(
-        description="masks pasted whole, or each pixel on its own (flavour tf only)"
+        description="masks pasted whole, or each pixel by itself (flavour tf only)"
     )
     pixel_threshold: Fraction
     class_threshold_thing: Fraction
@@ -34,15 +34,15 @@ class Predict(Parameters):
     thing_area_limit: Annotated[int, Field(ge=0)]
     stuff_area_limit: Annotated[int, Field(ge=0)]
     batch_size: PositiveInt
-    pictures: Annotated[int, Field(ge=0)] = Field(description="images to draw overlays and cluster maps of")
+    pictures: Annotated[int, Field(ge=0)] = Field(description="images with pictures of overlays and clusters")
     instances: Literal["coco", "cityscapes"] | None = Field(
         default=None,
-        description="instances with scores beside the panoptic maps, for AP: a COCO JSON of results, or a "
-        "text file and masks per frame as Cityscapes wants them; left out: none",
+        description="also write instances with scores, for AP: a COCO JSON of results, or a text file and "
+        "masks per frame as for Cityscapes; left out: none",
     )
     semantic: bool = Field(
         default=False,
-        description="label PNGs of category ids beside the panoptic maps, for mean IoU; left out: none",
+        description="also write label PNGs of category ids, for mean IoU; left out: none",
     )
 
 

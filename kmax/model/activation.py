@@ -42,7 +42,7 @@ def activate(x: Tensor, name: Activation | None) -> Tensor:
 
 
 def activate_new(x: Tensor, name: Activation | None) -> Tensor:
-    """The activation of a tensor that nobody else reads: in place, unless gradients need it."""
+    """The activation of a tensor that has no other reader: in place, unless gradients need it."""
     if name is None or torch.is_grad_enabled() or torch.compiler.is_compiling():
         return activate(x, name)
     return FUNCTIONS[name][1](x)

@@ -58,7 +58,7 @@ def save_model(model: KMaX, path: Path, categories: list[Category], **extra_meta
     """Write weights and metadata to `path`, atomically.
 
     Args:
-        model: its `state_dict` is written, on whatever device it is.
+        model: on any device; its `state_dict` is written.
         path: of the safetensors file.
         categories: classes in the order of the network's outputs, without void.
         extra_metadata: JSON values to keep in the file.
@@ -85,10 +85,10 @@ def metadata_text(model: KMaX, path: Path, categories: list[Category], extra: Ma
     Raises:
         InputError: the categories do not fit the model.
     """
-    wanted = model.arguments.num_classes
-    if len(categories) != wanted:
+    classes = model.arguments.num_classes
+    if len(categories) != classes:
         raise InputError(
-            f"{path}: the model has {wanted} classes, but there are {len(categories)} categories"
+            f"{path}: the model has {classes} classes, but there are {len(categories)} categories"
         )
     metadata = {
         "format": FORMAT,
@@ -210,9 +210,9 @@ def _check_shapes(
     faults += [f"{path}: unexpected tensor '{name}'" for name in shapes if name not in state]
     for name in state.keys() & shapes.keys():
         shape, dtype = shapes[name]
-        wanted = tuple(state[name].shape)
-        if shape != wanted:
-            faults.append(f"{path}: tensor '{name}' has shape {list(shape)}, expected {list(wanted)}")
+        expected = tuple(state[name].shape)
+        if shape != expected:
+            faults.append(f"{path}: tensor '{name}' has shape {list(shape)}, expected {list(expected)}")
         elif dtype != "F32":
             faults.append(f"{path}: tensor '{name}' has type {dtype}, expected F32")
     if faults:

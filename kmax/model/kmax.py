@@ -33,7 +33,8 @@ class KMaX(nn.Module):
 
     Attributes:
         arguments: those of `kmax.create_model`: enough to build the same network.
-        image_size: (height, width) that it was made for; others are fine where position tables allow.
+        image_size: (height, width) that it was made for; it accepts others up to the span of its position
+            tables.
         output_stride: of the final mask logits and pixel features, 4 or 2.
 
     Args:
@@ -116,7 +117,7 @@ class KMaX(nn.Module):
         """Raise InputError unless images of this (height, width) can go through."""
         height, width = image_size
         if min(height, width) < 3:
-            raise InputError(f"{where}: image size {height}x{width}: sides of 3 pixels or more are wanted")
+            raise InputError(f"{where}: image size {height}x{width}: sides must be 3 pixels or more")
         if height % 2 == 0 or width % 2 == 0:
             odd = f"{height + 1 - height % 2}x{width + 1 - width % 2}"
             raise InputError(f"{where}: image size {height}x{width}: both sides must be odd; pad to {odd}")
@@ -124,32 +125,32 @@ class KMaX(nn.Module):
         largest = min(stage.axial.span * stride - 1 for stride, stage in stages if stage.axial)
         if max(height, width) > largest:
             raise InputError(
-                f"{where}: image size {height}x{width} exceeds what the position tables allow; "
+                f"{where}: image size {height}x{width} exceeds the span of the position tables; "
                 f"the longer side can be {largest} at most"
             )
 
     def _check_images(self, images: Tensor) -> None:
         if not isinstance(images, Tensor):
-            raise InputError(f"images: a tensor [B, 3, H, W] is wanted, not {type(images).__name__}")
+            raise InputError(f"images: expected a tensor [B, 3, H, W], not {type(images).__name__}")
         if images.dim() != 4 or images.shape[1] != 3 or images.shape[0] == 0:
-            raise InputError(f"images: shape [B, 3, H, W] is wanted, not {list(images.shape)}")
+            raise InputError(f"images: expected shape [B, 3, H, W], not {list(images.shape)}")
         if images.dtype != torch.float32:
-            raise InputError(f"images: float32 in [-1, 1] is wanted, not {images.dtype}")
+            raise InputError(f"images: expected float32 in [-1, 1], not {images.dtype}")
         self.check_image_size((images.shape[2], images.shape[3]), "images")
-        # Training makes its own images, and on a GPU would wait for the answer; a compiler cannot.
+        # Not in training, whose images are our own: on a GPU it would synchronise. A compiler cannot branch.
         if images.numel() and not (self.training or images.is_meta or torch.compiler.is_compiling()):
             low, high = (float(extreme) for extreme in images.aminmax())
             if not math.isfinite(low + high):
-                damaged = [i for i, image in enumerate(images) if not image.isfinite().all()]
-                raise InputError(f"images: NaN or infinite values in image {damaged[0]} of the batch")
+                bad = [i for i, image in enumerate(images) if not image.isfinite().all()]
+                raise InputError(f"images: NaN or infinite values in image {bad[0]} of the batch")
             if not (low > -INPUT_LIMIT and high < INPUT_LIMIT):
                 raise InputError(
-                    f"images: values in [-1, 1] are wanted, not {low:g} to {high:g}; divide pixels of 0..255 "
+                    f"images: expected values in [-1, 1], not {low:g} to {high:g}; divide pixels of 0..255 "
                     "by 127.5 and subtract 1"
                 )
 
     def no_weight_decay(self) -> set[str]:
-        """Names of the parameters that weight decay leaves alone: norms, biases, position tables, centres."""
+        """Names of the parameters without weight decay: norms, biases, position tables, cluster centres."""
         return {
             name
             for name, parameter in self.named_parameters()

@@ -46,7 +46,7 @@ class EncoderConfig:
     """How a pixel encoder of some size is computed.
 
     Attributes:
-        flavour: whose stem, strides and features a ResNet has.
+        flavour: the original that a ResNet's stem, strides and features follow.
         drop_path: largest drop rate of the residual branches (stochastic depth).
         output_stride: of the last feature, 16 or 32. At 16 the last stage does not stride. Its convolutions
             are dilated instead, from the second block on, as in timm and in deeplab2.
@@ -160,7 +160,7 @@ def norm_tokens(norm: BatchNorm, x: Tensor) -> Tensor:
 
 
 def resize(x: Tensor, size: tuple[int, int], align_even: bool = True) -> Tensor:
-    """Bilinear resize of [B, C, h, w] to `size`, corners aligned, as odd sizes want.
+    """Bilinear resize of [B, C, h, w] to `size`, corners aligned, as suits odd sizes.
 
     A map of even width has its corners aligned too where `align_even`; see `ModelFlavour.align_even_widths`.
     """

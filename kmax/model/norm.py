@@ -73,7 +73,7 @@ class BatchNorm(nn.Module):
             return F.batch_norm(
                 x, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps
             )
-        # The functional form refuses a single value per channel (pooled features of one image) and moves the
+        # The functional form rejects a single value per channel (pooled features of one image) and moves the
         # variance over n - 1 only, so statistics are taken from the operator itself.
         out, mean, inverse_std = torch.native_batch_norm(
             x, self.weight, self.bias, None, None, True, self.momentum, self.eps

@@ -35,9 +35,9 @@ class PixelDecoderConfig:
 
 
 class ResizedFuse(nn.Module):
-    """Sum of a coarse map, resized, and a fine one, both projected to the wanted channels.
+    """Sum of a coarse map, resized, and a fine one, both projected to the output's channels.
 
-    A map that has the wanted channels already is neither activated nor projected.
+    A map that already has that number of channels is neither activated nor projected.
     """
 
     def __init__(

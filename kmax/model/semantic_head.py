@@ -1,4 +1,4 @@
-"""The auxiliary semantic head: used in training, to teach the encoder classes early."""
+"""The auxiliary semantic head, used in training, so that the encoder learns classes early."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class PyramidSemanticHead(nn.Module):
 
 
 class DirectSemanticHead(nn.Module):
-    """A classifier on stride 32 alone; K outputs. The originals take it on Cityscapes."""
+    """A classifier on stride 32 alone; K outputs. The originals use it on Cityscapes."""
 
     def __init__(self, in_channels: int, config: SemanticHeadConfig) -> None:
         super().__init__()

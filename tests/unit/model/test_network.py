@@ -165,7 +165,7 @@ def test_numbers_of_another_kind_are_refused(arguments):
 def test_images_far_out_of_range_are_refused(model, wrong):
     images = torch.zeros(1, 3, 129, 129)
     images[0, 1, 5, 5] = wrong
-    with pytest.raises(InputError, match=r"values in \[-1, 1\] are wanted, not .* divide pixels"):
+    with pytest.raises(InputError, match=r"expected values in \[-1, 1\], not .* divide pixels"):
         model.eval()(images)
 
 
