@@ -114,9 +114,8 @@ def _write_content(file: int, start: int, heads: list[Head], content: Callable[[
             tensor = tensor.squeeze()
             target.view(head.dtype).view(tensor.shape).copy_(tensor)
             filled += head.size
-        with (
-            write_lock
-        ):  # writes to a file are serialised by the system, where waiting threads keep their core
+        # The system serialises writes to a file, and its waiting threads would keep their cores.
+        with write_lock:
             _write(file, buffers.own[:filled].numpy().data, place)
         return filled
 
