@@ -1,7 +1,7 @@
 """Learning rate over steps: a linear warm-up, then polynomial decay that is counted from step 0.
 
 The rate therefore jumps down a little where the warm-up ends, in both originals.
-`choices` says where they differ.
+`optimizer_flavour` says where they differ.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ def learning_rate(step: int, train: Train, flavour: Flavour, multiplier: float =
         flavour: whose schedule.
         multiplier: of the base rate, for groups of parameters such as the backbone's.
     """
-    choices = OPTIMIZER_FLAVOURS[flavour]
-    rate = _rate_in_float32 if choices.rate_in_float32 else _rate
-    return rate(step, train, multiplier, choices.warmup_start)
+    differences = OPTIMIZER_FLAVOURS[flavour]
+    rate = _rate_in_float32 if differences.rate_in_float32 else _rate
+    return rate(step, train, multiplier, differences.warmup_start)
 
 
 def _rate(step: int, train: Train, multiplier: float, start: float) -> float:
