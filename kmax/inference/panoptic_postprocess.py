@@ -23,7 +23,14 @@ from torch import Tensor
 from kmax.config import Flavour, Predict
 from kmax.data.geometry import resize_labels
 from kmax.inference.overlaps import collect_overlaps
-from kmax.inference.panoptic_map import PanopticMap, drop_small, merge_stuff, number_segments, pixel_scores
+from kmax.inference.panoptic_map import (
+    PanopticMap,
+    Table,
+    drop_small,
+    merge_stuff,
+    number_segments,
+    pixel_scores,
+)
 from kmax.inference.postprocess_flavour import POSTPROCESS_FLAVOURS
 from kmax.inference.upsampling import ImageSizes, to_image, to_input
 
@@ -49,9 +56,7 @@ def maskwise(
     differences = POSTPROCESS_FLAVOURS[flavour]
     mask_logits = mask_logits.float()
     native = (mask_logits.shape[1], mask_logits.shape[2])
-    upsampling = to_input(native, sizes.input)
-    if differences.at_image_size:
-        upsampling = to_image(native, sizes)
+    upsampling = to_image(native, sizes) if differences.at_image_size else to_input(native, sizes.input)
     scores, classes, kept = confident(class_logits, isthing, predict, inclusive=differences.threshold_passes)
     things = isthing.to(classes.device)[classes]
     if not len(kept):
@@ -81,16 +86,7 @@ def maskwise(
         segment_of = drop_small(segment_of, areas, mask_things, predict)
     segment_scores = (scores[kept] * mask_scores[order]).cpu().numpy()
     if differences.scores_by_pixels:
-        image = slice(sizes.content[0]), slice(sizes.content[1])
-        seen = indices[image].ravel()
-        pixels = np.bincount(seen, minlength=len(table))
-        shares = np.bincount(seen, torch.cat(largest).cpu().numpy()[image].ravel(), minlength=len(table))
-        segment_scores = pixel_scores(
-            segment_of,
-            np.bincount(table, pixels, minlength=len(kept) + 1),
-            np.bincount(table, shares, minlength=len(kept) + 1),
-            scores[kept].cpu().numpy(),
-        )
+        segment_scores = _scores_by_pixels(segment_of, table, indices, largest, scores[kept], sizes)
     ids: NDArray[np.int32] = segment_of[table][indices]
     if not differences.at_image_size:
         ids = resize_labels(ids[: sizes.content[0], : sizes.content[1]], sizes.original)
@@ -132,17 +128,10 @@ def pixelwise(
     areas = np.bincount(indices.ravel(), minlength=len(kept) + 1)
     segment_of = merge_stuff(areas, mask_classes, mask_things)
     segment_of = drop_small(segment_of, areas, mask_things, predict)
-    image = slice(sizes.content[0]), slice(sizes.content[1])
-    seen = indices[image]
-    segment_scores = pixel_scores(
-        segment_of,
-        np.bincount(seen.ravel(), minlength=len(kept) + 1),
-        np.bincount(
-            seen.ravel(), weights=torch.cat(shares).cpu().numpy()[image].ravel(), minlength=len(kept) + 1
-        ),
-        scores[kept].cpu().numpy(),
-    )
-    return number_segments(resize_labels(segment_of[seen], sizes.original), mask_classes, segment_scores)
+    table = np.arange(len(kept) + 1, dtype=np.int32)  # an index is the mask itself
+    segment_scores = _scores_by_pixels(segment_of, table, indices, shares, scores[kept], sizes)
+    ids = segment_of[indices[: sizes.content[0], : sizes.content[1]]]
+    return number_segments(resize_labels(ids, sizes.original), mask_classes, segment_scores)
 
 
 def confident(
@@ -154,6 +143,36 @@ def confident(
     threshold = torch.where(things, predict.class_threshold_thing, predict.class_threshold_stuff)
     passes = scores >= threshold if inclusive else scores > threshold
     return scores, classes, passes.nonzero()[:, 0]
+
+
+def _scores_by_pixels(
+    segment_of: Table,
+    table: Table,
+    indices: NDArray[np.int32],
+    shares: list[Tensor],
+    scores: Tensor,
+    sizes: ImageSizes,
+) -> NDArray[np.float32]:
+    """Score [M] of each segment by those of its pixels that are image, see `pixel_scores`.
+
+    Args:
+        segment_of: [M+1], number of the segment that each mask belongs to.
+        table: [X], the mask of each index.
+        indices: [H, W], indices into the table.
+        shares: bands of rows of the largest softmax share of each pixel, [R, W].
+        scores: [M], class score of each mask.
+        sizes: of the image.
+    """
+    image = slice(sizes.content[0]), slice(sizes.content[1])
+    seen = indices[image].ravel()
+    pixels = np.bincount(seen, minlength=len(table))
+    sums = np.bincount(seen, torch.cat(shares).cpu().numpy()[image].ravel(), minlength=len(table))
+    return pixel_scores(
+        segment_of,
+        np.bincount(table, pixels, minlength=len(segment_of)),
+        np.bincount(table, sums, minlength=len(segment_of)),
+        scores.cpu().numpy(),
+    )
 
 
 def _mask_scores(probabilities: Tensor, pixel_threshold: float) -> Tensor:
