@@ -1,8 +1,8 @@
 """The softmax over clusters at full size, in bands of rows that stay in the processor's cache.
 
 Upsampled logits of 128 clusters at 1281 pixels are 840 MB; computed as a whole, they pass through memory many
-times. Bilinear interpolation is linear along each axis: the logits are widened first, and
-each band of rows is then one small matrix product.
+times. Bilinear interpolation is linear along each axis: the logits are widened first, and each band of rows is
+then one small matrix product.
 
 Legend of shapes: N clusters, h w pixels of the mask logits, H W enlarged pixels, R rows of a band.
 """
@@ -20,7 +20,7 @@ Size2 = tuple[int, int]
 # Elements of a band: on a CPU what fits the cache, on a GPU what fills the device.
 CPU_BAND_ELEMENTS, GPU_BAND_ELEMENTS = 2**19, 2**26
 SMALLEST_TOTAL = 1e-20  # below it, exponentials may have vanished
-# Nothing beside such a total, and not yet denormal: exponentials of smaller numbers are many times slower.
+# Negligible in such a total, and not yet denormal: exponentials of smaller numbers are many times slower.
 SMALLEST_EXPONENT = -80.0
 
 
