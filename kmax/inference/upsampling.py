@@ -1,8 +1,8 @@
 """The softmax over clusters at full size, in bands of rows that stay in the processor's cache.
 
 Upsampled logits of 128 clusters at 1281 pixels are 840 MB; computed as a whole, they pass through memory many
-times. Bilinear interpolation is linear along each axis: the logits are widened first, and each band of rows is
-then one small matrix product.
+times. Bilinear interpolation is linear along each axis: the logits are widened first, and each band of rows
+is then one small matrix product.
 
 Legend of shapes: N clusters, h w pixels of the mask logits, H W enlarged pixels, R rows of a band.
 """
