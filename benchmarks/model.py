@@ -94,7 +94,7 @@ def main() -> None:
         memory = peak_memory(lambda: call(_Nothing()), device)
     rate = max(rate, matmul_rate(device, dtype))
     results = {
-        "arguments": model.arguments,
+        "arguments": model.arguments.as_json(),
         "size": options.size,
         "batch": options.batch,
         "precision": options.precision,

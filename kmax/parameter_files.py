@@ -131,15 +131,15 @@ def load_named(model: type[M], path: Path, kind: str) -> M:
     return loaded
 
 
-def parse(model: type[M], value: Any, where: Path) -> M:
-    """Validate a parsed YAML value; `where` names the file in faults."""
+def parse(model: type[M], value: Any, where: Path | str) -> M:
+    """Validate a parsed YAML value, or arguments; `where` names the file or function in faults."""
     try:
         return model.model_validate(value)
     except ValidationError as error:
         raise InputError([_fault(model, item, where) for item in error.errors()]) from error
 
 
-def _fault(model: type[BaseModel], item: Any, where: Path) -> str:
+def _fault(model: type[BaseModel], item: Any, where: Path | str) -> str:
     location = [str(part) for part in item["loc"] if part != "[key]"]  # a key is named, not its place
     key = ".".join(location) or "(file)"
     match item["type"]:
@@ -149,8 +149,8 @@ def _fault(model: type[BaseModel], item: Any, where: Path) -> str:
         case "missing":
             return f"{where}: {key}: missing key"
         case "float_type" | "int_type" if isinstance(item["input"], str):
-            advice = "write 1.0e-5, not 1e-5"
-            return f"{where}: {key}: a number is wanted, not the string '{item['input']}' ({advice})"
+            advice = " (write 1.0e-5, not 1e-5)" if "e" in item["input"].lower() else ""
+            return f"{where}: {key}: expected a number, not the string '{item['input']}'{advice}"
         case _:
             message = item["msg"].removeprefix("Value error, ")
             return f"{where}: {key}: {message[0].lower()}{message[1:]} (got {_shown(item['input'])})"

@@ -9,7 +9,8 @@ from kmax.config.base import Flavour, Fraction, Name, Parameters, PositiveInt, S
 from kmax.config.category import Category
 from kmax.config.family import Family
 from kmax.config.input_data import Augmentation, CopyPaste, Data, Preprocessing
-from kmax.config.run import Evaluate, Model, Port, Predict, Run
+from kmax.config.model_arguments import CrossAttention, Model, ModelArguments
+from kmax.config.run import Evaluate, Port, Predict, Run
 from kmax.config.train import Losses, Sampling, SmallInstances, Train
 from kmax.config.weights import Weights, WeightsFile
 
@@ -17,6 +18,7 @@ __all__ = [
     "Augmentation",
     "Category",
     "CopyPaste",
+    "CrossAttention",
     "Data",
     "Evaluate",
     "Family",
@@ -24,6 +26,7 @@ __all__ = [
     "Fraction",
     "Losses",
     "Model",
+    "ModelArguments",
     "Name",
     "Parameters",
     "Port",

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Flavour = Literal["tf", "torch"]  # whose choices hold: deeplab2's or bytedance's
+Flavour = Literal["tf", "torch"]  # which original: deeplab2 or bytedance/kmax-deeplab
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 PositiveInt = Annotated[int, Field(gt=0)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")]

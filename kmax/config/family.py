@@ -9,7 +9,8 @@ from pydantic.json_schema import SkipJsonSchema
 
 from kmax.config.base import Name, Parameters
 from kmax.config.input_data import Data
-from kmax.config.run import Evaluate, Model, Port, Predict, Run
+from kmax.config.model_arguments import Model
+from kmax.config.run import Evaluate, Port, Predict, Run
 from kmax.config.train import Train
 
 

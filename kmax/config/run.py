@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from kmax.checkpoint_formats import CheckpointFormat
-from kmax.config.base import Flavour, Fraction, Name, Parameters, PositiveInt
+from kmax.config.base import Fraction, Name, Parameters, PositiveInt
 from kmax.config.input_data import Data
 from kmax.config.metrics import (
     EVALUATORS,
@@ -17,27 +17,8 @@ from kmax.config.metrics import (
     MiouRules,
     descriptions_of,
 )
+from kmax.config.model_arguments import Model
 from kmax.config.train import Train
-
-
-class Model(Parameters):
-    """Arguments of `kmax.create_model`, and the weights it starts from."""
-
-    name: Literal[
-        "kmax_tiny",
-        "kmax_resnet50",
-        "kmax_max_s",
-        "kmax_convnext_tiny",
-        "kmax_convnext_small",
-        "kmax_convnext_base",
-        "kmax_convnext_large",
-    ]
-    flavour: Flavour = Field(description="which original is computed: deeplab2 or bytedance")
-    num_clusters: PositiveInt = Field(description="cluster centres (object queries)")
-    decoder_stages: Literal[4, 5] = Field(description="stages of the pixel decoder; 5 on Cityscapes")
-    cross_attention: Literal["kmeans", "cmt", "softmax"]
-    drop_path: Fraction = Field(description="drop rate of the transformer decoder's residual updates")
-    backbone_drop_path: Fraction = Field(description="largest drop rate in the backbone")
 
 
 class Port(Parameters):
@@ -51,7 +32,7 @@ class Predict(Parameters):
     """Post-processing of the network's output, and which kinds of predictions are written."""
 
     mode: Literal["maskwise", "pixelwise"] = Field(
-        description="masks pasted whole, or each pixel on its own (flavour tf only)"
+        description="masks pasted whole, or each pixel by itself (flavour tf only)"
     )
     pixel_threshold: Fraction
     class_threshold_thing: Fraction
@@ -62,15 +43,15 @@ class Predict(Parameters):
     thing_area_limit: Annotated[int, Field(ge=0)]
     stuff_area_limit: Annotated[int, Field(ge=0)]
     batch_size: PositiveInt
-    pictures: Annotated[int, Field(ge=0)] = Field(description="images to draw overlays and cluster maps of")
+    pictures: Annotated[int, Field(ge=0)] = Field(description="images with pictures of overlays and clusters")
     instances: Literal["coco", "cityscapes"] | None = Field(
         default=None,
-        description="instances with scores beside the panoptic maps, for AP: a COCO JSON of results, or a "
-        "text file and masks per frame as Cityscapes wants them; left out: none",
+        description="also write instances with scores, for AP: a COCO JSON of results, or a text file and "
+        "masks per frame as for Cityscapes; left out: none",
     )
     semantic: bool = Field(
         default=False,
-        description="label PNGs of category ids beside the panoptic maps, for mean IoU; left out: none",
+        description="also write label PNGs of category ids, for mean IoU; left out: none",
     )
 
 

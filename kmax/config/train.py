@@ -10,9 +10,9 @@ from kmax.config.base import Flavour, Name, Parameters, PositiveInt
 
 
 class Sampling(Parameters):
-    """Pixels drawn by the inverse area of their segments."""
+    """Pixels drawn with odds by the inverse area of their segments."""
 
-    k: PositiveInt = Field(description="how many; all where an image has no more")
+    k: PositiveInt = Field(description="number of pixels; all if an image has no more")
     temperature: float
 
 
@@ -36,13 +36,14 @@ class Losses(Parameters):
     sample_k: PositiveInt = Field(description="pixels drawn for the instance discrimination loss")
     sample_temperature: float
     semantic_sampling: Sampling | None = Field(
-        default=None, description="pixels drawn for the semantic loss; left out: all"
+        default=None, description="pixels drawn for the semantic loss; left out: all pixels"
     )
     semantic_top_k: Annotated[float, Field(gt=0, le=1)] | None = Field(
-        default=None, description="share of the pixels, the worst ones, in the semantic loss; left out: all"
+        default=None,
+        description="share of the pixels in the semantic loss, those of the largest losses; left out: all",
     )
     small_instances: SmallInstances | None = Field(
-        default=None, description="their weight in the semantic loss; left out: that of all pixels"
+        default=None, description="their weight in the semantic loss; left out: as all pixels"
     )
     native_auxiliary: bool = Field(
         default=False,
@@ -57,7 +58,7 @@ class Train(Parameters):
     seed: Annotated[int, Field(ge=0)]
     weights: Name | None = Field(description="entry of params/weights.yaml to start from; null: from scratch")
     steps: PositiveInt
-    global_batch_size: PositiveInt = Field(description="images a step, over all GPUs and accumulation")
+    global_batch_size: PositiveInt = Field(description="images per step, over all GPUs and accumulation")
     learning_rate: Annotated[float, Field(gt=0)]
     warmup_steps: Annotated[int, Field(ge=0)]
     poly_power: float
@@ -67,8 +68,8 @@ class Train(Parameters):
     adam_epsilon: float
     optimizer: Flavour | None = Field(
         default=None,
-        description="whose AdamW and warm-up: deeplab2's (epsilon outside the bias correction, first rate 0) "
-        "or torch's (first rate a thousandth); left out: as the model's flavour",
+        description="which original's AdamW and warm-up: deeplab2's (epsilon outside the bias correction, "
+        "first rate 0) or torch's (first rate a thousandth); left out: as the model's flavour",
     )
     clip_grad_norm: Annotated[float, Field(gt=0)] | None
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = Field(
@@ -82,5 +83,5 @@ class Train(Parameters):
     @model_validator(mode="after")
     def _warm_before_the_end(self) -> Self:
         if self.warmup_steps > self.steps:
-            raise ValueError(f"warmup_steps: {self.warmup_steps} are more than the {self.steps} steps")
+            raise ValueError(f"warmup_steps: {self.warmup_steps} is more than the {self.steps} steps")
         return self

@@ -38,7 +38,7 @@ def benchmark_run(run: config.Run, provenance: Mapping[str, Any]) -> Path:
 
     Args:
         run: whose model is measured, with its thresholds.
-        provenance: what the caller knows of the model's origin; it is written beside the model's SHA-256.
+        provenance: of the model, as far as the caller knows it; written beside the model's SHA-256.
 
     Raises:
         InputError: the run has no model yet.
@@ -48,8 +48,8 @@ def benchmark_run(run: config.Run, provenance: Mapping[str, Any]) -> Path:
     isthing = torch.tensor([category.isthing for category in metadata.categories])
     figures = benchmark_model(model, isthing, run.predict)
     origin = {**provenance, "model_sha256": files.sha256(path)}
-    told = {"run": run.run, "model": run.model.name, "provenance": origin, **figures}
-    files.write_json(paths.speed(run.run), told)
+    content = {"run": run.run, "model": run.model.name, "provenance": origin, **figures}
+    files.write_json(paths.speed(run.run), content)
     return paths.speed(run.run)
 
 
@@ -138,7 +138,7 @@ def measure(call: Callable[[], Any], device: torch.device) -> dict[str, float]:
 
 
 def peak_memory(call: Callable[[], Any], device: torch.device) -> dict[str, int | None]:
-    """Bytes at rest, at the peak of one call, and the difference; None where the system does not tell."""
+    """Bytes at rest, at the peak of one call, and the difference; None where the system does not say."""
     call()
     if device.type == "cuda":
         wait(device)
@@ -150,7 +150,7 @@ def peak_memory(call: Callable[[], Any], device: torch.device) -> dict[str, int 
         return {"rest": rest, "peak": peak, "above_rest": peak - rest}
     try:
         _return_free_memory()
-        Path("/proc/self/clear_refs").write_text("5")  # the kernel forgets the high-water mark of before
+        Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark
         before = process_memory()
         call()
         after = process_memory()
@@ -160,13 +160,13 @@ def peak_memory(call: Callable[[], Any], device: torch.device) -> dict[str, int 
 
 
 def _return_free_memory() -> None:
-    """Give memory that earlier calls have freed back to the system, else a call seems to need none."""
+    """Return freed memory of earlier calls to the system, or a call would seem to need none."""
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):  # glibc only
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def wait(device: torch.device) -> None:
-    """Until the device has done all that it was asked for."""
+    """Wait until the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -1,8 +1,8 @@
 """Masks pasted on an empty canvas, one over the other, without touching the pixels once for each mask.
 
-Masks are the pixels where a softmax exceeds a threshold. Above a threshold of a third at most two masks can
-claim a pixel, so a map of pairs says all: how many pixels each pair of masks shares decides which masks stay,
-and a table over pairs gives the canvas. Below that threshold the masks are pasted one by one.
+A mask is the pixels where a softmax exceeds a threshold. Above a threshold of a third, a pixel belongs to two
+masks at most, so a map of pairs is sufficient: the number of pixels that each pair of masks shares decides
+which masks stay, and a table over pairs gives the canvas. Below that threshold, masks are pasted one by one.
 
 Legend of shapes: M masks, H W pixels of the map, R rows of a band.
 """
@@ -16,14 +16,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-TWO_AT_MOST = 0.34  # a third, and room for rounding
+TWO_AT_MOST = 0.34  # a third, and a margin for rounding
 
 
-class Claims(Protocol):
-    """Which masks claim which pixels, gathered band by band."""
+class Overlaps(Protocol):
+    """The pixels of each mask and the overlaps of masks, collected band by band."""
 
     def add(self, weights: Tensor, total: Tensor) -> None:
-        """Take the next rows: [R, M, W] and [R, W], the softmax being weights / total. Spoils `weights`."""
+        """Add rows [R, M, W] and [R, W]; the softmax is weights / total. `weights` is overwritten."""
 
     def areas(self) -> NDArray[np.int64]:
         """Pixels of each mask: [M]."""
@@ -34,7 +34,7 @@ class Claims(Protocol):
     def paste(
         self, order: NDArray[np.int64], overlap_threshold: float
     ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """Paste the masks in order; a mask with a too small share of free pixels is dropped.
+        """Paste the masks in order; drop a mask whose share of free pixels is too small.
 
         Args:
             order: [M], indices of the masks from the most to the least confident.
@@ -46,14 +46,14 @@ class Claims(Protocol):
         """
 
 
-def gather_claims(masks: int, pixel_threshold: float) -> Claims:
-    """An empty collection for so many masks, of the cheapest kind that the threshold allows."""
-    kind = PairedClaims if pixel_threshold >= TWO_AT_MOST else AllClaims
+def collect_overlaps(masks: int, pixel_threshold: float) -> Overlaps:
+    """An empty collection for that number of masks, of the cheapest kind that the threshold allows."""
+    kind = PairOverlaps if pixel_threshold >= TWO_AT_MOST else AllOverlaps
     return kind(masks, pixel_threshold)
 
 
-class PairedClaims:
-    """At most two masks claim a pixel."""
+class PairOverlaps:
+    """A pixel belongs to two masks at most."""
 
     def __init__(self, masks: int, pixel_threshold: float) -> None:
         self.count = masks
@@ -63,30 +63,30 @@ class PairedClaims:
         self._shares = np.zeros(masks + 1)
 
     def add(self, weights: Tensor, total: Tensor) -> None:
-        """See `Claims`."""
+        """See `Overlaps`."""
         threshold = self.pixel_threshold * total
         best, first = weights.max(1)
-        claimed = torch.where(best > threshold, first + 1, 0)  # 1 + index of the mask, or 0
-        self._add_shares(claimed, best / total)
+        owner = torch.where(best > threshold, first + 1, 0)  # 1 + index of the mask, or 0
+        self._add_shares(owner, best / total)
         weights.scatter_(1, first[:, None], 0.0)
         second_best, second = weights.max(1)
         also = torch.where(second_best > threshold, second + 1, 0)
         self._add_shares(also, second_best / total)
-        also = torch.where(also > 0, also, claimed)
-        low, high = torch.minimum(claimed, also), torch.maximum(claimed, also)
+        also = torch.where(also > 0, also, owner)
+        low, high = torch.minimum(owner, also), torch.maximum(owner, also)
         self.bands.append((low * (self.count + 1) + high).int())
 
-    def _add_shares(self, claimed: Tensor, share: Tensor) -> None:
-        numbers, values = claimed.flatten(), share.flatten().double()
+    def _add_shares(self, owner: Tensor, share: Tensor) -> None:
+        numbers, values = owner.flatten(), share.flatten().double()
         sums = torch.bincount(numbers, values, minlength=self.count + 1)
         self._shares += sums.cpu().numpy()
 
     def shares(self) -> NDArray[np.float64]:
-        """See `Claims`."""
+        """See `Overlaps`."""
         return self._shares[1:]
 
     def areas(self) -> NDArray[np.int64]:
-        """See `Claims`."""
+        """See `Overlaps`."""
         shared = self._shared()
         areas: NDArray[np.int64] = shared.sum(0) + shared.sum(1) - shared.diagonal()
         return areas[1:]
@@ -94,7 +94,7 @@ class PairedClaims:
     def paste(
         self, order: NDArray[np.int64], overlap_threshold: float
     ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """See `Claims`."""
+        """See `Overlaps`."""
         position = np.zeros(self.count + 1, dtype=np.int32)  # 1 + place in the order
         position[order + 1] = np.arange(1, self.count + 1)
         areas, shared = self.areas()[order], self._shared()[1:, 1:][np.ix_(order, order)]
@@ -121,8 +121,8 @@ class PairedClaims:
         return np.bincount(self._map().ravel(), minlength=side * side).reshape(side, side)
 
 
-class AllClaims:
-    """Any number of masks claim a pixel."""
+class AllOverlaps:
+    """A pixel belongs to any number of masks."""
 
     def __init__(self, masks: int, pixel_threshold: float) -> None:
         self.pixel_threshold = pixel_threshold
@@ -131,24 +131,24 @@ class AllClaims:
         self._shares = np.zeros(masks)
 
     def add(self, weights: Tensor, total: Tensor) -> None:
-        """See `Claims`."""
+        """See `Overlaps`."""
         masks = weights > self.pixel_threshold * total[:, None]
         self.bands.append(masks)
         self._shares += (weights * masks / total[:, None]).sum((0, 2)).double().cpu().numpy()
 
     def shares(self) -> NDArray[np.float64]:
-        """See `Claims`."""
+        """See `Overlaps`."""
         return self._shares
 
     def areas(self) -> NDArray[np.int64]:
-        """See `Claims`."""
+        """See `Overlaps`."""
         areas: NDArray[np.int64] = self._all().flatten(1).sum(1).cpu().numpy()
         return areas
 
     def paste(
         self, order: NDArray[np.int64], overlap_threshold: float
     ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """See `Claims`."""
+        """See `Overlaps`."""
         masks = self._all()
         wanted = self.areas()[order].astype(np.float32) * np.float32(overlap_threshold)
         canvas = torch.zeros(masks.shape[1:], dtype=torch.int32, device=masks.device)

@@ -1,7 +1,7 @@
-"""Panoptic predictions: the map of segment ids, and how tables over masks become one.
+"""Panoptic predictions: the map of segment ids, and the tables over masks that it is made from.
 
-A table has an entry for each mask, 1 to M, and for 0, no mask. Work on tables costs nothing; only the last
-step touches every pixel.
+A table has an entry for each mask, 1 to M, and for 0, no mask. Tables are small; only the last step touches
+every pixel.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Counts = NDArray[np.number[Any]]  # pixels, or sums over them
 
 @dataclass(frozen=True)
 class Segment:
-    """One predicted segment: its id in the map, contiguous class, and score (of class times pixels)."""
+    """One predicted segment: id in the map, contiguous class, score (of class times pixels)."""
 
     id: int
     class_index: int

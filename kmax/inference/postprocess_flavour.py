@@ -1,7 +1,7 @@
 """Where the post-processing of the two originals differs.
 
 ==================  =======================================  ==============================================
-choice              "tf" (deeplab2)                          "torch" (bytedance/kmax-deeplab)
+difference          "tf" (deeplab2)                          "torch" (bytedance/kmax-deeplab)
 ==================  =======================================  ==============================================
 decided on          the padded network input                 the original image
 back to the image   label map, nearest, corners aligned      logits, bilinear, corners aligned if width odd
@@ -22,8 +22,8 @@ from kmax.config import Flavour
 
 
 @dataclass(frozen=True)
-class Choices:
-    """What one original does.
+class PostprocessFlavour:
+    """What one original does, where the other does something else.
 
     Attributes:
         at_image_size: logits are enlarged to the size of the image file and decided there; otherwise at the
@@ -44,8 +44,8 @@ class Choices:
     instances_of_map: bool
 
 
-CHOICES: dict[Flavour, Choices] = {
-    "tf": Choices(
+POSTPROCESS_FLAVOURS: dict[Flavour, PostprocessFlavour] = {
+    "tf": PostprocessFlavour(
         at_image_size=False,
         threshold_passes=True,
         native_mask_scores=True,
@@ -53,7 +53,7 @@ CHOICES: dict[Flavour, Choices] = {
         scores_by_pixels=True,
         instances_of_map=True,
     ),
-    "torch": Choices(
+    "torch": PostprocessFlavour(
         at_image_size=True,
         threshold_passes=False,
         native_mask_scores=False,

@@ -1,4 +1,4 @@
-"""Panoptic segmentation of a user's own images, with nothing but a weights file."""
+"""Panoptic segmentation of a user's own images, from a weights file alone."""
 
 from __future__ import annotations
 
@@ -41,23 +41,23 @@ DEFAULTS = Predict(
 def predict_images(paths: Sequence[Path], weights: Path, out: Path, predict: Predict | None = None) -> Path:
     """Segment images; write `<stem>.png` (panoptic map), `<stem>_overlay.png` and one `panoptic.json`.
 
-    The weights' file says how images become network input: by which original's pipeline, if any.
+    Images are prepared as the metadata of the weights file say: by which original's pipeline, if any.
 
     Args:
-        paths: JPEG or PNG files with distinct stems; photographs are turned as their EXIF tag says.
+        paths: JPEG or PNG files with distinct stems; photographs are rotated by their EXIF tag.
         weights: a file of `kmax.model.io.save_model`.
         out: folder to write to.
-        predict: thresholds; None: those of the run that made the weights, which are kept in their file, else
-            (a ported file without a run) the original's on COCO.
+        predict: thresholds. None: those of the run that made the weights, from their metadata, or (in a
+            ported file without a run) the original's on COCO.
 
     Raises:
-        InputError: missing or damaged images or weights; all bad images, one line each, before any work.
+        InputError: missing or corrupt images or weights. All bad images are reported first, one line each.
     """
     paths = [Path(path) for path in paths]
     model, metadata = load_model(weights)
     stems = [path.stem for path in paths]
     faults = [
-        f"{path}: another image is called '{path.stem}' too; their outputs would have one name"
+        f"{path}: another image has the stem '{path.stem}' too; their outputs would overwrite each other"
         for place, path in enumerate(paths)
         if path.stem in stems[:place]
     ]
@@ -73,7 +73,7 @@ def predict_images(paths: Sequence[Path], weights: Path, out: Path, predict: Pre
     model.to(device)
     categories = metadata.categories
     isthing = torch.tensor([category.isthing for category in categories], device=device)
-    height, width = metadata.arguments["image_size"]
+    height, width = metadata.arguments.image_size
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for number, path in enumerate(track(iter(paths), len(paths), "predict-images"), start=1):
@@ -82,8 +82,8 @@ def predict_images(paths: Sequence[Path], weights: Path, out: Path, predict: Pre
         original_size = (rgb.shape[0], rgb.shape[1])
         batch = tensor[None].to(device)
         sizes = [content_size], [original_size]
-        (segmented,) = segment_images(model, batch, *sizes, isthing, predict, [str(path)])
-        result = segmented.panoptic
+        (prediction,) = segment_images(model, batch, *sizes, isthing, predict, [str(path)])
+        result = prediction.panoptic
         write_map(Path(out) / f"{path.stem}.png", result.ids)
         classes = {segment.id: segment.class_index for segment in result.segments}
         save_picture(Path(out) / f"{path.stem}_overlay.png", overlay(rgb, result.ids, classes, categories))
@@ -100,17 +100,17 @@ def predict_images(paths: Sequence[Path], weights: Path, out: Path, predict: Pre
 
 
 def _fault(path: Path) -> str | None:
-    """What is wrong with an image file; all its pixels are decoded, for a truncated one has a good header."""
+    """The error message for a bad image file; all pixels are decoded: truncated files have good headers."""
     try:
         with Image.open(path) as image:
             image.load()
             if image.mode == "F" or image.mode.startswith("I"):
-                return f"{path}: 8 bits per channel are wanted, not an image of mode {image.mode}; convert it"
+                return f"{path}: expected 8 bits per channel, not an image of mode {image.mode}; convert it"
             return None
     except FileNotFoundError:
         return f"{path}: image not found"
     except (UnidentifiedImageError, Image.DecompressionBombError):
-        return f"{path}: not an image file that can be read (JPEG or PNG)"
+        return f"{path}: not a readable image file (JPEG or PNG)"
     except (OSError, SyntaxError, ValueError) as error:
         return f"{path}: image cannot be read: {error}"
 

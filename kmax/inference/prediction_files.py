@@ -26,7 +26,7 @@ _FRAME = re.compile(r"[^_]+_[^_]+_\d+.*")
 
 
 def write_labels(path: Path, classes: NDArray[np.int16], categories: Sequence[Category]) -> None:
-    """Write contiguous classes [H, W] as a grey PNG of category ids; of 16 bits where an id needs them.
+    """Write contiguous classes [H, W] as a grey PNG of category ids, of 16 bits if an id needs them.
 
     Raises:
         InputError: an id needs more.
@@ -40,9 +40,9 @@ def write_labels(path: Path, classes: NDArray[np.int16], categories: Sequence[Ca
 def coco_results(
     instances: Sequence[Instance], image_id: ImageId, categories: Sequence[Category]
 ) -> list[dict[str, Any]]:
-    """Entries of COCO's JSON of results; an instance without pixels is left out, for it can match nothing.
+    """Entries of COCO's JSON of results. Instances without pixels are omitted, since they cannot match.
 
-    There are no boxes: pycocotools takes those of the masks, and areas too where no box is given.
+    Boxes are omitted: pycocotools computes them, and areas, from the masks.
     """
     from pycocotools import mask as coco_mask
 
@@ -69,7 +69,7 @@ def write_cityscapes_instances(
 ) -> None:
     """Write the text file `path` and its masks `<stem>_<number>.png`, in the same folder.
 
-    An instance without pixels is left out, as in Cityscapes' evaluation.
+    Instances without pixels are omitted, as in Cityscapes' evaluation.
     """
     lines = []
     for number, instance in enumerate(instance for instance in instances if instance.mask.any()):
@@ -81,10 +81,10 @@ def write_cityscapes_instances(
 
 
 def check_frame_names(file_names: Sequence[str], where: str) -> None:
-    """Refuse images that Cityscapes' evaluation could not find by their name.
+    """Refuse images whose names Cityscapes' evaluation could not match.
 
     Args:
-        where: names the parameter that asks for it.
+        where: the parameter that requires it, for errors.
 
     Raises:
         InputError: a name is not `<city>_<sequence>_<frame>...`.

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from kmax.config import Category
 from kmax.data.formats.coco_panoptic import Annotation, read_image, read_map
-from kmax.inference.enlarge import Size2
 from kmax.inference.panoptic_map import PanopticMap
+from kmax.inference.upsampling import Size2
 from kmax.visualization.overlays import cluster_map, overlay, save_picture, show_image
 
 
@@ -28,9 +28,9 @@ def draw_pictures(
     """Write image.png, ground_truth.png, prediction.png, and clusters_1.png, ... per k-means layer.
 
     Args:
-        folder: where to.
+        folder: to write to.
         assignments: int64 [h_i, w_i] per layer.
-        truth: PNG and segments of the ground truth; None: there is none, nor a picture of it.
+        truth: PNG and segments of the ground truth; None: there is none, and no picture of it.
     """
     image = read_image(image_path)
     save_picture(folder / "image.png", show_image(image))

@@ -1,8 +1,8 @@
 """Unfinished predictions: shards of a few images, each a folder that appears by rename when it is complete.
 
-A shard is the images of one batch, and batches are cut from the dataset's order alone. So neither the number
-of ranks nor an interruption changes what the network sees at once, and every bit of the output is the same.
-`shard.json` names each file of its folder with its SHA-256: a damaged shard is none, and is predicted again.
+A shard is the images of one batch, and batches depend on the dataset's order alone. So neither the number of
+ranks nor an interruption changes a batch, and every bit of the output is the same. `shard.json` lists each
+file of its folder with its SHA-256; a corrupt shard is predicted again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from kmax.files import atomic_folder, read_json, sha256, write_json
 
 RECORD = "shard.json"
 INSTANCES = "instances.json"
-# What shards have in common with the published folder: folders with files of distinct names.
+# Folders that shards and the published folder have in common; their files have distinct names.
 FOLDERS = ("panoptic", "pictures", "instances", "semantic")
 
 
@@ -35,9 +35,9 @@ class Shard:
     folder: Path
 
     def read(self) -> list[dict[str, Any]] | None:
-        """The annotations of its images, in COCO panoptic format; None where it is not finished.
+        """The annotations of its images, in COCO panoptic format; None if it is not finished.
 
-        A damaged one is told, and is not finished.
+        A corrupt shard is reported, and counts as not finished.
         """
         if not self.folder.exists():
             return None
@@ -49,7 +49,7 @@ class Shard:
         except (InputError, OSError, KeyError, TypeError, AttributeError):
             damaged = [RECORD]
         if damaged:
-            print(f"{self.folder / damaged[0]}: damaged or missing; predicted again", file=sys.stderr)
+            print(f"{self.folder / damaged[0]}: corrupt or missing; predicted again", file=sys.stderr)
             return None
         return annotations
 
@@ -58,7 +58,7 @@ class Shard:
         """Yield an empty folder for the files; it becomes the shard at the end.
 
         Args:
-            annotations: to be filled meanwhile.
+            annotations: to be filled inside of the block.
         """
         with atomic_folder(self.folder) as folder:
             yield folder
@@ -80,7 +80,7 @@ def cut_shards(images: list[Image], size: int, work: Path) -> list[Shard]:
 
 
 def gather(shards: Iterable[Shard], folder: Path) -> None:
-    """Copy the files of finished shards into one folder, but for the lists of instances."""
+    """Copy the files of finished shards into one folder, except the lists of instances."""
     for shard in shards:
         for name in FOLDERS:
             if (shard.folder / name).exists():
@@ -88,7 +88,7 @@ def gather(shards: Iterable[Shard], folder: Path) -> None:
 
 
 def join_instances(shards: Iterable[Shard], path: Path) -> None:
-    """Write the lists of instances of finished shards as one, of which no more than a shard is in memory."""
+    """Write the lists of instances of finished shards as one, with one shard in memory at a time."""
     with open(path, "w", encoding="utf-8") as stream:
         before = "[\n"
         for shard in shards:

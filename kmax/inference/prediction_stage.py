@@ -38,7 +38,7 @@ from kmax.inference.prediction_shards import (
     gather,
     join_instances,
 )
-from kmax.inference.segment_batch import Segmented, segment_images, segments_info
+from kmax.inference.segment_batch import ImagePrediction, segment_images, segments_info
 from kmax.machine import gpu_count, launcher, loader_workers, local_rank
 from kmax.model.io import ModelMetadata, load_model
 from kmax.progress import track
@@ -201,7 +201,7 @@ def _write_batch(
     folder: Path,
     shard: Shard,
     batch: InferenceBatch,
-    results: list[Segmented],
+    results: list[ImagePrediction],
 ) -> list[dict[str, Any]]:
     """Write all files of one batch; returns the images' annotations in COCO panoptic format."""
     predict, categories = job.run.predict, job.prepared.categories

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kmax.config import Predict
-from kmax.inference.enlarge import Size2, to_image
 from kmax.inference.panoptic_map import PanopticMap
+from kmax.inference.upsampling import ImageSizes, to_image
 
 MOST_INSTANCES = 100  # pairs of cluster and class taken from an image
 
@@ -29,7 +29,7 @@ class Instance:
     mask: NDArray[np.bool_]
 
 
-def instances_of(result: PanopticMap, isthing: Tensor) -> list[Instance]:
+def instances_of_map(result: PanopticMap, isthing: Tensor) -> list[Instance]:
     """The thing segments of a panoptic map, with their scores, as the TensorFlow original takes them."""
     things = isthing.tolist()
     return [
@@ -39,21 +39,18 @@ def instances_of(result: PanopticMap, isthing: Tensor) -> list[Instance]:
     ]
 
 
-def instances(
+def instances_of_clusters(
     class_logits: Tensor,
     mask_logits: Tensor,
-    *,
-    input_size: Size2,
-    content_size: Size2,
-    original_size: Size2,
+    sizes: ImageSizes,
     isthing: Tensor,
     predict: Predict,
 ) -> list[Instance]:
-    """Instances as the PyTorch original makes them beside a panoptic map, from the highest score down.
+    """Instances as the PyTorch original makes them beside a panoptic map, in descending order of score.
 
     Of the 100 best pairs of cluster and class those of things stay. The mask is where the cluster's share
     exceeds the pixel threshold; the score is the class probability times the mean share inside the mask.
-    Arguments as in `postprocess.maskwise`.
+    Arguments as in `maskwise`.
     """
     mask_logits = mask_logits.float()
     probabilities = class_logits.float().softmax(1)[:, :-1]
@@ -66,7 +63,7 @@ def instances(
 
     native = (mask_logits.shape[1], mask_logits.shape[2])
     masks, sums = [], torch.zeros(len(clusters), device=mask_logits.device)
-    for band in to_image(native, input_size, content_size, original_size).bands(mask_logits):
+    for band in to_image(native, sizes).bands(mask_logits):
         weights = band.weights[:, clusters]
         mask = weights > predict.pixel_threshold * band.total[:, None]
         sums += (weights * mask / band.total[:, None]).sum((0, 2))

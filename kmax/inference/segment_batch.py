@@ -11,28 +11,27 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kmax.config import Category, Predict
+from kmax.config import Category, Flavour, Predict
 from kmax.errors import InputError
-from kmax.inference.enlarge import Size2
-from kmax.inference.maskwise import maskwise
 from kmax.inference.panoptic_map import PanopticMap
-from kmax.inference.pixelwise import pixelwise
-from kmax.inference.postprocess_flavour import CHOICES
-from kmax.inference.scored_instances import Instance, instances, instances_of
-from kmax.inference.semantic_map import semantic
+from kmax.inference.panoptic_postprocess import maskwise, pixelwise
+from kmax.inference.postprocess_flavour import POSTPROCESS_FLAVOURS
+from kmax.inference.scored_instances import Instance, instances_of_clusters, instances_of_map
+from kmax.inference.semantic_map import semantic_map
+from kmax.inference.upsampling import ImageSizes, Size2
 from kmax.model.kmax import KMaX
 from kmax.model.output import Output
 
 
 @dataclass(frozen=True)
-class Segmented:
-    """What the network says of one image.
+class ImagePrediction:
+    """The predictions for one image.
 
     Attributes:
         panoptic: the map, at the size of the image.
         assignments: cluster of each pixel, int64 [h_i, w_i] per k-means layer.
-        instances: with scores; empty where `predict.instances` asks for none.
-        semantic: contiguous class of each pixel [H, W]; None where `predict.semantic` does not ask for it.
+        instances: with scores; empty unless `predict.instances` asks for them.
+        semantic: contiguous class of each pixel [H, W]; None unless `predict.semantic` asks for it.
     """
 
     panoptic: PanopticMap
@@ -50,15 +49,15 @@ def segment_images(
     isthing: Tensor,
     predict: Predict,
     names: Sequence[str | int],
-) -> Iterator[Segmented]:
-    """Panoptic map and cluster assignments of each image of a batch, and what else `predict` asks for.
+) -> Iterator[ImagePrediction]:
+    """Panoptic map and cluster assignments of each image of a batch, and other outputs on request.
 
     Args:
         images: [B, 3, H, W] on the model's device.
         names: of the B images, for errors.
 
     Raises:
-        InputError: the network returns numbers that are not finite; names what they are, and the image.
+        InputError: logits that are not finite; names which, and the image.
     """
     output = model(images)
     yield from post_process(model, output, images, content_sizes, original_sizes, isthing, predict, names)
@@ -74,35 +73,46 @@ def post_process(
     isthing: Tensor,
     predict: Predict,
     names: Sequence[str | int],
-) -> Iterator[Segmented]:
-    """What `segment_images` makes of the network's output."""
+) -> Iterator[ImagePrediction]:
+    """The predictions of `segment_images`, from the network's output."""
+    input_size = (images.shape[2], images.shape[3])
     for place, (content_size, original_size) in enumerate(zip(content_sizes, original_sizes, strict=True)):
-        class_logits, mask_logits = output.class_logits[place], output.mask_logits[place]
-        for what, logits in (("class logits", class_logits), ("mask logits", mask_logits)):
-            if not torch.isfinite(logits).all():
+        logits = output.class_logits[place], output.mask_logits[place]
+        for what, values in zip(("class logits", "mask logits"), logits, strict=True):
+            if not torch.isfinite(values).all():
                 raise InputError(
-                    f"image {names[place]}: the network's {what} are not finite: its weights are damaged or "
+                    f"image {names[place]}: the network's {what} are not finite: its weights are corrupt or "
                     "diverged"
                 )
-        sizes: dict[str, Any] = {
-            "input_size": (images.shape[2], images.shape[3]),
-            "content_size": content_size,
-            "original_size": original_size,
-        }
-        arguments = {**sizes, "isthing": isthing, "predict": predict}
-        flavour = model.arguments["flavour"]
+        sizes = ImageSizes(input_size, content_size, original_size)
+        flavour = model.arguments.flavour
         if predict.mode == "maskwise":
-            result = maskwise(class_logits, mask_logits, flavour=flavour, **arguments)
+            panoptic = maskwise(*logits, sizes, isthing, predict, flavour)
         else:
-            result = pixelwise(class_logits, mask_logits, **arguments)
-        found: list[Instance] = []
-        if predict.instances is not None:
-            of_map = CHOICES[flavour].instances_of_map
-            found = (
-                instances_of(result, isthing) if of_map else instances(class_logits, mask_logits, **arguments)
-            )
-        labels = semantic(class_logits, mask_logits, flavour=flavour, **sizes) if predict.semantic else None
-        yield Segmented(result, [layer.assignment[place].cpu() for layer in output.auxiliary], found, labels)
+            panoptic = pixelwise(*logits, sizes, isthing, predict)
+        yield ImagePrediction(
+            panoptic=panoptic,
+            assignments=[layer.assignment[place].cpu() for layer in output.auxiliary],
+            instances=_instances(*logits, sizes, isthing, predict, flavour, panoptic),
+            semantic=semantic_map(*logits, sizes, flavour) if predict.semantic else None,
+        )
+
+
+def _instances(
+    class_logits: Tensor,
+    mask_logits: Tensor,
+    sizes: ImageSizes,
+    isthing: Tensor,
+    predict: Predict,
+    flavour: Flavour,
+    panoptic: PanopticMap,
+) -> list[Instance]:
+    """Instances as the flavour's original makes them, if `predict` asks for any."""
+    if predict.instances is None:
+        return []
+    if POSTPROCESS_FLAVOURS[flavour].instances_of_map:
+        return instances_of_map(panoptic, isthing)
+    return instances_of_clusters(class_logits, mask_logits, sizes, isthing, predict)
 
 
 def segments_info(result: PanopticMap, categories: list[Category]) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """The sum of all loss terms of kMaX-DeepLab, for the final output and for every k-means layer.
 
 Both originals are computed, chosen by `flavour`: "tf" (google-research/deeplab2) and "torch"
-(bytedance/kmax-deeplab). `choices` says where they differ.
+(bytedance/kmax-deeplab). `loss_flavour` says where they differ.
 """
 
 from __future__ import annotations
@@ -11,16 +11,19 @@ from torch import Tensor
 
 from kmax import config
 from kmax.data.batch import Batch
-from kmax.losses.auxiliary import enlarge, features_at
-from kmax.losses.classes import class_loss
-from kmax.losses.dice import dice_loss
 from kmax.losses.finite import check_finite
 from kmax.losses.instance_discrimination import instance_discrimination_loss
-from kmax.losses.mask_id import mask_id_loss
-from kmax.losses.masks import log_probabilities, read_masks
+from kmax.losses.loss_terms import (
+    class_loss,
+    dice_loss,
+    log_probabilities,
+    mask_id_loss,
+    read_masks,
+    semantic_loss,
+    small_instance_weights,
+)
 from kmax.losses.matching import Matching, match
-from kmax.losses.sampling import Sampler, gumbel_top_k, sample_logits
-from kmax.losses.semantic_loss import semantic_loss, small_instance_weights
+from kmax.losses.sampling import Sampler, enlarge, features_at, gumbel_top_k, sample_logits
 from kmax.losses.targets import GroundTruth, Targets, subsample
 from kmax.model.output import Auxiliary, Output
 
@@ -32,8 +35,8 @@ class Criterion:
         losses: weights and sampling.
         num_classes: K, without void.
         flavour: which original is computed.
-        isthing: bool [K]; needed where small instances have a weight of their own.
-        sampler: how pixels are drawn; called for the final output, the semantic term (where it samples), then
+        isthing: bool [K]; required where small instances have their own weight.
+        sampler: draws pixels. It is called for the final output, the semantic term (where it samples), then
             each auxiliary output, and not at all where all pixels are taken.
     """
 
@@ -47,7 +50,7 @@ class Criterion:
         sampler: Sampler = gumbel_top_k,
     ) -> None:
         if losses.small_instances is not None and isthing is None:
-            raise ValueError("losses.small_instances: which classes are things must be said")
+            raise ValueError("losses.small_instances requires isthing")
         self.isthing = isthing
         self.losses = losses
         self.num_classes = num_classes
@@ -58,7 +61,7 @@ class Criterion:
         """The weighted terms, each a scalar and a mean over the batch; their sum is the loss to minimise.
 
         Args:
-            output: of the network; the semantic term is left out where there are no semantic logits.
+            output: of the network; the semantic term is omitted without semantic logits.
             batch: with labels as fine as the output, or finer by a whole factor.
 
         Returns:
@@ -67,7 +70,7 @@ class Criterion:
 
         Raises:
             NonFiniteLossError: a term is NaN or infinite; names it and the images.
-            ValueError: a prediction's size is no subsampling of the labels, or its classes are not K + 1.
+            ValueError: a prediction's size is not a subsampling of the labels, or its classes are not K + 1.
         """
         if output.class_logits.shape[2] != self.num_classes + 1:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Losses that are NaN or infinite end the training with a message that says which term and which images."""
+"""A loss that is NaN or infinite ends the training with a message that names the term and the images."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class NonFiniteLossError(Exception):
     """A loss term, or a cost of the matching, is NaN or infinite.
 
     Args:
-        term: what went bad, such as `aux0/dice`.
-        image_ids: the images of the batch for which it did.
+        term: what is not finite, such as `aux0/dice`.
+        image_ids: the images of the batch for which it is not.
     """
 
     def __init__(self, term: str, image_ids: Sequence[int | str]) -> None:

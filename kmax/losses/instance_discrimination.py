@@ -1,4 +1,4 @@
-"""Pixel-wise instance discrimination (CMT-DeepLab, section 3.3): pixels of one segment have alike features.
+"""Pixel-wise instance discrimination (CMT-DeepLab, section 3.3): pixels of one segment get similar features.
 
 For a sampled pixel k with feature f_k, the similarities s_kj = f_k . f_j / t to all sampled pixels j go
 through a softmax, and the target spreads evenly over the pixels of the same segment. The cross-entropy is
@@ -40,7 +40,7 @@ def instance_discrimination_loss(features: Tensor, shares: Tensor) -> Tensor:
     weight = has_segment / has_segment.sum(1, keepdim=True).clamp(min=1)
     features = features * TEMPERATURE**-0.5
     sums = shares @ features.transpose(1, 2)  # [B, M, D]
-    # Of shared segments less than a pixel may have been drawn: such a mean counts as far as there is of it.
+    # Less than one pixel may have been drawn of a shared segment: its mean has a weight below 1.
     means = (shares * (weight / areas.clamp(min=1))[:, None]) @ features.transpose(1, 2)
     positive = (means * sums).sum((1, 2))
     partition: Tensor = _WeightedLogPartition.apply(features, weight * areas.clamp(max=1))
@@ -64,11 +64,11 @@ class _WeightedLogPartition(torch.autograd.Function):
         bands = [(start, min(start + columns, pixels)) for start in range(0, pixels, columns)]
         # [B, k, D]: products are fastest where the numbers of a pixel lie together.
         by_pixel = features.transpose(1, 2).contiguous()
-        memory = _memory(by_pixel, bands, min(at_once, images), ctx.needs_input_grad[0])
+        buffers = _buffers(by_pixel, bands, min(at_once, images), ctx.needs_input_grad[0])
         values, gradients = [], []
         for first in range(0, images, at_once):
             f, w = by_pixel[first : first + at_once], weight[first : first + at_once]
-            value, gradient = _log_partition(f, w, bands, memory, ctx.needs_input_grad[0])
+            value, gradient = _log_partition(f, w, bands, buffers, ctx.needs_input_grad[0])
             values.append(value)
             gradients.append(gradient)
         if ctx.needs_input_grad[0]:
@@ -85,8 +85,8 @@ class _WeightedLogPartition(torch.autograd.Function):
 Bands = list[tuple[int, int]]  # first column and the one after the last
 
 
-def _memory(f: Tensor, bands: Bands, images: int, all_bands: bool) -> list[Tensor]:
-    """For each band of so many images, [images * rows * columns]; the same for all where none is kept."""
+def _buffers(f: Tensor, bands: Bands, images: int, all_bands: bool) -> list[Tensor]:
+    """A buffer [images * rows * columns] for each band; the same one for all where none is kept."""
     sizes = [images * (f.shape[1] - start) * (end - start) for start, end in bands]
     if all_bands:
         return [f.new_empty(size) for size in sizes]
@@ -94,14 +94,14 @@ def _memory(f: Tensor, bands: Bands, images: int, all_bands: bool) -> list[Tenso
 
 
 def _log_partition(
-    f: Tensor, w: Tensor, bands: Bands, memory: list[Tensor], with_gradient: bool
+    f: Tensor, w: Tensor, bands: Bands, buffers: list[Tensor], with_gradient: bool
 ) -> tuple[Tensor, Tensor]:
-    """The value [B] and its gradient [B, k, D] (zeros if not wanted), so many columns of E at a time."""
+    """The value [B] and its gradient [B, k, D] (zeros if not wanted), one band of columns of E at a time."""
     images, pixels, _ = f.shape
     kept, total, gradient = [], torch.zeros_like(w), torch.zeros_like(f)
-    for (start, end), room in zip(bands, memory, strict=True):
+    for (start, end), buffer in zip(bands, buffers, strict=True):
         shape = (images, pixels - start, end - start)
-        e = room[: math.prod(shape)].view(shape)
+        e = buffer[: math.prod(shape)].view(shape)
         torch.bmm(f[:, start:], f[:, start:end].transpose(1, 2), out=e).exp_()
         total[:, start:] += e.sum(2)
         total[:, start:end] += e[:, end - start :].sum(1)

@@ -1,7 +1,7 @@
 """Where the losses of the two originals differ.
 
 ======================  ========================================  ==========================================
-choice                  "tf" (deeplab2)                           "torch" (bytedance/kmax-deeplab)
+difference              "tf" (deeplab2)                           "torch" (bytedance/kmax-deeplab)
 ======================  ========================================  ==========================================
 void pixels             without a class                           without a segment (so crowd is void too)
 semantic labels         wherever there is a class                 on segments alone
@@ -20,8 +20,8 @@ from kmax.config import Flavour
 
 
 @dataclass(frozen=True)
-class Choices:
-    """What one original does.
+class LossFlavour:
+    """What one original computes, where the other computes something else.
 
     Attributes:
         void_without_segment: void are the pixels without a segment; otherwise those without a class, so that
@@ -38,14 +38,14 @@ class Choices:
     align_even_heights: bool
 
 
-CHOICES: dict[Flavour, Choices] = {
-    "tf": Choices(
+LOSS_FLAVOURS: dict[Flavour, LossFlavour] = {
+    "tf": LossFlavour(
         void_without_segment=False,
         semantic_on_segments=False,
         drop_left_over=False,
         align_even_heights=True,
     ),
-    "torch": Choices(
+    "torch": LossFlavour(
         void_without_segment=True,
         semantic_on_segments=True,
         drop_left_over=True,

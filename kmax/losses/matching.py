@@ -1,7 +1,7 @@
-"""Hungarian matching of ground-truth segments to clusters, and what the losses take from it.
+"""Hungarian matching of ground-truth segments to clusters, and the targets and weights that follow from it.
 
-Made once, on the final output, and shared by all auxiliary outputs. Nothing here carries gradients: the
-matched qualities weigh the losses (PQ-style loss of MaX-DeepLab, equations 8 to 10), they are not trained.
+It is made once, on the final output, and shared by all auxiliary outputs. Nothing here carries gradients: the
+matched qualities weight the losses (PQ-style loss of MaX-DeepLab, equations 8 to 10), and are not trained.
 
 Legend of shapes: B images, N clusters, M segments (padded), K classes, P pixels.
 """
@@ -25,7 +25,7 @@ MATCHED_SHARE = 0.75  # weight of matched clusters in the class term; void clust
 
 @dataclass(frozen=True)
 class Matching:
-    """Which cluster stands for which segment, and with what weights.
+    """The cluster of each segment, and the weights of both.
 
     Attributes:
         cluster: int64 [B, M], the segment's cluster; N for a segment that found none (more segments than
@@ -77,7 +77,7 @@ def match(
     matched = cluster >= 0
     left_over = present & ~matched
     complete = not bool(left_over.any())
-    if not complete and truth.choices.drop_left_over:
+    if not complete and truth.differences.drop_left_over:
         truth.keep(matched)
         targets = truth.at(size)
         left_over = torch.zeros_like(left_over)

@@ -1,7 +1,7 @@
 """Ground truth at the resolution of a prediction.
 
 Labels are read by strided subsampling `[::s, ::s]`, never averaged: a segment that has no pixel left there
-does not exist for the losses. The two originals differ in what is void (`choices`).
+does not exist for the losses. The two originals differ in what is void (`loss_flavour`).
 
 Legend of shapes: B images, M segments (padded to the most of the batch), P = h * w pixels of a prediction.
 """
@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from kmax.config import Flavour
 from kmax.data.batch import NO_SEGMENT, VOID_CLASS, Batch
-from kmax.losses.loss_flavour import CHOICES
+from kmax.losses.loss_flavour import LOSS_FLAVOURS
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Targets:
         if indices is None:
             return self.shares
         count = self.shares.shape[1]
-        if self.segment is not None:  # spares reading the masks
+        if self.segment is not None:  # saves reading the masks
             return one_hot(self.segment.gather(1, indices), count)
         return self.shares.gather(2, indices[:, None].expand(-1, count, -1))
 
@@ -58,24 +58,24 @@ class GroundTruth:
 
     Args:
         batch: with labels at the finest resolution asked for, or finer by a whole factor.
-        flavour: whose choices hold.
+        flavour: which original's rules hold.
 
     Raises:
-        ValueError: segments that overlap are more than have a class.
+        ValueError: of overlapping segments, not all have a class.
     """
 
     def __init__(self, batch: Batch, flavour: Flavour) -> None:
-        self.choices = CHOICES[flavour]
+        self.differences = LOSS_FLAVOURS[flavour]
         self.classes = _padded_classes(batch.classes)  # [B, M], -1 padding
         self._segments = batch.layers
         for image, (layers, of_image) in enumerate(zip(self._segments, batch.classes, strict=True)):
             if len(layers) > 1 and int(layers.max()) >= len(of_image):
                 raise ValueError(
-                    f"image {batch.image_ids[image]}: there is a segment {int(layers.max())}, but only "
-                    f"{len(of_image)} segments have a class"
+                    f"image {batch.image_ids[image]}: the labels contain segment {int(layers.max())}, but "
+                    f"only {len(of_image)} segments have a class"
                 )
         self._semantic = batch.semantic
-        if self.choices.semantic_on_segments:
+        if self.differences.semantic_on_segments:
             labelled = (self._segments != NO_SEGMENT).any(1)
             self._semantic = batch.semantic.where(labelled, VOID_CLASS)
         self._prepared: dict[tuple[int, int], Targets] = {}
@@ -84,7 +84,7 @@ class GroundTruth:
         """Targets for a prediction of `size` (h, w).
 
         Raises:
-            ValueError: `size` is no subsampling of the labels.
+            ValueError: `size` is not a subsampling of the labels.
         """
         if size not in self._prepared:
             self._prepared[size] = self._prepare(size)
@@ -105,7 +105,7 @@ class GroundTruth:
         layers = subsample(self._segments, size).flatten(2)  # [B, L, P]
         semantic = subsample(self._semantic, size).flatten(1)
         labelled = (layers != NO_SEGMENT).any(1)
-        void = ~labelled if self.choices.void_without_segment else semantic == VOID_CLASS
+        void = ~labelled if self.differences.void_without_segment else semantic == VOID_CLASS
         masks = one_hot(layers[:, 0], self.classes.shape[1])
         if layers.shape[1] == 1:
             return Targets(layers[:, 0], labelled, semantic, void, masks, masks, areas=masks.sum(2))
@@ -124,7 +124,7 @@ def subsample(labels: Tensor, size: tuple[int, int]) -> Tensor:
     result = labels[..., :: steps[0], :: steps[1]]
     if result.shape[-2:] != torch.Size(size):
         raise ValueError(
-            f"a prediction of {size} pixels is no subsampling of labels of {tuple(labels.shape[-2:])}"
+            f"a prediction of {size} pixels is not a subsampling of labels of {tuple(labels.shape[-2:])}"
         )
     return result
 
@@ -136,6 +136,6 @@ def one_hot(segment: Tensor, count: int) -> Tensor:
 
 
 def _padded_classes(classes: list[Tensor]) -> Tensor:
-    """Classes [B, M] of the segments, padded with -1; M is at least 1, which spares special cases."""
+    """Classes [B, M] of the segments, padded with -1; M is at least 1, which avoids special cases."""
     padded = pad_sequence(classes, batch_first=True, padding_value=VOID_CLASS)
     return padded if padded.shape[1] else padded.new_full((len(classes), 1), VOID_CLASS)

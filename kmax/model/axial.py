@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kmax.errors import InputError
-from kmax.model.layers import init_truncated
-from kmax.model.norm import BatchNorm
+from kmax.model.layers import GELU_LAYERS, LayerConfig, init_truncated
 
 
 class RelativePositions(nn.Module):
@@ -56,6 +55,7 @@ class AxisAttention(nn.Module):
         heads: number of heads.
         span: longest axis for the position tables.
         along_height: attend along columns (True) or rows.
+        layers: the constants of the norms.
     """
 
     def __init__(
@@ -66,20 +66,20 @@ class AxisAttention(nn.Module):
         heads: int,
         span: int,
         along_height: bool,
+        layers: LayerConfig = GELU_LAYERS,
     ) -> None:
         super().__init__()
         self.key_channels, self.value_channels, self.heads = key_channels, value_channels, heads
         self.along_height = along_height
         self.qkv = nn.Conv2d(in_channels, 2 * key_channels + value_channels, 1, bias=False)
         init_truncated(self.qkv.weight, in_channels**-0.5)
-        self.qkv_norm = BatchNorm(2 * key_channels + value_channels)
+        self.qkv_norm = layers.norm(2 * key_channels + value_channels)
         self.query_positions = RelativePositions(span, key_channels // heads)
         self.key_positions = RelativePositions(span, key_channels // heads)
         self.value_positions = RelativePositions(span, value_channels // heads)
-        self.similarity_norm = BatchNorm(
-            3 * heads
-        )  # content, query position, key position; heads within each
-        self.output_norm = BatchNorm(2 * value_channels)  # content, position
+        # Content, query position, key position; heads within each.
+        self.similarity_norm = layers.norm(3 * heads)
+        self.output_norm = layers.norm(2 * value_channels)  # content, position
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, value_channels, H, W]."""
@@ -113,18 +113,25 @@ class AxialAttention(nn.Module):
     """Attention along the height, then along the width.
 
     Args: as of `AxisAttention`, and
-        stride: only every so many rows go on to the attention along the width, and so many columns leave it.
+        stride: only every `stride`-th row goes on to the attention along the width, and only every
+            `stride`-th column leaves it.
     """
 
     def __init__(
-        self, in_channels: int, key_channels: int, value_channels: int, heads: int, span: int, stride: int = 1
+        self,
+        in_channels: int,
+        key_channels: int,
+        value_channels: int,
+        heads: int,
+        span: int,
+        stride: int = 1,
+        layers: LayerConfig = GELU_LAYERS,
     ) -> None:
         super().__init__()
         self.stride = stride
-        self.height = AxisAttention(in_channels, key_channels, value_channels, heads, span, along_height=True)
-        self.width = AxisAttention(
-            value_channels, key_channels, value_channels, heads, span, along_height=False
-        )
+        widths = (key_channels, value_channels, heads, span)
+        self.height = AxisAttention(in_channels, *widths, along_height=True, layers=layers)
+        self.width = AxisAttention(value_channels, *widths, along_height=False, layers=layers)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, value_channels, H / stride, W / stride] (rounded up), not activated."""

@@ -22,9 +22,9 @@ class NormaliseByBatch(torch.autograd.Function):
     """Batch norm by the statistics of all ranks; one gather forward, one sum backward.
 
     Gradients of the input are those of the union of all ranks' inputs; gradients of weight and bias are this
-    rank's share. The parts of the ranks may differ in size; none is empty.
+    rank's share. The ranks' inputs may differ in size; none is empty.
 
-    With `gelu` an exact GELU follows, whose input is made again in the backward pass, not kept.
+    With `gelu` an exact GELU follows, whose input is recomputed in the backward pass, not stored.
 
     Apply to (x [B, C, ...], weight [C], bias [C], eps, gelu). Returns y like x, and of all ranks without
     gradient: mean [C], biased variance [C], number of values per channel [1].

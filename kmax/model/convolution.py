@@ -1,12 +1,12 @@
 """Convolutions of channels-last maps, arranged so that a CPU computes them fast.
 
-Where torch's library for CPUs has no good kernel, the same sums are formed in another order: the results are
-those of `F.conv2d` up to rounding. On other devices, and where torch.compile looks on, `F.conv2d` stays.
+Where torch's library for CPUs has no fast kernel, the same sums are formed in another order: the results are
+those of `F.conv2d` up to rounding. On other devices and under torch.compile, `F.conv2d` is used.
 
-- Of a kernel so dilated that most of its taps see nothing but padding, as in atrous pooling on a coarse map,
-  only those taps are computed that see pixels.
+- If a kernel is so dilated that most of its taps see only padding, as in atrous pooling on a coarse map, only
+  the taps that see pixels are computed.
 - The gradient of a 1x1 kernel with many channels is one matrix product.
-- The gradient of a wide depthwise kernel comes in blocks of three columns, for which there is a fast kernel.
+- The gradient of a wide depthwise kernel is computed in blocks of three columns, which have a fast kernel.
 
 Shapes: x [B, C_in, H, W], kernel [C_out, C_in / groups, h, w].
 """
@@ -56,7 +56,7 @@ def _keeps_size(kernel: Tensor, like: nn.Conv2d) -> bool:
 
 
 def _share_of_pixels(x: Tensor, like: nn.Conv2d) -> float:
-    """The share of the products of kernel and map that have a pixel, not padding, in them."""
+    """The share of the products of kernel and map that read a pixel, not padding."""
     shares = []
     for length, side, dilation in zip(x.shape[2:], like.kernel_size, like.dilation, strict=True):
         offsets = [dilation * (tap - side // 2) for tap in range(side)]
@@ -90,13 +90,13 @@ def _overlap(offset: int, length: int) -> tuple[slice, slice]:
 
 
 def _many_channels(kernel: Tensor, like: nn.Conv2d) -> bool:
-    """Whether the kernel is 1x1, and of so many channels that a matrix product gives its gradient faster."""
+    """Whether the kernel is 1x1 with enough channels for a matrix product to give its gradient faster."""
     plain = like.groups == 1 and like.stride == (1, 1) and like.padding == (0, 0)
     return plain and kernel.shape[2:] == (1, 1) and min(kernel.shape[:2]) >= MANY_CHANNELS
 
 
 def _wide_depthwise(x: Tensor, kernel: Tensor, like: nn.Conv2d) -> bool:
-    """Whether there is one kernel per channel, too wide for the library, and not for the map."""
+    """Whether the kernel is depthwise, too wide for the library, and not wider than the map."""
     plain = like.stride == (1, 1) and like.dilation == (1, 1) and not isinstance(like.padding, str)
     depthwise = like.groups == kernel.shape[0] > 1 and kernel.shape[1] == 1
     return plain and depthwise and FAST_COLUMNS < kernel.shape[3] <= x.shape[3]

@@ -1,7 +1,7 @@
 """How cluster centres gather pixels: the paper's central comparison, as one exchangeable part.
 
-Each form turns mask logits into weights of the sum over pixels that updates the centres (kMaX-DeepLab, arXiv
-2207.04044, section 3.2). Shapes: B images, N clusters, P pixels.
+Each turns mask logits [B, N, P] into weights [B, N, P] of the sum over pixels that updates the centres
+(kMaX-DeepLab, arXiv 2207.04044, section 3.2). Shapes: B images, N clusters, P pixels.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from kmax.errors import unknown_name
+from kmax.config import CrossAttention
 
 Weights = Callable[[Tensor], Tensor]
 
@@ -32,15 +32,4 @@ def softmax(logits: Tensor) -> Tensor:
     return logits.softmax(2)
 
 
-FORMS: dict[str, Weights] = {"kmeans": kmeans, "cmt": cmt, "softmax": softmax}
-
-
-def cross_attention(name: str) -> Weights:
-    """The form called `name`: a function from logits [B, N, P] to weights [B, N, P].
-
-    Raises:
-        InputError: there is no such form.
-    """
-    if name not in FORMS:
-        raise unknown_name("cross_attention", name, FORMS, "create_model")
-    return FORMS[name]
+CROSS_ATTENTIONS: dict[CrossAttention, Weights] = {"kmeans": kmeans, "cmt": cmt, "softmax": softmax}

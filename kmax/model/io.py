@@ -1,6 +1,6 @@
-"""Weights as safetensors files that tell what they are: constructor arguments and categories in the metadata.
+"""Weights as safetensors files that describe their network: its arguments and categories are in the metadata.
 
-Nothing is allocated before the file's header agrees with the network that its metadata names.
+No tensor is allocated before the file's header agrees with the network that its metadata names.
 """
 
 from __future__ import annotations
@@ -11,75 +11,45 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
-from kmax.config import Category, Parameters, PositiveInt, Size
+from kmax.config import Category, ModelArguments, Parameters
 from kmax.errors import InputError
 from kmax.files import atomic_path
-from kmax.model.create import create_model
+from kmax.model.build import build_shapes
 from kmax.model.kmax import KMaX
 
 ENCODER = "pixel_encoder."
 FORMAT = 1
 KEY = "kmax"
 PORT_FIRST = "checkpoints of other programs are ported first, by `kmax port-file`"
-# Arguments that weights are made for; with others they would not fit, or give wrong results.
+# Arguments that weights depend on: with others they would not fit, or give wrong results.
 FIXED = ("name", "num_classes", "num_clusters", "decoder_stages", "flavour")
-# Operations that initial values are made with.
-IN_PLACE = {
-    "uniform_",
-    "normal_",
-    "zero_",
-    "fill_",
-    "copy_",
-    "mul_",
-    "add_",
-    "clamp_",
-    "erfinv_",
-    "trunc_normal_",
-}
-IN_PLACE |= {"ones_", "zeros_", "constant_", "kaiming_normal_", "kaiming_uniform_", "xavier_uniform_"}
-
-
-class _Arguments(Parameters):
-    """Arguments of `create_model` as a file carries them."""
-
-    name: str
-    num_classes: PositiveInt
-    image_size: Size
-    flavour: str
-    num_clusters: PositiveInt
-    decoder_stages: PositiveInt
-    cross_attention: str
-    drop_path: float
-    backbone_drop_path: float
 
 
 class _Metadata(Parameters):
-    """All that a file says about itself."""
+    """The metadata of a file."""
 
     format: Literal[1]
-    arguments: _Arguments
+    arguments: ModelArguments
     categories: list[Category]
     extra: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class ModelMetadata:
-    """What a weight file says about itself.
+    """The metadata of a weight file.
 
     Attributes:
         arguments: of `kmax.create_model`.
         categories: classes in the order of the network's outputs; void, the last output, is not among them.
-        extra: whatever the writer added, as JSON values.
+        extra: JSON values that the writer added.
     """
 
-    arguments: dict[str, Any]
+    arguments: ModelArguments
     categories: list[Category]
     extra: dict[str, Any] = field(default_factory=dict)
 
@@ -88,7 +58,7 @@ def save_model(model: KMaX, path: Path, categories: list[Category], **extra_meta
     """Write weights and metadata to `path`, atomically.
 
     Args:
-        model: its `state_dict` is written, on whatever device it is.
+        model: on any device; its `state_dict` is written.
         path: of the safetensors file.
         categories: classes in the order of the network's outputs, without void.
         extra_metadata: JSON values to keep in the file.
@@ -101,64 +71,43 @@ def save_model(model: KMaX, path: Path, categories: list[Category], **extra_meta
     with atomic_path(path) as temporary:
         try:
             save_file(tensors, temporary, metadata={KEY: text})
-        except SafetensorError as error:  # the library's way to report a full disk
+        except SafetensorError as error:  # how the library reports a full disk
             raise InputError(f"{path}: cannot be written: {error}") from error
         temporary.chmod(0o644)
 
 
 def metadata_text(model: KMaX, path: Path, categories: list[Category], extra: Mapping[str, Any]) -> str:
-    """What the file `path` of a model says about itself, under the key `KEY`.
+    """The metadata of the file `path` of a model, for the key `KEY`.
 
-    All under one key: the library writes several in random order, and equal models shall give equal bytes.
+    There is one key because the library writes several in random order, and equal models must give equal
+    bytes.
 
     Raises:
         InputError: the categories do not fit the model.
     """
-    wanted = model.arguments["num_classes"]
-    if len(categories) != wanted:
+    classes = model.arguments.num_classes
+    if len(categories) != classes:
         raise InputError(
-            f"{path}: the model has {wanted} classes, but there are {len(categories)} categories"
+            f"{path}: the model has {classes} classes, but there are {len(categories)} categories"
         )
     metadata = {
         "format": FORMAT,
-        "arguments": model.arguments,
+        "arguments": model.arguments.as_json(),
         "categories": [category.model_dump() for category in categories],
         "extra": dict(extra),
     }
     return json.dumps(metadata, allow_nan=False)
 
 
-def shapes_only(name: str, **arguments: Any) -> KMaX:
-    """A model without memory for its tensors (on the meta device); arguments of `create_model`.
-
-    Raises:
-        InputError: as `create_model`.
-    """
-    with torch.device("meta"), _NoValues():
-        return create_model(name, **arguments)
-
-
-class _NoValues(TorchFunctionMode):
-    """Leaves out initial values: on the meta device they take most of the time, and there are none."""
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if getattr(func, "__name__", "") in IN_PLACE:
-            return args[0] if args else kwargs["tensor"]  # torch.nn.init hands its functions on by keyword
-        return func(*args, **kwargs)
-
-
 def load_model(path: Path) -> tuple[KMaX, ModelMetadata]:
     """Build the model that `path` describes, with its weights, in evaluation mode on the CPU.
 
     Raises:
-        InputError: the file is missing, damaged, not one of ours, or contradicts itself.
+        InputError: the file is missing, corrupt, not one of ours, or contradicts itself.
     """
     metadata = read_metadata(path)
     try:
-        model = shapes_only(**{**metadata.arguments, "image_size": tuple(metadata.arguments["image_size"])})
+        model = build_shapes(metadata.arguments)
     except InputError as error:
         raise InputError([f"{path}: {fault}" for fault in error.faults]) from error
     _check_shapes(path, _header_shapes(path), model.state_dict())
@@ -171,7 +120,7 @@ def load_weights(model: KMaX, path: Path) -> None:
     """Load the tensors of `path` into `model`: all, or those of the pixel encoder if there are no others.
 
     Raises:
-        InputError: the file is missing or damaged, says that it is of another model or flavour, or its
+        InputError: the file is missing or corrupt, its metadata name another model or flavour, or its
             tensors do not fit.
     """
     shapes = _header_shapes(path)
@@ -180,7 +129,7 @@ def load_weights(model: KMaX, path: Path) -> None:
         state = {name: tensor for name, tensor in state.items() if name.startswith(ENCODER)}
     elif not shapes.keys() & state.keys():
         raise InputError(
-            f"{path}: none of its {len(shapes)} tensors is of this project's models; {PORT_FIRST}"
+            f"{path}: none of its {len(shapes)} tensors belongs to a model of this project; {PORT_FIRST}"
         )
     else:
         _check_arguments(path, model)
@@ -189,14 +138,17 @@ def load_weights(model: KMaX, path: Path) -> None:
 
 
 def _check_arguments(path: Path, model: KMaX) -> None:
-    """Raise InputError where a file says that its network is another one: shapes alone may well agree."""
+    """Raise InputError where a file's metadata name another network, whose shapes may well agree."""
     with _open(path) as stream:
         if KEY not in (stream.metadata() or {}):
             return
     found = read_metadata(path).arguments
-    wrong = [key for key in FIXED if found[key] != model.arguments[key]]
+    wrong = [key for key in FIXED if getattr(found, key) != getattr(model.arguments, key)]
     if wrong:
-        theirs, ours = (", ".join(f"{k}={d[k]!r}" for k in wrong) for d in (found, model.arguments))
+        theirs, ours = (
+            ", ".join(f"{key}={getattr(arguments, key)!r}" for key in wrong)
+            for arguments in (found, model.arguments)
+        )
         raise InputError(f"{path}: weights of a model with {theirs}, but this one has {ours}")
 
 
@@ -204,7 +156,7 @@ def read_metadata(path: Path) -> ModelMetadata:
     """The metadata alone, without the weights.
 
     Raises:
-        InputError: the file is missing, damaged or not one of ours.
+        InputError: the file is missing, corrupt or not one of ours.
     """
     with _open(path) as stream:
         return parse_metadata(stream.metadata() or {}, path)
@@ -217,22 +169,21 @@ def parse_metadata(raw: Mapping[str, str], path: Path) -> ModelMetadata:
         InputError: damaged, or the file is not one of ours.
     """
     if KEY not in raw:
-        raise InputError(f"{path}: no kmax model: metadata lack the constructor's arguments; {PORT_FIRST}")
+        raise InputError(f"{path}: not a kmax model: its metadata lack the model's arguments; {PORT_FIRST}")
     try:
         found = _Metadata.model_validate_json(raw[KEY])
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"])) or "JSON"
         raise InputError(
-            f"{path}: metadata are damaged or of another version: {key}: {first['msg']}"
+            f"{path}: metadata are corrupt or of another version: {key}: {first['msg']}"
         ) from error
-    arguments, categories = found.arguments.model_dump(), found.categories
-    if len(categories) != arguments["num_classes"]:
+    classes, categories = found.arguments.num_classes, len(found.categories)
+    if categories != classes:
         raise InputError(
-            f"{path}: metadata contradict themselves: {arguments['num_classes']} classes, "
-            f"{len(categories)} categories"
+            f"{path}: metadata contradict themselves: {classes} classes, {categories} categories"
         )
-    return ModelMetadata(arguments, categories, found.extra)
+    return ModelMetadata(found.arguments, found.categories, found.extra)
 
 
 def _open(path: Path) -> Any:
@@ -242,10 +193,10 @@ def _open(path: Path) -> Any:
         raise InputError(f"{path}: weights not found") from None
     except (SafetensorError, OSError) as error:
         if Path(path).is_dir():
-            raise InputError(f"{path}: a folder; a safetensors file is wanted") from None
+            raise InputError(f"{path}: is a folder, not a safetensors file") from None
         if Path(path).suffix != ".safetensors":
-            raise InputError(f"{path}: no safetensors file; {PORT_FIRST}") from error
-        raise InputError(f"{path}: no readable safetensors file: {error}") from error
+            raise InputError(f"{path}: not a safetensors file; {PORT_FIRST}") from error
+        raise InputError(f"{path}: not a readable safetensors file: {error}") from error
 
 
 def _header_shapes(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
@@ -264,13 +215,13 @@ def _check_shapes(
     path: Path, shapes: Mapping[str, tuple[tuple[int, ...], str]], state: Mapping[str, Tensor]
 ) -> None:
     faults = [f"{path}: tensor '{name}' is missing" for name in state if name not in shapes]
-    faults += [f"{path}: tensor '{name}' is none of the model's" for name in shapes if name not in state]
+    faults += [f"{path}: unexpected tensor '{name}'" for name in shapes if name not in state]
     for name in state.keys() & shapes.keys():
         shape, dtype = shapes[name]
-        wanted = tuple(state[name].shape)
-        if shape != wanted:
-            faults.append(f"{path}: tensor '{name}' has shape {list(shape)}, the model {list(wanted)}")
+        expected = tuple(state[name].shape)
+        if shape != expected:
+            faults.append(f"{path}: tensor '{name}' has shape {list(shape)}, expected {list(expected)}")
         elif dtype != "F32":
-            faults.append(f"{path}: tensor '{name}' has type {dtype}, the model F32")
+            faults.append(f"{path}: tensor '{name}' has type {dtype}, expected F32")
     if faults:
         raise InputError(sorted(faults))

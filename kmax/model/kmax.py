@@ -1,28 +1,30 @@
 """kMaX-DeepLab: k-means Mask Transformer (Yu et al., ECCV 2022, arXiv 2207.04044), assembled.
 
-Sizes come from `sizes`, the differences of the two originals from `flavour`.
+Sizes come from `kmax.config.model_sizes`, the differences of the two originals from `model_flavour`.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from kmax.config import ModelArguments
+from kmax.config.model_sizes import ModelSize, ResNetSize
 from kmax.errors import InputError
-from kmax.model.flavour import Flavour
-from kmax.model.norm import BatchNorm
+from kmax.model.layers import EncoderConfig, LayerConfig
+from kmax.model.model_flavour import MODEL_FLAVOURS
+from kmax.model.norm import EPSILON
 from kmax.model.output import Output
-from kmax.model.pixel_decoder import PixelDecoder
+from kmax.model.pixel_decoder import PixelDecoder, PixelDecoderConfig
 from kmax.model.pixel_encoder import pixel_encoder
 from kmax.model.prediction_heads import Predictor
-from kmax.model.semantic_head import DirectSemanticHead, PyramidSemanticHead
-from kmax.model.sizes import ModelSize, PixelDecoderSize, ResNetSize
-from kmax.model.transformer_decoder import TransformerDecoder
+from kmax.model.semantic_head import DirectSemanticHead, PyramidSemanticHead, SemanticHeadConfig
+from kmax.model.transformer_decoder import TransformerDecoder, TransformerDecoderConfig
 
-FAR_OUT = 8.0  # no image in [-1, 1], not even noise of variance 1; any in 0..255 that is not black
+# Images in [-1, 1] stay within it, even noise of variance 1; those in 0..255 do not, unless black.
+INPUT_LIMIT = 8.0
 STRIDES = (32, 16, 8, 4, 2)
 
 
@@ -30,87 +32,56 @@ class KMaX(nn.Module):
     """The whole network; made by `kmax.create_model`.
 
     Attributes:
-        arguments: what `kmax.create_model` was called with, as JSON values: enough to build the same network.
-        image_size: (height, width) that it was made for; others are fine where position tables allow.
+        arguments: those of `kmax.create_model`: enough to build the same network.
+        image_size: (height, width) that it was made for; it accepts others up to the span of its position
+            tables.
         output_stride: of the final mask logits and pixel features, 4 or 2.
 
     Args:
         size: numbers of all parts.
-        flavour: choices of the original.
-        num_classes: K, without void.
-        image_size: (height, width) of the images.
-        num_clusters: N.
-        decoder_stages: 4; or 5 as on Cityscapes, which also means the semantic head at stride 32.
-        cross_attention: form of the cluster update.
-        drop_path: drop rate of the transformer decoder's residual updates.
-        backbone_drop_path: largest drop rate in the pixel encoder.
-        arguments: kept as the attribute.
+        arguments: everything else. Five decoder stages also mean the semantic head at stride 32.
     """
 
-    def __init__(
-        self,
-        size: ModelSize,
-        flavour: Flavour,
-        *,
-        num_classes: int,
-        image_size: tuple[int, int],
-        num_clusters: int,
-        decoder_stages: int,
-        cross_attention: str,
-        drop_path: float,
-        backbone_drop_path: float,
-        arguments: dict[str, Any],
-    ) -> None:
+    def __init__(self, size: ModelSize, arguments: ModelArguments) -> None:
         super().__init__()
         self.arguments = arguments
-        self.image_size = image_size
-        self.flavour = flavour
-        self.decoder_size = PixelDecoderSize(size.pixel_decoder.stages[:decoder_stages])
-        stem_first = isinstance(size.encoder, ResNetSize) and flavour.resnet_stem_first
-        # Which feature of the encoder (0 is the stem, the finest) each stage of the decoder reads.
-        self.feature_of_stage = [4, 3, 2, 1]
-        if decoder_stages == 5:
-            self.feature_of_stage = [4, 3, 2, 0, 1] if stem_first else [4, 3, 2, 1, 0]
+        self.image_size = arguments.image_size
+        self.flavour = flavour = MODEL_FLAVOURS[arguments.flavour]
+        self.decoder_stages = size.pixel_decoder[: arguments.decoder_stages]
+        self.feature_of_stage = _feature_of_stage(size, arguments)
+        layers = LayerConfig("gelu", EPSILON, flavour.biased_moving_variance)
 
-        self.pixel_encoder = pixel_encoder(size.encoder, flavour, backbone_drop_path)
+        self.pixel_encoder = pixel_encoder(
+            size.encoder, EncoderConfig(flavour, arguments.backbone_drop_path, layers=layers)
+        )
         channels = self.pixel_encoder.channels
         self.output_stride = self.pixel_encoder.finest_stride if self.feature_of_stage[-1] == 0 else 4
         self.pixel_decoder = PixelDecoder(
             [channels[index] for index in self.feature_of_stage],
-            self.decoder_size,
-            flavour.bottleneck_dilation,
-            flavour.align_even_widths,
+            PixelDecoderConfig(
+                self.decoder_stages, flavour.bottleneck_dilation, flavour.align_even_widths, layers
+            ),
         )
         pixel_channels = self.pixel_decoder.out_channels
-        transformer = size.transformer
-        self.transformer_decoder = TransformerDecoder(
-            pixel_channels[:3],
-            transformer,
-            num_clusters,
-            num_classes,
-            cross_attention,
-            drop_path,
+        transformer = TransformerDecoderConfig(
+            size.transformer,
+            arguments.num_classes,
             flavour.clamp_squared_norm,
+            layers,
+            num_clusters=arguments.num_clusters,
+            cross_attention=arguments.cross_attention,
+            drop_path=arguments.drop_path,
         )
-        self.predictor = Predictor(
-            pixel_channels[-1],
-            transformer.channels,
-            transformer,
-            num_classes,
-            flavour.clamp_squared_norm,
-        )
+        self.transformer_decoder = TransformerDecoder(pixel_channels[:3], transformer)
+        self.predictor = Predictor(pixel_channels[-1], size.transformer.channels, transformer)
+        semantic = SemanticHeadConfig(size.semantic, arguments.num_classes, flavour.align_even_widths, layers)
         _, os4, os8, _, os32 = channels
         self.semantic_head: nn.Module
-        if decoder_stages == 5:
-            self.semantic_head = DirectSemanticHead(os32, size.semantic, num_classes)
+        if arguments.decoder_stages == 5:
+            self.semantic_head = DirectSemanticHead(os32, semantic)
         else:
-            self.semantic_head = PyramidSemanticHead(
-                (os32, os8, os4), size.semantic, num_classes, flavour.align_even_widths
-            )
-        for module in self.modules():
-            if isinstance(module, BatchNorm):
-                module.biased_moving_variance = flavour.biased_moving_variance
-        self.check_image_size(image_size, "create_model")
+            self.semantic_head = PyramidSemanticHead((os32, os8, os4), semantic)
+        self.check_image_size(self.image_size, "create_model")
         # Depthwise convolutions on CPU and tensor cores on GPU are several times faster with channels last.
         for parameter in self.parameters():
             if parameter.dim() == 4:
@@ -146,42 +117,50 @@ class KMaX(nn.Module):
         """Raise InputError unless images of this (height, width) can go through."""
         height, width = image_size
         if min(height, width) < 3:
-            raise InputError(f"{where}: image size {height}x{width}: sides of 3 pixels or more are wanted")
+            raise InputError(f"{where}: image size {height}x{width}: sides must be 3 pixels or more")
         if height % 2 == 0 or width % 2 == 0:
             odd = f"{height + 1 - height % 2}x{width + 1 - width % 2}"
             raise InputError(f"{where}: image size {height}x{width}: both sides must be odd; pad to {odd}")
-        stages = zip(STRIDES, self.decoder_size.stages, strict=False)
+        stages = zip(STRIDES, self.decoder_stages, strict=False)
         largest = min(stage.axial.span * stride - 1 for stride, stage in stages if stage.axial)
         if max(height, width) > largest:
             raise InputError(
-                f"{where}: image size {height}x{width} exceeds what the position tables allow; "
+                f"{where}: image size {height}x{width} exceeds the span of the position tables; "
                 f"the longer side can be {largest} at most"
             )
 
     def _check_images(self, images: Tensor) -> None:
         if not isinstance(images, Tensor):
-            raise InputError(f"images: a tensor [B, 3, H, W] is wanted, not {type(images).__name__}")
+            raise InputError(f"images: expected a tensor [B, 3, H, W], not {type(images).__name__}")
         if images.dim() != 4 or images.shape[1] != 3 or images.shape[0] == 0:
-            raise InputError(f"images: shape [B, 3, H, W] is wanted, not {list(images.shape)}")
+            raise InputError(f"images: expected shape [B, 3, H, W], not {list(images.shape)}")
         if images.dtype != torch.float32:
-            raise InputError(f"images: float32 in [-1, 1] is wanted, not {images.dtype}")
+            raise InputError(f"images: expected float32 in [-1, 1], not {images.dtype}")
         self.check_image_size((images.shape[2], images.shape[3]), "images")
-        # Training makes its own images, and on a GPU would wait for the answer; a compiler cannot.
+        # Not in training, whose images are our own: on a GPU it would synchronise. A compiler cannot branch.
         if images.numel() and not (self.training or images.is_meta or torch.compiler.is_compiling()):
             low, high = (float(extreme) for extreme in images.aminmax())
             if not math.isfinite(low + high):
-                damaged = [i for i, image in enumerate(images) if not image.isfinite().all()]
-                raise InputError(f"images: NaN or infinite values in image {damaged[0]} of the batch")
-            if not (low > -FAR_OUT and high < FAR_OUT):
+                bad = [i for i, image in enumerate(images) if not image.isfinite().all()]
+                raise InputError(f"images: NaN or infinite values in image {bad[0]} of the batch")
+            if not (low > -INPUT_LIMIT and high < INPUT_LIMIT):
                 raise InputError(
-                    f"images: values in [-1, 1] are wanted, not {low:g} to {high:g}; divide pixels of 0..255 "
+                    f"images: expected values in [-1, 1], not {low:g} to {high:g}; divide pixels of 0..255 "
                     "by 127.5 and subtract 1"
                 )
 
     def no_weight_decay(self) -> set[str]:
-        """Names of the parameters that weight decay leaves alone: norms, biases, position tables, centres."""
+        """Names of the parameters without weight decay: norms, biases, position tables, cluster centres."""
         return {
             name
             for name, parameter in self.named_parameters()
             if parameter.dim() <= 1 or name.endswith((".embeddings", "cluster_centers"))
         }
+
+
+def _feature_of_stage(size: ModelSize, arguments: ModelArguments) -> list[int]:
+    """Which feature of the encoder (0 is the stem, the finest) each stage of the pixel decoder reads."""
+    if arguments.decoder_stages == 4:
+        return [4, 3, 2, 1]
+    stem_first = isinstance(size.encoder, ResNetSize) and MODEL_FLAVOURS[arguments.flavour].resnet_stem_first
+    return [4, 3, 2, 0, 1] if stem_first else [4, 3, 2, 1, 0]

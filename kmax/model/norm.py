@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kmax.model.activation import Activation, activate_new
 from kmax.model.batch_statistics import NormaliseByBatch, world_size
 from kmax.model.convolution import convolve
 
-EPSILON = 1e-3
+EPSILON = 1e-3  # of both originals
 MOMENTUM = 0.01
 
 
@@ -29,7 +30,7 @@ class BatchNorm(nn.Module):
     Args:
         channels: C.
         biased_moving_variance: the moving variance takes the batch variance over n (True) or n - 1 (False).
-            Normalisation itself always divides by n. See `Flavour`.
+            Normalisation itself always divides by n. See `ModelFlavour`.
         eps: added to the variance.
         momentum: share of the new batch in the moving statistics.
     """
@@ -54,17 +55,17 @@ class BatchNorm(nn.Module):
         self.register_buffer("running_mean", torch.zeros(channels))
         self.register_buffer("running_var", torch.ones(channels))
 
-    def forward(self, x: Tensor, gelu: bool = False) -> Tensor:
-        """Normalise x [B, C, ...], and apply an exact GELU on request; the result has the shape of x."""
+    def forward(self, x: Tensor, activation: Activation | None = None) -> Tensor:
+        """Normalise x [B, C, ...], and activate the result on request; it has the shape of x."""
         if self.training and (world_size() > 1 or _summed_naively(x)):
+            gelu = activation == "gelu"  # which is fused with the norm
             out, mean, variance, count = cast(
                 tuple[Tensor, Tensor, Tensor, Tensor],
                 NormaliseByBatch.apply(x, self.weight, self.bias, self.eps, gelu),
             )
             self._move(mean, variance, count)
-            return out
-        out = self._by_torch(x)
-        return gelu_of_new(out) if gelu else out
+            return out if gelu else activate_new(out, activation)
+        return activate_new(self._by_torch(x), activation)
 
     def _by_torch(self, x: Tensor) -> Tensor:
         """Normalise x [B, C, ...] by torch's own kernels."""
@@ -72,7 +73,7 @@ class BatchNorm(nn.Module):
             return F.batch_norm(
                 x, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps
             )
-        # The functional form refuses a single value per channel (pooled features of one image) and moves the
+        # The functional form rejects a single value per channel (pooled features of one image) and moves the
         # variance over n - 1 only, so statistics are taken from the operator itself.
         out, mean, inverse_std = torch.native_batch_norm(
             x, self.weight, self.bias, None, None, True, self.momentum, self.eps
@@ -82,22 +83,22 @@ class BatchNorm(nn.Module):
             self._move(mean, variance, x.numel() // self.channels)
         return out
 
-    def after(self, convolution: nn.Conv2d, x: Tensor, gelu: bool = False) -> Tensor:
-        """The norm of a convolution's result, and its GELU on request: [B, C_in, H, W] -> [B, C, H', W'].
+    def after(self, convolution: nn.Conv2d, x: Tensor, activation: Activation | None = None) -> Tensor:
+        """The norm of a convolution's result, activated on request: [B, C_in, H, W] -> [B, C, H', W'].
 
         In evaluation the norm is a scale and a shift, and the convolution makes them: its kernel is scaled
         anew at each call, which costs less than a pass over the result unless that is smaller.
-        The convolution itself is not called, only its parameters are read; so its hooks see nothing.
+        The convolution itself is not called, only its parameters are read, so its hooks do not run.
         """
         if self.training or not self._folds_into(convolution, x):
-            result: Tensor = self(convolve(x, convolution.weight, convolution.bias, convolution), gelu)
+            result: Tensor = self(convolve(x, convolution.weight, convolution.bias, convolution), activation)
             return result
         scale = self.weight * torch.rsqrt(self.running_var + self.eps)
         shift = self.bias - self.running_mean * scale
         if convolution.bias is not None:
             shift = shift + convolution.bias * scale
         out = convolve(x, convolution.weight * scale.view(-1, 1, 1, 1), shift, convolution)
-        return gelu_of_new(out) if gelu else out
+        return activate_new(out, activation)
 
     @staticmethod
     def _folds_into(convolution: nn.Conv2d, x: Tensor) -> bool:
@@ -118,13 +119,6 @@ class BatchNorm(nn.Module):
     def extra_repr(self) -> str:
         """Channels and constants, for printing."""
         return f"{self.channels}, eps={self.eps}, momentum={self.momentum}"
-
-
-def gelu_of_new(x: Tensor) -> Tensor:
-    """GELU of a tensor that nobody else reads: in its place, unless gradients need it."""
-    if torch.is_grad_enabled() or torch.compiler.is_compiling():
-        return F.gelu(x)
-    return torch.ops.aten.gelu_(x)  # type: ignore[no-any-return]
 
 
 def _summed_naively(x: Tensor) -> bool:

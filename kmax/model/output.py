@@ -1,4 +1,4 @@
-"""What the network returns.
+"""The output of the network.
 
 Legend of shapes: B images, N cluster centres, K classes, D embedding channels, h w pixels.
 """

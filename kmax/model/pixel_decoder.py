@@ -6,32 +6,58 @@ Features that pass between modules are not activated; each consumer activates wh
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from kmax.model.layers import ConvBN, resize
+from kmax.config.model_sizes import StageSize
+from kmax.model.activation import Activate
+from kmax.model.layers import GELU_LAYERS, ConvBN, LayerConfig, resize
 from kmax.model.norm import ChannelLayerNorm
 from kmax.model.residual import EXPANSION, ResidualBlock
-from kmax.model.sizes import PixelDecoderSize
+
+
+@dataclass(frozen=True)
+class PixelDecoderConfig:
+    """Everything about a pixel decoder but the channels that it reads.
+
+    Attributes:
+        stages: kinds, widths and numbers of blocks, coarsest first.
+        dilation: of the 3x3 convolutions, see `ModelFlavour.bottleneck_dilation`.
+        align_even: see `ModelFlavour.align_even_widths`.
+        layers: activation and norms.
+    """
+
+    stages: tuple[StageSize, ...]
+    dilation: int
+    align_even: bool
+    layers: LayerConfig = GELU_LAYERS
 
 
 class ResizedFuse(nn.Module):
-    """Sum of a coarse map, resized, and a fine one, both projected to the wanted channels.
+    """Sum of a coarse map, resized, and a fine one, both projected to the output's channels.
 
-    A map that has the wanted channels already is neither activated nor projected.
+    A map that already has that number of channels is neither activated nor projected.
     """
 
-    def __init__(self, low_channels: int, high_channels: int, out_channels: int, align_even: bool) -> None:
+    def __init__(
+        self,
+        low_channels: int,
+        high_channels: int,
+        out_channels: int,
+        align_even: bool,
+        layers: LayerConfig = GELU_LAYERS,
+    ) -> None:
         super().__init__()
         self.align_even = align_even
-        self.low = self._projection(low_channels, out_channels)
-        self.high = self._projection(high_channels, out_channels)
+        self.low = self._projection(low_channels, out_channels, layers)
+        self.high = self._projection(high_channels, out_channels, layers)
 
     @staticmethod
-    def _projection(in_channels: int, out_channels: int) -> nn.Module:
+    def _projection(in_channels: int, out_channels: int, layers: LayerConfig) -> nn.Module:
         if in_channels == out_channels:
             return nn.Identity()
-        return nn.Sequential(nn.GELU(), ConvBN(in_channels, out_channels))
+        return nn.Sequential(Activate(layers.activation), ConvBN(in_channels, out_channels, layers=layers))
 
     def forward(self, low: Tensor, high: Tensor) -> Tensor:
         """low [B, C, h, w], high [B, C', H, W] -> [B, C'', H, W]."""
@@ -44,29 +70,29 @@ class PixelDecoder(nn.Module):
 
     Args:
         in_channels: channels of the encoder's features, coarsest first, one per stage.
-        size: kinds, widths and numbers of blocks.
-        dilation: of the 3x3 convolutions, see `Flavour.bottleneck_dilation`.
-        align_even: see `Flavour.align_even_widths`.
+        config: everything else.
     """
 
-    def __init__(
-        self, in_channels: Sequence[int], size: PixelDecoderSize, dilation: int, align_even: bool
-    ) -> None:
+    def __init__(self, in_channels: Sequence[int], config: PixelDecoderConfig) -> None:
         super().__init__()
-        if len(in_channels) != len(size.stages):
-            raise ValueError(f"{len(size.stages)} stages need as many features, not {len(in_channels)}")
+        if len(in_channels) != len(config.stages):
+            raise ValueError(f"{len(config.stages)} stages need as many features, not {len(in_channels)}")
         self.norms = nn.ModuleList(ChannelLayerNorm(channels) for channels in in_channels)
         self.fuses = nn.ModuleList()
         self.stages = nn.ModuleList()
         self.out_channels: list[int] = []
         channels = in_channels[0]
-        for index, stage in enumerate(size.stages):
+        for index, stage in enumerate(config.stages):
             if index > 0:
-                self.fuses.append(ResizedFuse(channels, in_channels[index], stage.width, align_even))
+                fuse = ResizedFuse(
+                    channels, in_channels[index], stage.width, config.align_even, config.layers
+                )
+                self.fuses.append(fuse)
                 channels = stage.width
             blocks = []
             for _ in range(stage.blocks):
-                blocks.append(ResidualBlock(channels, stage, dilation=dilation))
+                block = ResidualBlock(channels, stage, dilation=config.dilation, layers=config.layers)
+                blocks.append(block)
                 channels = EXPANSION * stage.width
             self.stages.append(nn.Sequential(*blocks))
             self.out_channels.append(channels)

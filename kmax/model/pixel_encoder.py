@@ -1,6 +1,7 @@
 """The pixel encoders: networks of timm with our batch norm, and MaX-S.
 
-All return their features at strides 2 (or 4, as the network has it), 4, 8, 16 and 32.
+All return their features at strides 2 (or 4, by network), 4, 8, 16 and 32, but none coarser than their output
+stride.
 """
 
 from __future__ import annotations
@@ -12,10 +13,9 @@ import timm
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kmax.config.model_sizes import AxialResNetSize, ConvNeXtSize, EncoderSize, ResNetSize, TimmSize
 from kmax.model.axial_resnet import AxialResNet
-from kmax.model.flavour import Flavour
-from kmax.model.norm import BatchNorm
-from kmax.model.sizes import AxialResNetSize, ConvNeXtSize, EncoderSize, ResNetSize, TimmSize
+from kmax.model.layers import EncoderConfig, LayerConfig
 
 
 class PlainEncoder(nn.Module):
@@ -23,17 +23,17 @@ class PlainEncoder(nn.Module):
 
     Attributes:
         channels: of the features, finest first.
-        finest_stride: of the first feature, 2 or 4; the others have the strides 4, 8, 16 and 32.
+        finest_stride: of the first feature, 2 or 4.
         activation: the activation that the features lack.
 
     Args:
         size: which network.
-        drop_path: largest drop rate of its residual branches (stochastic depth).
+        config: everything else.
     """
 
-    def __init__(self, size: TimmSize, drop_path: float) -> None:
+    def __init__(self, size: TimmSize, config: EncoderConfig) -> None:
         super().__init__()
-        self.network: Any = _timm_network(size, drop_path, features_only=True)
+        self.network: Any = _timm_network(size, config, features_only=True)
         self.channels: Sequence[int] = self.network.feature_info.channels()
         self.finest_stride: int = self.network.feature_info.reduction()[0]
         self.activation: nn.Module = nn.Identity()
@@ -46,19 +46,14 @@ class PlainEncoder(nn.Module):
 class ResNetEncoder(nn.Module):
     """ResNet (arXiv 1512.03385) with the stem, strides and features of either original.
 
-    Attributes: as of `PlainEncoder`.
-
-    Args:
-        size: which network.
-        drop_path: largest drop rate of its residual branches.
-        max_pool: see `Flavour.resnet_max_pool`.
-        activated: see `Flavour.resnet_activated_features`.
+    Attributes, Args: as of `PlainEncoder`.
     """
 
-    def __init__(self, size: ResNetSize, drop_path: float, max_pool: bool, activated: bool) -> None:
+    def __init__(self, size: ResNetSize, config: EncoderConfig) -> None:
         super().__init__()
-        self.network: Any = _timm_network(size, drop_path, num_classes=0)
-        self.max_pool = max_pool
+        self.network: Any = _timm_network(size, config, num_classes=0)
+        self.max_pool = max_pool = config.flavour.resnet_max_pool
+        activated = config.flavour.resnet_activated_features
         layers: Any = self.layers()
         if not max_pool:
             for convolution in (layers[0][0].conv2, layers[0][0].downsample[0]):
@@ -114,12 +109,14 @@ class ConvNeXtEncoder(nn.Module):
     Attributes, Args: as of `PlainEncoder`.
     """
 
-    def __init__(self, size: ConvNeXtSize, drop_path: float) -> None:
+    def __init__(self, size: ConvNeXtSize, config: EncoderConfig) -> None:
         super().__init__()
-        self.network: Any = _timm_network(size, drop_path, num_classes=0)
+        self.network: Any = _timm_network(size, config, num_classes=0)
         self.network.head = nn.Identity()
-        for stage in self.network.stages[1:]:
-            stage.downsample[1] = _PatchConv.like(stage.downsample[1])
+        self.strides = [_stride_of(stage) for stage in self.network.stages]
+        for stage, stride in zip(self.network.stages, self.strides, strict=True):
+            if stride > 1:
+                stage.downsample[1] = _PatchConv.like(stage.downsample[1])
         stages = [info["num_chs"] for info in self.network.feature_info]
         self.channels: Sequence[int] = (stages[0], *stages)
         self.finest_stride = 4
@@ -128,10 +125,15 @@ class ConvNeXtEncoder(nn.Module):
     def forward(self, images: Tensor) -> list[Tensor]:
         """images [B, 3, H, W] -> features [B, C_s, h_s, w_s], finest first."""
         features = [self.network.stem(F.pad(images, (1, 2, 1, 2)))]
-        for index, stage in enumerate(self.network.stages):
+        for stage, stride in zip(self.network.stages, self.strides, strict=True):
             x = features[-1]
-            features.append(stage(x if index == 0 else F.pad(x, (0, 1, 0, 1))))
+            features.append(stage(F.pad(x, (0, 1, 0, 1)) if stride > 1 else x))
         return features
+
+
+def _stride_of(stage: Any) -> int:
+    """The stride of a stage of timm's ConvNeXt."""
+    return 1 if isinstance(stage.downsample, nn.Identity) else int(stage.downsample[1].stride[0])
 
 
 class _PatchConv(nn.Conv2d):
@@ -162,36 +164,38 @@ class _PatchConv(nn.Conv2d):
 PixelEncoder = PlainEncoder | ResNetEncoder | ConvNeXtEncoder | AxialResNet
 
 
-def pixel_encoder(size: EncoderSize, flavour: Flavour, drop_path: float) -> PixelEncoder:
-    """The encoder of that size, as the original computes it; `create_model` knows which originals have it."""
+def pixel_encoder(size: EncoderSize, config: EncoderConfig) -> PixelEncoder:
+    """The encoder of that size, as the original computes it; `build_model` knows which originals have it."""
     match size:
         case AxialResNetSize():
-            return AxialResNet(size, drop_path)
+            return AxialResNet(size, config)
         case ConvNeXtSize():
-            return ConvNeXtEncoder(size, drop_path)
+            return ConvNeXtEncoder(size, config)
         case ResNetSize():
-            return ResNetEncoder(size, drop_path, flavour.resnet_max_pool, flavour.resnet_activated_features)
+            return ResNetEncoder(size, config)
         case _:
-            return PlainEncoder(size, drop_path)
+            return PlainEncoder(size, config)
 
 
-def _timm_network(size: TimmSize, drop_path: float, **options: bool | int) -> Any:
+def _timm_network(size: TimmSize, config: EncoderConfig, **options: bool | int) -> Any:
     """The network with initial values, and our batch norm."""
     arguments: dict[str, Any] = dict(size.options) | options
-    if drop_path > 0.0:
-        arguments["drop_path_rate"] = drop_path
+    if config.drop_path > 0.0:
+        arguments["drop_path_rate"] = config.drop_path
+    if config.output_stride != 32:
+        arguments["output_stride"] = config.output_stride
     network = timm.create_model(size.timm_name, pretrained=False, **arguments)
-    _replace_batch_norms(network)
+    _replace_batch_norms(network, config.layers)
     return network
 
 
-def _replace_batch_norms(network: nn.Module) -> None:
+def _replace_batch_norms(network: nn.Module, layers: LayerConfig) -> None:
     """Put our batch norm in the place of torch's, with the scale and bias that it had."""
     for name, child in list(network.named_children()):
         if isinstance(child, nn.BatchNorm2d):
-            norm = BatchNorm(child.num_features)
+            norm = layers.norm(child.num_features)
             norm.weight.data.copy_(child.weight.data)
             norm.bias.data.copy_(child.bias.data)
             setattr(network, name, norm)
         else:
-            _replace_batch_norms(child)
+            _replace_batch_norms(child, layers)

@@ -11,12 +11,28 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from kmax.model.layers import ConvBN, LinearBN, init_truncated, l2_normalize
-from kmax.model.norm import BatchNorm
-from kmax.model.sizes import TransformerSize
+from kmax.config.model_sizes import TransformerSize
+from kmax.model.layers import ConvBN, LayerConfig, LinearBN, init_truncated, l2_normalize
 
 HEAD_STD = 0.01
 VOID_PRIOR = 0.9
+
+
+@dataclass(frozen=True)
+class PredictorConfig:
+    """Everything about a predictor but the channels that it reads.
+
+    Attributes:
+        size: widths inside the pixel head and of D; first mask scale.
+        num_classes: K, without void.
+        clamp_squared_norm: see `ModelFlavour`.
+        layers: activation and norms.
+    """
+
+    size: TransformerSize
+    num_classes: int
+    clamp_squared_norm: bool
+    layers: LayerConfig
 
 
 @dataclass(frozen=True)
@@ -40,32 +56,24 @@ class Predictor(nn.Module):
     Args:
         pixel_channels: of the pixel features.
         center_channels: of the cluster centres.
-        size: widths inside the pixel head and of D; first mask scale.
-        num_classes: K, without void.
-        clamp_squared_norm: see `Flavour`.
+        config: everything else.
     """
 
-    def __init__(
-        self,
-        pixel_channels: int,
-        center_channels: int,
-        size: TransformerSize,
-        num_classes: int,
-        clamp_squared_norm: bool,
-    ) -> None:
+    def __init__(self, pixel_channels: int, center_channels: int, config: PredictorConfig) -> None:
         super().__init__()
+        size, num_classes, layers = config.size, config.num_classes, config.layers
         channels, embedding_channels = size.head_channels, size.embedding_channels
-        self.clamp_squared_norm = clamp_squared_norm
+        self.clamp_squared_norm = config.clamp_squared_norm
         self.pixel_head = nn.Sequential(
-            ConvBN(pixel_channels, pixel_channels, 5, depthwise=True, act=True),
-            ConvBN(pixel_channels, channels, act=True),
-            ConvBN(channels, embedding_channels, bias=True, std=HEAD_STD),
+            ConvBN(pixel_channels, pixel_channels, 5, depthwise=True, act=True, layers=layers),
+            ConvBN(pixel_channels, channels, act=True, layers=layers),
+            ConvBN(channels, embedding_channels, bias=True, std=HEAD_STD, layers=layers),
         )
-        self.mask_head = LinearBN(center_channels, embedding_channels)
+        self.mask_head = LinearBN(center_channels, embedding_channels, layers=layers)
         self.class_head = nn.Linear(center_channels, num_classes + 1)
         init_truncated(self.class_head.weight, HEAD_STD)
         nn.init.zeros_(self.class_head.bias)
-        self.mask_norm = BatchNorm(1)  # one channel, shared by the clusters
+        self.mask_norm = layers.norm(1)  # one channel, shared by the clusters
         nn.init.constant_(self.mask_norm.weight, size.mask_norm_scale)
         # Most clusters are void, so void starts with probability 0.9; checkpoints do not hold this constant.
         self.void_logit = math.log(num_classes * VOID_PRIOR / (1.0 - VOID_PRIOR))

@@ -1,29 +1,49 @@
-"""The auxiliary semantic head: used in training, to teach the encoder classes early."""
+"""The auxiliary semantic head, used in training, so that the encoder learns classes early."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from kmax.config.model_sizes import SemanticSize
 from kmax.model.convolution import Convolution
-from kmax.model.layers import ConvBN, init_truncated, resize
-from kmax.model.sizes import SemanticSize
+from kmax.model.layers import GELU_LAYERS, ConvBN, LayerConfig, init_truncated, resize
 
 HEAD_STD = 0.01
 DROPOUT = 0.1
 
 
+@dataclass(frozen=True)
+class SemanticHeadConfig:
+    """Everything about a semantic head but the channels that it reads.
+
+    Attributes:
+        size: widths and dilations.
+        num_classes: K, without void.
+        align_even: see `ModelFlavour.align_even_widths`.
+        layers: activation and norms.
+    """
+
+    size: SemanticSize
+    num_classes: int
+    align_even: bool
+    layers: LayerConfig = GELU_LAYERS
+
+
 class ASPP(nn.Module):
     """Atrous spatial pyramid pooling (DeepLabv3, arXiv 1706.05587, section 3.3)."""
 
-    def __init__(self, in_channels: int, channels: int, rates: Sequence[int]) -> None:
+    def __init__(self, in_channels: int, config: SemanticHeadConfig) -> None:
         super().__init__()
-        self.branches = nn.ModuleList([ConvBN(in_channels, channels, act=True)])
-        self.branches.extend(ConvBN(in_channels, channels, 3, dilation=rate, act=True) for rate in rates)
-        self.pool = ConvBN(in_channels, channels, act=True)
-        self.project = ConvBN(channels * (len(rates) + 2), channels, act=True)
+        channels, rates, layers = config.size.channels, config.size.rates, config.layers
+        self.branches = nn.ModuleList([ConvBN(in_channels, channels, act=True, layers=layers)])
+        self.branches.extend(
+            ConvBN(in_channels, channels, 3, dilation=rate, act=True, layers=layers) for rate in rates
+        )
+        self.pool = ConvBN(in_channels, channels, act=True, layers=layers)
+        self.project = ConvBN(channels * (len(rates) + 2), channels, act=True, layers=layers)
         self.dropout = nn.Dropout(DROPOUT)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -36,13 +56,15 @@ class ASPP(nn.Module):
 class LowLevelFuse(nn.Module):
     """Resize a coarse map to a finer feature and mix in that feature, projected to few channels."""
 
-    def __init__(self, channels: int, low_level_in: int, low_level_out: int, align_even: bool) -> None:
+    def __init__(self, low_level_in: int, low_level_out: int, config: SemanticHeadConfig) -> None:
         super().__init__()
-        self.align_even = align_even
-        self.project = ConvBN(low_level_in, low_level_out, act=True)
+        channels, layers = config.size.channels, config.layers
+        self.align_even = config.align_even
+        self.project = ConvBN(low_level_in, low_level_out, act=True, layers=layers)
         mixed = channels + low_level_out
         self.fuse = nn.Sequential(
-            ConvBN(mixed, mixed, 5, depthwise=True, act=True), ConvBN(mixed, channels, act=True)
+            ConvBN(mixed, mixed, 5, depthwise=True, act=True, layers=layers),
+            ConvBN(mixed, channels, act=True, layers=layers),
         )
 
     def forward(self, x: Tensor, low_level: Tensor) -> Tensor:
@@ -54,13 +76,14 @@ class LowLevelFuse(nn.Module):
 class _Classifier(nn.Sequential):
     """Depthwise 5x5, 1x1, and the last layer with bias."""
 
-    def __init__(self, in_channels: int, channels: int, outputs: int) -> None:
+    def __init__(self, in_channels: int, outputs: int, config: SemanticHeadConfig) -> None:
+        channels, layers = config.size.channels, config.layers
         last = Convolution(channels, outputs, 1)
         init_truncated(last.weight, HEAD_STD)
         nn.init.zeros_(last.bias)  # type: ignore[arg-type]
         super().__init__(
-            ConvBN(in_channels, in_channels, 5, depthwise=True, act=True),
-            ConvBN(in_channels, channels, act=True),
+            ConvBN(in_channels, in_channels, 5, depthwise=True, act=True, layers=layers),
+            ConvBN(in_channels, channels, act=True, layers=layers),
             last,
         )
 
@@ -70,20 +93,16 @@ class PyramidSemanticHead(nn.Module):
 
     Args:
         in_channels: of the encoder's features of strides 32, 8 and 4.
-        size: widths and dilations.
-        num_classes: K, without void.
-        align_even: see `Flavour.align_even_widths`.
+        config: everything else.
     """
 
-    def __init__(
-        self, in_channels: tuple[int, int, int], size: SemanticSize, num_classes: int, align_even: bool
-    ) -> None:
+    def __init__(self, in_channels: tuple[int, int, int], config: SemanticHeadConfig) -> None:
         super().__init__()
-        os32, os8, os4 = in_channels
-        self.aspp = ASPP(os32, size.channels, size.rates)
-        self.fuse8 = LowLevelFuse(size.channels, os8, size.low_level_channels[0], align_even)
-        self.fuse4 = LowLevelFuse(size.channels, os4, size.low_level_channels[1], align_even)
-        self.classifier = _Classifier(size.channels, size.channels, num_classes + 1)
+        (os32, os8, os4), size = in_channels, config.size
+        self.aspp = ASPP(os32, config)
+        self.fuse8 = LowLevelFuse(os8, size.low_level_channels[0], config)
+        self.fuse4 = LowLevelFuse(os4, size.low_level_channels[1], config)
+        self.classifier = _Classifier(size.channels, config.num_classes + 1, config)
 
     def forward(self, os32: Tensor, os8: Tensor, os4: Tensor) -> Tensor:
         """Encoder features [B, C_s, h_s, w_s] of strides 32, 8 and 4 -> logits [B, K+1, h, w] at stride 4."""
@@ -91,11 +110,11 @@ class PyramidSemanticHead(nn.Module):
 
 
 class DirectSemanticHead(nn.Module):
-    """A classifier on stride 32 alone; K outputs. The originals take it on Cityscapes."""
+    """A classifier on stride 32 alone; K outputs. The originals use it on Cityscapes."""
 
-    def __init__(self, in_channels: int, size: SemanticSize, num_classes: int) -> None:
+    def __init__(self, in_channels: int, config: SemanticHeadConfig) -> None:
         super().__init__()
-        self.classifier = _Classifier(in_channels, size.channels, num_classes)
+        self.classifier = _Classifier(in_channels, config.num_classes, config)
 
     def forward(self, os32: Tensor, os8: Tensor, os4: Tensor) -> Tensor:
         """Encoder features of stride 32 (the finer ones are not read) -> logits [B, K, h, w] at stride 32."""

@@ -27,10 +27,10 @@ CODES = {torch.float32: "F32", torch.float64: "F64", torch.float16: "F16", torch
 CODES |= {torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8"}
 CODES |= {torch.bool: "BOOL"}
 ALIGNMENT = 8
-WRITERS = 2  # threads that make and write tensors
-BATCH = 2**20  # bytes that are written at once, at least
-FLUSHED = 2**26  # bytes that are brought to the disk at a time
-CANNOT_RESERVE = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)  # what file systems say of it
+WRITERS = 2  # threads that convert and write tensors
+BATCH = 2**20  # fewest bytes that are written at once
+FLUSHED = 2**26  # bytes between flushes to the disk
+CANNOT_RESERVE = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)  # errors of file systems without support
 
 
 @dataclass(frozen=True)
@@ -60,14 +60,14 @@ def write_tensors(
         path: of the file.
         heads: all tensors, in any order.
         metadata: texts to keep in the header.
-        content: gives the tensor of a name: CPU, of the type and shape of its head. Asked once per name, from
-            several threads; its memory may be used again when the same thread asks for the next.
-        finish: called when all is written, before the file is at `path`; what it raises keeps it from there.
-            Returns the metadata that the file gets in the end, whose JSON has the same length.
+        content: returns the tensor of a name, on the CPU, with the type and shape of its head. It is called
+            once per name, from several threads; its memory may be reused at the same thread's next call.
+        finish: called when all is written, before the file is moved to `path`; if it raises, no file appears
+            there. Returns the final metadata, whose JSON must have the same length.
 
     Raises:
-        InputError: `path` cannot be written, or a type has no name in the format.
-        ValueError: a tensor is not as its head says, or the metadata have changed their length.
+        InputError: `path` cannot be written, or the format does not support a type.
+        ValueError: a tensor does not match its head, or the length of the metadata has changed.
     """
     ordered = sorted(heads, key=lambda head: (-head.dtype.itemsize, head.name))
     header = _header(path, ordered, metadata)
@@ -78,12 +78,12 @@ def write_tensors(
         if finish is not None:
             last = _header(path, ordered, finish())
             if len(last) != len(header):
-                raise ValueError("the metadata have changed their length")
+                raise ValueError("the length of the metadata has changed")
             _write(stream.fileno(), memoryview(last), 0)
 
 
 def _reserve(file: int, size: int) -> None:
-    """Take the file's place on the disk, where the file system can: growing by leaps leaves it in pieces."""
+    """Reserve the file's blocks where the file system supports it, which avoids fragmentation."""
     try:
         os.posix_fallocate(file, 0, size)
     except OSError as error:
@@ -92,35 +92,36 @@ def _reserve(file: int, size: int) -> None:
 
 
 def _write_content(file: int, start: int, heads: list[Head], content: Callable[[str], Tensor]) -> None:
-    """Make the tensors in several threads and write them at their places, from `start` on.
+    """Convert the tensors in several threads and write them at their offsets, from `start` on.
 
-    Each thread has memory that it uses again: memory that was never touched costs more to get than to fill.
-    What is written goes to the disk meanwhile.
+    Each thread reuses one buffer: allocating new memory costs more than filling it. Written data is flushed
+    to the disk meanwhile.
     """
     batches = list(_batches(heads))
     largest = max(map(_size, batches), default=0)
-    rooms, one_writes = threading.local(), threading.Lock()
+    buffers, write_lock = threading.local(), threading.Lock()
 
     def write(batch: list[Head], place: int) -> int:
-        if not hasattr(rooms, "own"):
-            rooms.own = torch.from_numpy(np.empty(largest, dtype=np.uint8))  # NumPy asks for large pages
+        if not hasattr(buffers, "own"):
+            buffers.own = torch.from_numpy(np.empty(largest, dtype=np.uint8))  # NumPy asks for large pages
         filled = 0
         for head in batch:
             tensor = content(head.name)
             if tensor.dtype != head.dtype or tuple(tensor.shape) != head.shape:
-                raise ValueError(f"{head.name}: {tensor.dtype} {list(tensor.shape)} is not as announced")
-            room = rooms.own[filled : filled + head.size]
-            # Torch transposes matrices in blocks, and nothing else: sides of 1 are taken off for it.
+                raise ValueError(f"{head.name}: {tensor.dtype} {list(tensor.shape)} does not match its head")
+            target = buffers.own[filled : filled + head.size]
+            # Torch transposes only matrices in blocks, so sides of 1 are removed.
             tensor = tensor.squeeze()
-            room.view(head.dtype).view(tensor.shape).copy_(tensor)
+            target.view(head.dtype).view(tensor.shape).copy_(tensor)
             filled += head.size
-        with one_writes:  # the system lets one write to a file, and others wait without giving up their core
-            _write(file, rooms.own[:filled].numpy().data, place)
+        # The system serialises writes to a file, and its waiting threads would keep their cores.
+        with write_lock:
+            _write(file, buffers.own[:filled].numpy().data, place)
         return filled
 
     places = itertools.accumulate(map(_size, batches), initial=start)
     threads, unflushed = torch.get_num_threads(), 0
-    try:  # each writer computes on one thread: more would get in each other's way
+    try:  # each writer computes on one thread, so that they do not compete
         with ThreadPoolExecutor(WRITERS, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             for size in pool.map(write, batches, places):
                 unflushed += size
@@ -128,11 +129,11 @@ def _write_content(file: int, start: int, heads: list[Head], content: Callable[[
                     os.fdatasync(file)
                     unflushed = 0
     finally:
-        torch.set_num_threads(threads)  # what one thread sets holds for all that begin later
+        torch.set_num_threads(threads)  # a thread's setting holds for all threads that start later
 
 
 def _batches(heads: list[Head]) -> Iterator[list[Head]]:
-    """Tensors that are written at once: so many in a row that they have `BATCH` bytes."""
+    """Consecutive tensors that are written at once, of `BATCH` bytes or more together."""
     batch: list[Head] = []
     size = 0
     for head in heads:
@@ -150,7 +151,7 @@ def _size(heads: list[Head]) -> int:
 
 
 def _write(file: int, content: memoryview, place: int) -> None:
-    """Write all of the content from `place` on; one call of the system may write less."""
+    """Write all of the content from `place` on; a system call may write less."""
     while content:
         written = os.pwrite(file, content, place)
         content, place = content[written:], place + written
@@ -162,7 +163,7 @@ def _header(path: Path, heads: list[Head], metadata: Mapping[str, str]) -> bytes
     for head in heads:
         if head.dtype not in CODES or head.name == "__metadata__":
             raise InputError(
-                f"{path}: tensor '{head.name}' of type {head.dtype} cannot be kept in safetensors"
+                f"{path}: tensor '{head.name}' of type {head.dtype} is not supported by safetensors"
             )
         places = [at, at + head.size]
         header[head.name] = {"dtype": CODES[head.dtype], "shape": list(head.shape), "data_offsets": places}

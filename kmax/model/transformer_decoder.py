@@ -6,51 +6,68 @@ Shapes: B images, N clusters, C channels, C' of them in the bottleneck, P = h w 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from timm.layers import DropPath
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from kmax.model.cross_attention import cross_attention
+from kmax.config import CrossAttention
+from kmax.model.cross_attention import CROSS_ATTENTIONS
 from kmax.model.layers import ConvBN, LinearBN, init_truncated, norm_tokens
-from kmax.model.norm import BatchNorm
 from kmax.model.output import Auxiliary
-from kmax.model.prediction_heads import Predictor
-from kmax.model.sizes import TransformerSize
+from kmax.model.prediction_heads import Predictor, PredictorConfig
+
+
+@dataclass(frozen=True)
+class TransformerDecoderConfig(PredictorConfig):
+    """Everything about a transformer decoder, and the predictors in it, but the channels that it reads.
+
+    Attributes:
+        num_clusters: N.
+        cross_attention: how centres gather pixels.
+        drop_path: drop rate of the three residual updates of a layer, each with its own draw.
+    """
+
+    num_clusters: int
+    cross_attention: CrossAttention
+    drop_path: float
 
 
 class SelfAttention(nn.Module):
     """Attention among cluster centres; batch norm on the logits takes the place of a scale."""
 
-    def __init__(self, size: TransformerSize) -> None:
+    def __init__(self, config: TransformerDecoderConfig) -> None:
         super().__init__()
+        size, self.layers = config.size, config.layers
         self.heads = size.heads
         channels = size.bottleneck_channels
         self.split = [size.key_channels, size.key_channels, channels]
-        self.qkv = LinearBN(channels, sum(self.split), std=channels**-0.5)
-        self.similarity_norm = BatchNorm(size.heads)
-        self.output_norm = BatchNorm(channels)
-        self.project = LinearBN(channels, size.channels, zero_norm=True)
+        self.qkv = LinearBN(channels, sum(self.split), std=channels**-0.5, layers=self.layers)
+        self.similarity_norm = self.layers.norm(size.heads)
+        self.output_norm = self.layers.norm(channels)
+        self.project = LinearBN(channels, size.channels, zero_norm=True, layers=self.layers)
 
     def forward(self, x: Tensor) -> Tensor:
         """Projected centres [B, N, C'] -> update [B, N, C]."""
         q, k, v = (part.unflatten(2, (self.heads, -1)) for part in self.qkv(x).split(self.split, dim=2))
         logits = self.similarity_norm(torch.einsum("bind,bjnd->bnij", q, k))
         retrieved = torch.einsum("bnij,bjnd->bind", logits.softmax(-1), v).flatten(2)
-        return self.project(F.gelu(norm_tokens(self.output_norm, retrieved)))  # type: ignore[no-any-return]
+        activated = self.layers.activate(norm_tokens(self.output_norm, retrieved))
+        return self.project(activated)  # type: ignore[no-any-return]
 
 
 class ClusterUpdate(nn.Module):
     """The update of cluster centres by the sum (not the mean) of their pixels' values."""
 
-    def __init__(self, size: TransformerSize, form: str) -> None:
+    def __init__(self, config: TransformerDecoderConfig) -> None:
         super().__init__()
+        size, layers = config.size, config.layers
         channels = size.bottleneck_channels
-        self.weights = cross_attention(form)
-        self.value = ConvBN(channels, channels, std=channels**-0.5)
-        self.norm = BatchNorm(channels)
-        self.project = LinearBN(channels, size.channels, zero_norm=True)
+        self.weights = CROSS_ATTENTIONS[config.cross_attention]
+        self.value = ConvBN(channels, channels, std=channels**-0.5, layers=layers)
+        self.norm = layers.norm(channels)
+        self.project = LinearBN(channels, size.channels, zero_norm=True, layers=layers)
 
     def forward(self, pixels: Tensor, mask_logits: Tensor) -> Tensor:
         """pixels [B, C', h, w], mask_logits [B, N, h, w] -> update [B, N, C]."""
@@ -67,45 +84,34 @@ class KMeansLayer(nn.Module):
 
     Args:
         pixel_channels: channels of the pixel decoder's output that the layer reads.
-        size: widths.
-        num_classes: K, without void.
-        form: of the cross-attention.
-        drop_path: drop rate of the three residual updates, each with its own draw.
-        clamp_squared_norm: see `Flavour`.
+        config: everything else.
     """
 
-    def __init__(
-        self,
-        pixel_channels: int,
-        size: TransformerSize,
-        num_classes: int,
-        form: str,
-        drop_path: float,
-        clamp_squared_norm: bool,
-    ) -> None:
+    def __init__(self, pixel_channels: int, config: TransformerDecoderConfig) -> None:
         super().__init__()
+        size, self.layers = config.size, config.layers
         channels, bottleneck = size.channels, size.bottleneck_channels
-        self.project_pixels = ConvBN(pixel_channels, bottleneck, act=True)
-        self.project_centers = LinearBN(channels, bottleneck, act=True)
-        self.predictor = Predictor(bottleneck, bottleneck, size, num_classes, clamp_squared_norm)
-        self.cluster_update = ClusterUpdate(size, form)
-        self.self_attention = SelfAttention(size)
+        self.project_pixels = ConvBN(pixel_channels, bottleneck, act=True, layers=self.layers)
+        self.project_centers = LinearBN(channels, bottleneck, act=True, layers=self.layers)
+        self.predictor = Predictor(bottleneck, bottleneck, config)
+        self.cluster_update = ClusterUpdate(config)
+        self.self_attention = SelfAttention(config)
         self.ffn = nn.Sequential(
-            LinearBN(channels, size.ffn_channels, act=True),
-            LinearBN(size.ffn_channels, channels, zero_norm=True),
+            LinearBN(channels, size.ffn_channels, act=True, layers=self.layers),
+            LinearBN(size.ffn_channels, channels, zero_norm=True, layers=self.layers),
         )
-        self.drop_path = DropPath(drop_path)
+        self.drop_path = DropPath(config.drop_path)
 
     def forward(self, pixels: Tensor, centers: Tensor) -> tuple[Tensor, Auxiliary]:
         """pixels [B, C'', h, w] (not activated), centers [B, N, C] -> new centers, the layer's prediction."""
-        pixels = self.project_pixels(F.gelu(pixels))
+        pixels = self.project_pixels(self.layers.activate(pixels))
         projected = self.project_centers(centers)
         prediction = self.predictor(pixels, projected, projected)
 
         centers = centers + self.drop_path(self.cluster_update(pixels, prediction.mask_logits))
         # Reads the centres as they were before the update, as the originals do.
-        centers = F.gelu(centers + self.drop_path(self.self_attention(projected)))
-        centers = F.gelu(centers + self.drop_path(self.ffn(centers)))
+        centers = self.layers.activate(centers + self.drop_path(self.self_attention(projected)))
+        centers = self.layers.activate(centers + self.drop_path(self.ffn(centers)))
         return centers, Auxiliary(
             prediction.class_logits,
             prediction.mask_logits,
@@ -119,34 +125,20 @@ class TransformerDecoder(nn.Module):
 
     Args:
         pixel_channels: channels of the pixel decoder's outputs at strides 32, 16 and 8.
-        size: widths and numbers of layers.
-        num_clusters: N.
-        num_classes: K, without void.
-        form: of the cross-attention.
-        drop_path: drop rate of the residual updates.
-        clamp_squared_norm: see `Flavour`.
+        config: everything else.
     """
 
-    def __init__(
-        self,
-        pixel_channels: Sequence[int],
-        size: TransformerSize,
-        num_clusters: int,
-        num_classes: int,
-        form: str,
-        drop_path: float,
-        clamp_squared_norm: bool,
-    ) -> None:
+    def __init__(self, pixel_channels: Sequence[int], config: TransformerDecoderConfig) -> None:
         super().__init__()
-        self.cluster_centers = nn.Parameter(torch.empty(num_clusters, size.channels))
+        size = config.size
+        self.cluster_centers = nn.Parameter(torch.empty(config.num_clusters, size.channels))
         init_truncated(self.cluster_centers, 1.0)
         self.level_of_layer = [level for level, count in enumerate(size.layers) for _ in range(count)]
         self.layers = nn.ModuleList(
-            KMeansLayer(pixel_channels[level], size, num_classes, form, drop_path, clamp_squared_norm)
-            for level in self.level_of_layer
+            KMeansLayer(pixel_channels[level], config) for level in self.level_of_layer
         )
-        self.mask_projection = LinearBN(size.channels, size.channels, act=True)
-        self.class_projection = LinearBN(size.channels, size.channels, act=True)
+        self.mask_projection = LinearBN(size.channels, size.channels, act=True, layers=config.layers)
+        self.class_projection = LinearBN(size.channels, size.channels, act=True, layers=config.layers)
 
     def forward(self, pixels: Sequence[Tensor]) -> tuple[Tensor, Tensor, list[Auxiliary]]:
         """Final centres for masks and for classes [B, N, C], and the layers' predictions.

@@ -15,7 +15,8 @@ from kmax.data.dataset_file import load_dataset
 from kmax.data.datasets import open_prepared
 from kmax.errors import InputError
 from kmax.machine import kmax_version
-from kmax.model.io import KEY, ModelMetadata, metadata_text, parse_metadata, shapes_only
+from kmax.model.build import shapes_only
+from kmax.model.io import KEY, ModelMetadata, metadata_text, parse_metadata
 from kmax.model.kmax import KMaX
 from kmax.parameter_files import parse
 from kmax.porting.account import Account, account_for
@@ -131,7 +132,7 @@ def port_file(
     opened = open_checkpoint(checkpoint, source)
     naming = recognise(opened, str(checkpoint))
     own = _model_metadata(opened) if naming.flavour is None else None
-    stated = None if own is None else str(own.arguments["flavour"])
+    stated = None if own is None else str(own.arguments.flavour)
     arguments["flavour"] = flavour or naming.flavour or stated
     if arguments["flavour"] is None:
         raise InputError(
@@ -233,7 +234,7 @@ def _port(
 
 def _advice(account: Account, model: KMaX, dataset: str) -> list[str]:
     """The numbers of classes and clusters of the weights, where their shapes differ from the model's."""
-    classes, clusters = model.arguments["num_classes"], model.arguments["num_clusters"]
+    classes, clusters = model.arguments.num_classes, model.arguments.num_clusters
     advice = []
     if (found := _size_instead(account, ".class_head.", classes + 1)) is not None:
         advice.append(f"the weights predict {found - 1} classes, but dataset '{dataset}' has {classes}")

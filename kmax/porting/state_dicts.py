@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kmax.errors import InputError
-from kmax.model.flavour import FLAVOURS
 from kmax.model.kmax import KMaX
 from kmax.porting.account import account_for
 from kmax.porting.formats import Checkpoint
@@ -189,8 +188,8 @@ def _check_model(model: Any, naming: Naming, where: str) -> None:
             "model, pass the model inside"
         )
     flavour = str(naming.flavour)
-    if model.flavour != FLAVOURS[flavour]:
+    if model.arguments.flavour != flavour:
         raise InputError(
-            f"{model.arguments['name']}: made with flavour '{model.arguments['flavour']}', but the weights "
+            f"{model.arguments.name}: made with flavour '{model.arguments.flavour}', but the weights "
             f"are of {naming.program}; make it with flavour='{flavour}'"
         )

@@ -131,7 +131,7 @@ def tensorflow_entries(model: KMaX, thing_classes: Sequence[int] | None = None) 
     names = _Variables({name: tuple(tensor.shape) for name, tensor in model.state_dict().items()})
     _encoder(names, model)
     _pixel_decoder(names, model)
-    order = rows(dataset_order(model.arguments["num_classes"], thing_classes))
+    order = rows(dataset_order(model.arguments.num_classes, thing_classes))
     _transformer_decoder(names, model, order)
     _semantic_head(names, model)
     return names.all
@@ -165,7 +165,7 @@ def _encoder(names: _Variables, model: KMaX) -> None:
         case ConvNeXtEncoder():
             _convnext(names, f"{ours}.network", [len(stage.blocks) for stage in encoder.network.stages])
         case _:
-            raise InputError(f"{model.arguments['name']}: the TensorFlow original has no such model")
+            raise InputError(f"{model.arguments.name}: the TensorFlow original has no such model")
 
 
 def _resnet_block(names: _Variables, ours: str, theirs: str, has_shortcut: bool) -> None:
@@ -274,7 +274,7 @@ def _semantic_head(names: _Variables, model: KMaX) -> None:
     names.separable((f"{ours}.0", f"{ours}.1"), "semantic_head_without_last_layer")
     outputs = names.shapes[f"{ours}.2.bias"][0]
     # Outputs are labels of the dataset. Where void is one of them it is label 0, and ours comes last.
-    void_last = outputs > model.arguments["num_classes"]
+    void_last = outputs > model.arguments.num_classes
     order = rows([*range(1, outputs), 0] if void_last else range(outputs))
     names.add(f"{ours}.2.weight", "semantic_last_layer/kernel", KERNEL.then(order))
     names.add(f"{ours}.2.bias", "semantic_last_layer/bias", order)

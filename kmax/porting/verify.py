@@ -34,7 +34,7 @@ def verify_file(
     """
     called = called or weights
     model, metadata = load_model(weights)
-    flavour = metadata.arguments["flavour"]
+    flavour = metadata.arguments.flavour
     if recording is not None and recording.flavour != flavour:
         raise InputError(
             f"{recording.path}: recorded from the original called '{recording.flavour}', but {called} "

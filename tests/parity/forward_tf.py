@@ -12,19 +12,18 @@ from forward_golden import Deviation, forward, model_of, relative_rms
 from torch import Tensor, nn
 from weight_rule import tf_weights
 
-from kmax.model.flavour import FLAVOURS
-from kmax.model.kmax import KMaX
-from kmax.model.norm import BatchNorm
-from kmax.model.output import Output
-from kmax.model.sizes import (
+from kmax.config.model_sizes import (
     AxialSize,
     ModelSize,
-    PixelDecoderSize,
     ResNetSize,
     SemanticSize,
     StageSize,
     TransformerSize,
 )
+from kmax.model.build import model_arguments
+from kmax.model.kmax import KMaX
+from kmax.model.norm import BatchNorm
+from kmax.model.output import Output
 from kmax.porting import convert_tf
 from kmax.porting.tensorflow_names import tensorflow_entries
 
@@ -163,23 +162,11 @@ def small_model() -> KMaX:
     stages = [StageSize(32, 1, axial), StageSize(16, 5, axial), StageSize(8, 1, None), StageSize(4, 1, None)]
     size = ModelSize(
         ResNetSize("resnet50", (("channels", (8, 16, 32, 64)),)),
-        PixelDecoderSize(tuple(stages)),
+        tuple(stages),
         TransformerSize(256, 32, 16, 16, 8, 32, 8, (2, 2, 2), 0.1),
         SemanticSize(16, (8, 4), (6, 12, 18)),
     )
-    arguments = {"name": "small", "num_classes": 133, "flavour": "tf"}
-    model = KMaX(
-        size,
-        FLAVOURS["tf"],
-        num_classes=133,
-        image_size=(65, 65),
-        num_clusters=128,
-        decoder_stages=4,
-        cross_attention="kmeans",
-        drop_path=0.0,
-        backbone_drop_path=0.0,
-        arguments=arguments,
-    )
+    model = KMaX(size, model_arguments("kmax_resnet50", num_classes=133, image_size=(65, 65)))
     network = model.pixel_encoder.network  # timm's stem has 64 channels, whatever the other widths
     network.conv1, network.bn1 = nn.Conv2d(3, 8, 7, 2, 3, bias=False), BatchNorm(8)
     first = network.layer1[0]

@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kmax.config import Predict
-from kmax.inference.enlarge import to_image
-from kmax.inference.maskwise import maskwise
-from kmax.inference.scored_instances import instances
-from kmax.inference.semantic_map import semantic, semantic_scores
+from kmax.inference.panoptic_postprocess import maskwise
+from kmax.inference.scored_instances import instances_of_clusters
+from kmax.inference.semantic_map import semantic_map, semantic_scores
+from kmax.inference.upsampling import ImageSizes, to_image
 from kmax.model.kmax import KMaX
 from kmax.model.output import Output
 from kmax.porting.tensorflow_names import THINGS
@@ -132,9 +132,7 @@ def torch_arrays(model: KMaX, output: Output, parts: dict[str, Any]) -> dict[str
     }
     semantic_logits = output.semantic_logits
     assert semantic_logits is not None
-    arrays["out/aux_semantic_pred"] = semantic_logits[
-        :, :: 1 if model.arguments["decoder_stages"] == 5 else 8
-    ]
+    arrays["out/aux_semantic_pred"] = semantic_logits[:, :: 1 if model.arguments.decoder_stages == 5 else 8]
     final = output.mask_logits.shape[2:]
 
     def at_final_size(x: Tensor) -> Tensor:
@@ -188,21 +186,21 @@ def end_to_end(
     isthing[list(THINGS[num_classes])] = True
     scale = max(input_size) / max(original)
     content = (round(original[0] * scale), round(original[1] * scale))
-    sizes: dict[str, Any] = {"input_size": input_size, "content_size": content, "original_size": original}
-    panoptic = maskwise(classes, masks, **sizes, isthing=isthing, predict=predict, flavour="torch")
+    sizes = ImageSizes(input_size, content, original)
+    panoptic = maskwise(classes, masks, sizes, isthing, predict, "torch")
     segments = [
         {"id": s.id, "isthing": bool(isthing[s.class_index]), "category_id": s.class_index}
         for s in panoptic.segments
     ]
     assert segments == record["segments_info"][b]
-    found = instances(classes, masks, **sizes, isthing=isthing, predict=predict)
-    enlarge = to_image((masks.shape[1], masks.shape[2]), input_size, content, original)
-    scores = torch.cat(list(semantic_scores(classes, masks, input_size, content, original)))
+    found = instances_of_clusters(classes, masks, sizes, isthing, predict)
+    enlarge = to_image((masks.shape[1], masks.shape[2]), sizes)
+    scores = torch.cat(list(semantic_scores(classes, masks, sizes)))
     return {
         f"e2e/panoptic_seg{b}": panoptic.ids,
         f"e2e/upsampled_masks{b}": enlarge(masks)[::16, ::5, ::5],
         f"e2e/sem_seg{b}": scores.permute(1, 0, 2)[::10, ::8, ::8],
-        f"e2e/sem_seg_argmax{b}": semantic(classes, masks, **sizes, flavour="torch"),
+        f"e2e/sem_seg_argmax{b}": semantic_map(classes, masks, sizes, "torch"),
         f"e2e/inst_scores{b}": np.array([i.score for i in found]),
         f"e2e/inst_classes{b}": np.array([i.class_index for i in found]),
         f"e2e/inst_areas{b}": np.array([i.mask.sum() for i in found]),

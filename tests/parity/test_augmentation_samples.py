@@ -23,7 +23,7 @@ from kmax.data.augmentation.view import ImageTargets, View, targets_of
 from kmax.data.batch import Batch
 from kmax.data.geometry import fit_size, scaled_size
 from kmax.data.image_source import PADDING_OWNER
-from kmax.losses.semantic_loss import small_instance_weights
+from kmax.losses.loss_terms import small_instance_weights
 
 SMALL_IN_SAMPLE = 100  # pixels: the recorded samples are small, so is what counts as small in them
 FIRST, SECOND = slice(0, 9), slice(9, 18)  # draws for the image, and for the one to be pasted

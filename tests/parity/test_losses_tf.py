@@ -7,7 +7,7 @@ import torch
 from losses_golden import CARRIED, TF_CARRIED, TF_CASES, Case, tf_case
 
 from kmax.losses import Criterion
-from kmax.losses.masks import log_probabilities
+from kmax.losses.loss_terms import log_probabilities
 from kmax.losses.matching import match
 from kmax.losses.sampling import sample_logits
 from kmax.losses.targets import GroundTruth

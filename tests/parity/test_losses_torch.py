@@ -8,7 +8,7 @@ import torch
 from losses_golden import CARRIED, TORCH_CARRIED, TORCH_CASES, TORCH_TERMS, Case, torch_case, torch_term
 
 from kmax.losses import Criterion
-from kmax.losses.masks import log_probabilities
+from kmax.losses.loss_terms import log_probabilities
 from kmax.losses.matching import mask_similarity, match
 from kmax.losses.sampling import sample_logits
 from kmax.losses.targets import GroundTruth

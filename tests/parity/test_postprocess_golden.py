@@ -9,12 +9,11 @@ import pytest
 import torch
 
 from kmax.config import Predict
-from kmax.inference.enlarge import to_image
-from kmax.inference.maskwise import maskwise
 from kmax.inference.panoptic_map import PanopticMap
-from kmax.inference.pixelwise import pixelwise
-from kmax.inference.scored_instances import instances, instances_of
-from kmax.inference.semantic_map import semantic, semantic_scores
+from kmax.inference.panoptic_postprocess import maskwise, pixelwise
+from kmax.inference.scored_instances import instances_of_clusters, instances_of_map
+from kmax.inference.semantic_map import semantic_map, semantic_scores
+from kmax.inference.upsampling import ImageSizes, to_image
 
 TF_CASES = ["coco", "cityscapes", "ade20k", "coco_empty"]
 TORCH_CASES = [
@@ -49,7 +48,7 @@ class TfCase:
     predict: Predict
     class_logits: torch.Tensor
     mask_logits: torch.Tensor
-    sizes: dict[str, tuple[int, int]]
+    sizes: ImageSizes
 
     @property
     def void(self) -> int:
@@ -86,7 +85,7 @@ def tf_case(golden: Path, request: pytest.FixtureRequest) -> TfCase:
         ),
         class_logits=torch.from_numpy(arrays["class_logits"]),
         mask_logits=torch.from_numpy(arrays["mask_logits"]).permute(2, 0, 1),
-        sizes={"input_size": size, "content_size": size, "original_size": size},
+        sizes=ImageSizes(size, size, size),
     )
 
 
@@ -112,7 +111,7 @@ def test_tf_maps_are_identical(tf_case: TfCase) -> None:
         isthing=tf_case.isthing,
         predict=tf_case.predict,
         flavour="tf",
-        **tf_case.sizes,
+        sizes=tf_case.sizes,
     )
     check_tf_map(tf_case, result, "maskwise")
 
@@ -126,20 +125,25 @@ def test_tf_pixelwise_maps_are_identical(tf_case: TfCase) -> None:
         predict=tf_case.predict.model_copy(
             update={"class_threshold_thing": threshold, "class_threshold_stuff": threshold}
         ),
-        **tf_case.sizes,
+        sizes=tf_case.sizes,
     )
     check_tf_map(tf_case, result, "pixelwise")
 
 
 def test_tf_semantic_maps_are_identical(tf_case: TfCase) -> None:
-    result = semantic(tf_case.class_logits, tf_case.mask_logits, flavour="tf", **tf_case.sizes)
+    result = semantic_map(tf_case.class_logits, tf_case.mask_logits, flavour="tf", sizes=tf_case.sizes)
     assert np.array_equal(tf_case.dataset_class[result], tf_case.arrays["semantic__semantic"])
 
 
 def test_tf_instances_are_the_things_of_the_panoptic_map(tf_case: TfCase) -> None:
-    arguments = {"isthing": tf_case.isthing, "predict": tf_case.predict, "flavour": "tf", **tf_case.sizes}
+    arguments = {
+        "isthing": tf_case.isthing,
+        "predict": tf_case.predict,
+        "flavour": "tf",
+        "sizes": tf_case.sizes,
+    }
     result = maskwise(tf_case.class_logits, tf_case.mask_logits, **arguments)
-    found = instances_of(result, tf_case.isthing)
+    found = instances_of_map(result, tf_case.isthing)
     expected, divisor = tf_case.arrays["maskwise__panoptic"], tf_case.record["label_divisor"]
     things = [label for label in np.unique(expected) if label // divisor in tf_case.record["thing_class_ids"]]
     assert len(found) == len(things)
@@ -160,7 +164,7 @@ class TorchCase:
     predict: Predict
     class_logits: torch.Tensor
     mask_logits: torch.Tensor
-    sizes: dict[str, tuple[int, int]]
+    sizes: ImageSizes
 
 
 @pytest.fixture(params=TORCH_CASES)
@@ -193,7 +197,7 @@ def torch_case(golden: Path, request: pytest.FixtureRequest) -> TorchCase:
         ),
         class_logits=torch.from_numpy(arrays["pred_logits"]).float(),
         mask_logits=torch.from_numpy(arrays["pred_masks"]).float(),
-        sizes={"input_size": size, "content_size": size, "original_size": size},
+        sizes=ImageSizes(size, size, size),
     )
 
 
@@ -204,7 +208,7 @@ def test_torch_maps_are_identical(torch_case: TorchCase) -> None:
         isthing=torch_case.isthing,
         predict=torch_case.predict,
         flavour="torch",
-        **torch_case.sizes,
+        sizes=torch_case.sizes,
     )
     assert np.array_equal(result.ids, torch_case.arrays["panoptic_seg"])
     isthing = torch_case.isthing.tolist()
@@ -218,19 +222,19 @@ def test_torch_maps_are_identical(torch_case: TorchCase) -> None:
 
 def test_torch_semantic_scores_and_maps_are_identical(torch_case: TorchCase) -> None:
     inputs = torch_case.class_logits, torch_case.mask_logits
-    scores = torch.cat(list(semantic_scores(*inputs, *torch_case.sizes.values()))).transpose(0, 1)
+    scores = torch.cat(list(semantic_scores(*inputs, torch_case.sizes))).transpose(0, 1)
     np.testing.assert_allclose(scores[:, ::4, ::4], torch_case.arrays["semantic"], atol=1e-5, rtol=0)
-    result = semantic(*inputs, flavour="torch", **torch_case.sizes)
+    result = semantic_map(*inputs, flavour="torch", sizes=torch_case.sizes)
     assert np.array_equal(result, torch_case.arrays["semantic_argmax"])
 
 
 def test_torch_instances_are_identical(torch_case: TorchCase) -> None:
-    found = instances(
+    found = instances_of_clusters(
         torch_case.class_logits,
         torch_case.mask_logits,
         isthing=torch_case.isthing,
         predict=torch_case.predict,
-        **torch_case.sizes,
+        sizes=torch_case.sizes,
     )
     scores, classes = torch_case.arrays["inst_scores"], torch_case.arrays["inst_classes"]
     masks = np.unpackbits(torch_case.arrays["inst_masks_packed"], axis=1).astype(bool)
@@ -255,11 +259,13 @@ def test_torch_logits_at_image_size(golden: Path, name: str) -> None:
     case = named(recorded, name)
     arrays = np.load(golden / "torch_reference/postprocess.npz")
     native = torch.from_numpy(arrays[f"resize_{name}/in"]).float()
-    enlargement = to_image(
+    upsampling = to_image(
         tuple(native.shape[1:]),
-        tuple(case["network_size"]),
-        tuple(case["crop_effective"]),
-        tuple(case["original_size"]),
+        ImageSizes(
+            tuple(case["network_size"]),
+            tuple(case["crop_effective"]),
+            tuple(case["original_size"]),
+        ),
     )
-    logits = enlargement(native)
+    logits = upsampling(native)
     np.testing.assert_allclose(logits[:, ::3, ::3].numpy(), arrays[f"resize_{name}/out"], atol=1e-5, rtol=0)

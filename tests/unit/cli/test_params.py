@@ -75,7 +75,7 @@ def test_the_files_of_this_repository_are_right(monkeypatch: pytest.MonkeyPatch,
         (lambda run: run["train"].pop("steps"), "train.steps: missing key"),
         (
             lambda run: run["train"].update(steps="many"),
-            "train.steps: a number is wanted, not the string 'many'",
+            "train.steps: expected a number, not the string 'many'",
         ),
         (lambda run: run["train"].update(learning_rate="1e-3"), "write 1.0e-5, not 1e-5"),
         (lambda run: run["train"].update(steps=0), "train.steps: "),

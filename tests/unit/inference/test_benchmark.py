@@ -44,7 +44,7 @@ def test_peak_memory_sees_what_a_call_needs_for_a_while() -> None:
 
     large = needs(300)
     if large is None:
-        pytest.skip("this system does not tell the memory of a process")
+        pytest.skip("this system does not report the memory of a process")
     assert 290 * 2**20 < large < 400 * 2**20
     assert needs(0) < 100 * 2**20
 

@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kmax.config import Predict
-from kmax.inference.enlarge import to_image
-from kmax.inference.maskwise import maskwise
-from kmax.inference.overlaps import AllClaims, PairedClaims
+from kmax.inference.overlaps import AllOverlaps, PairOverlaps
+from kmax.inference.panoptic_postprocess import maskwise
+from kmax.inference.upsampling import ImageSizes, to_image
 
 PREDICT = Predict(
     mode="maskwise",
@@ -40,12 +40,9 @@ def columns(low: int, high: int, height: int = 9, width: int = 9) -> torch.Tenso
 
 
 def segment(class_logits: torch.Tensor, mask_logits: torch.Tensor, flavour: str = "tf", **changes: object):
-    arguments = {"input_size": (33, 33), "content_size": (33, 33), "original_size": (33, 33)}
-    sizes = {name: changes.pop(name) for name in list(changes) if name in arguments}
+    sizes = ImageSizes(*(changes.pop(f"{name}_size", (33, 33)) for name in ("input", "content", "original")))
     predict = PREDICT.model_copy(update=changes)
-    return maskwise(
-        class_logits, mask_logits, isthing=ISTHING, predict=predict, flavour=flavour, **arguments | sizes
-    )
+    return maskwise(class_logits, mask_logits, sizes, ISTHING, predict, flavour)
 
 
 @pytest.mark.parametrize("flavour", ["tf", "torch"])
@@ -107,15 +104,15 @@ def pasted_by_definition(masks: np.ndarray, order: np.ndarray, threshold: float)
     return canvas
 
 
-def pasted(claims: AllClaims | PairedClaims, masks: np.ndarray, order: np.ndarray) -> np.ndarray:
+def pasted(overlaps: AllOverlaps | PairOverlaps, masks: np.ndarray, order: np.ndarray) -> np.ndarray:
     shares = np.where(masks, np.random.default_rng(0).uniform(0.4, 0.5, masks.shape), 0.1)
     total = np.random.default_rng(1).uniform(0.5, 2.0, masks.shape[1:])
     for rows in range(0, masks.shape[1], 2):
         weights = torch.from_numpy(shares * total)[:, rows : rows + 2].transpose(0, 1)
-        claims.add(weights.clone(), torch.from_numpy(total)[rows : rows + 2])
-    assert np.array_equal(claims.areas(), masks.sum((1, 2)))
-    assert claims.shares() == pytest.approx((shares * masks).sum((1, 2)))
-    table, indices = claims.paste(order, 0.8)
+        overlaps.add(weights.clone(), torch.from_numpy(total)[rows : rows + 2])
+    assert np.array_equal(overlaps.areas(), masks.sum((1, 2)))
+    assert overlaps.shares() == pytest.approx((shares * masks).sum((1, 2)))
+    table, indices = overlaps.paste(order, 0.8)
     return table[indices]
 
 
@@ -125,7 +122,7 @@ def test_pasting_follows_its_definition(seed: int, share: float) -> None:
     rng = np.random.default_rng(seed)
     masks, order = rng.random((6, 5, 7)) < share, rng.permutation(6)
     expected = pasted_by_definition(masks, order, 0.8)
-    assert np.array_equal(pasted(AllClaims(6, 0.35), masks, order), expected)
+    assert np.array_equal(pasted(AllOverlaps(6, 0.35), masks, order), expected)
 
 
 @settings(max_examples=60, deadline=None)
@@ -138,7 +135,7 @@ def test_pasting_by_pairs_is_the_same_where_two_masks_at_most_claim_a_pixel(seed
         owner = rng.integers(0, 3 if claimant else 6, (5, 7))
         masks |= (owner == np.arange(6)[:, None, None]) & (rng.random((5, 7)) < share)
     expected = pasted_by_definition(masks, order, 0.8)
-    assert np.array_equal(pasted(PairedClaims(6, 0.35), masks, order), expected)
+    assert np.array_equal(pasted(PairOverlaps(6, 0.35), masks, order), expected)
 
 
 @pytest.mark.parametrize("flavour", ["tf", "torch"])
@@ -148,7 +145,7 @@ def test_bands_change_nothing(monkeypatch: pytest.MonkeyPatch, flavour: str) -> 
     mask_logits = 6 * torch.randn(12, 9, 9, generator=generator)
     results = []
     for elements in (1, 12 * 33 * 5, 2**20):
-        monkeypatch.setattr("kmax.inference.enlarge.CPU_BAND_ELEMENTS", elements)
+        monkeypatch.setattr("kmax.inference.upsampling.CPU_BAND_ELEMENTS", elements)
         changes = {"class_threshold_thing": 0.2, "overlap_threshold": 0.3, "original_size": (20, 50)}
         results.append(segment(class_logits, mask_logits, flavour, **changes))
     assert results[0].segments
@@ -159,7 +156,7 @@ def test_bands_change_nothing(monkeypatch: pytest.MonkeyPatch, flavour: str) -> 
 @pytest.mark.parametrize("scale", [1.0, 40.0, 1000.0])
 def test_banded_softmax_is_the_softmax_of_the_enlarged_logits(scale: float) -> None:
     logits = scale * torch.randn(7, 9, 5, generator=torch.Generator().manual_seed(0))
-    enlargement = to_image((9, 5), (33, 17), (30, 14), (50, 12))
-    expected = enlargement(logits).softmax(0)
-    found = torch.cat([band.weights / band.total[:, None] for band in enlargement.bands(logits)])
+    upsampling = to_image((9, 5), ImageSizes((33, 17), (30, 14), (50, 12)))
+    expected = upsampling(logits).softmax(0)
+    found = torch.cat([band.weights / band.total[:, None] for band in upsampling.bands(logits)])
     torch.testing.assert_close(found.transpose(0, 1), expected, rtol=1e-4, atol=2e-6 * scale)

@@ -53,7 +53,7 @@ def test_a_frame_without_instances_has_an_empty_text(tmp_path: Path) -> None:
     assert (tmp_path / "new" / "a_1_2.txt").read_text() == ""
 
 
-def test_frames_are_told_by_their_names() -> None:
+def test_frames_are_recognised_by_their_names() -> None:
     check_frame_names(["berlin/berlin_000000_000019_leftImg8bit.png"], "here")
     with pytest.raises(InputError) as caught:
         check_frame_names(["a_b_c.png", "x/one_000.png", "a_1_2.png"], "here")

@@ -230,7 +230,7 @@ def test_images_of_ones_own_are_segmented_with_the_thresholds_in_the_file(
     assert not segments("nothing", sure_of_nothing)
 
 
-def test_damaged_thresholds_in_the_file_are_told(project: Path, tmp_path: Path) -> None:
+def test_corrupt_thresholds_in_the_file_are_refused(project: Path, tmp_path: Path) -> None:
     Image.new("RGB", (50, 30)).save(tmp_path / "a.png")
     model, metadata = load_model(paths.model("small"))
     save_model(model, tmp_path / "w.safetensors", metadata.categories, predict={"pixel_threshold": 0.4})
@@ -238,7 +238,7 @@ def test_damaged_thresholds_in_the_file_are_told(project: Path, tmp_path: Path) 
         predict_images([tmp_path / "a.png"], tmp_path / "w.safetensors", tmp_path / "out")
 
 
-def test_all_bad_images_are_told_before_any_work(project: Path, tmp_path: Path) -> None:
+def test_all_bad_images_are_reported_before_any_work(project: Path, tmp_path: Path) -> None:
     (tmp_path / "text.jpg").write_text("no image")
     pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
     bad = ["none.png", "text.jpg", "other/none.png"]
@@ -252,9 +252,12 @@ def test_all_bad_images_are_told_before_any_work(project: Path, tmp_path: Path) 
     images = [tmp_path / name for name in ("good.png", "deep.png", *bad)]
     with pytest.raises(InputError) as caught:
         predict_images(images, paths.model("small"), tmp_path / "out")
-    told = "\n".join(caught.value.faults)
-    assert all(part in told for part in ("not found", "not an image", "another image is called 'none'"))
-    assert all(f"{name}: image cannot be read" in told for name in ("half.jpg", "part.png"))
-    assert "deep.png: 8 bits per channel are wanted" in told
-    assert "good.png" not in told
+    messages = "\n".join(caught.value.faults)
+    assert all(
+        part in messages
+        for part in ("not found", "not a readable image", "another image has the stem 'none'")
+    )
+    assert all(f"{name}: image cannot be read" in messages for name in ("half.jpg", "part.png"))
+    assert "deep.png: expected 8 bits per channel" in messages
+    assert "good.png" not in messages
     assert not (tmp_path / "out").exists()

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kmax.losses.auxiliary import enlarge, features_at
+from kmax.losses.sampling import enlarge, features_at
 
 
 @pytest.mark.parametrize("flavour", ["tf", "torch"])

@@ -70,7 +70,7 @@ def test_absent_segments_take_no_part() -> None:
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_cost_that_is_not_finite_is_told_before_scipy_sees_it(bad: float) -> None:
+def test_cost_that_is_not_finite_is_reported_before_scipy_sees_it(bad: float) -> None:
     quality = torch.ones(3, 1, 2)
     dice = quality.clone()
     dice[[0, 2], 0, 1] = bad

@@ -8,7 +8,7 @@ import torch
 from kmax.config import SmallInstances
 from kmax.data.batch import Batch, layer_masks
 from kmax.losses import Criterion
-from kmax.losses.semantic_loss import small_instance_weights
+from kmax.losses.loss_terms import small_instance_weights
 from kmax.losses.targets import GroundTruth
 
 CLASSES = 4
@@ -59,7 +59,7 @@ def test_masks_of_other_types_and_shapes_are_refused(masks) -> None:
 def test_layers_of_more_segments_than_have_a_class_are_refused(make_batch) -> None:
     masks = torch.ones(3, 65, 129, dtype=torch.bool)
     batch = replace(make_batch([0, 1]), segments=layer_masks([masks]))
-    with pytest.raises(ValueError, match="image image0: there is a segment 2, but only 2 segments have"):
+    with pytest.raises(ValueError, match="image image0: the labels contain segment 2, but only 2 "):
         GroundTruth(batch, "torch")
 
 

@@ -10,7 +10,7 @@ import torch
 from kmax import config
 from kmax.data.batch import Batch
 from kmax.losses import Criterion
-from kmax.losses.semantic_loss import semantic_loss, small_instance_weights
+from kmax.losses.loss_terms import semantic_loss, small_instance_weights
 
 CLASSES = 4
 
@@ -78,5 +78,5 @@ def test_small_things_weigh_more_and_stuff_does_not(losses, make_batch, make_out
 
 def test_weights_of_small_things_need_to_know_the_things(losses) -> None:
     small = config.SmallInstances(area=4096, weight=3.0)
-    with pytest.raises(ValueError, match="which classes are things"):
+    with pytest.raises(ValueError, match="small_instances requires isthing"):
         Criterion(losses.model_copy(update={"small_instances": small}), CLASSES)

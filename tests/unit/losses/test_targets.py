@@ -16,7 +16,7 @@ def test_labels_are_subsampled_never_averaged() -> None:
 
 
 def test_prediction_of_foreign_size_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"\(4, 5\) pixels is no subsampling of labels of \(5, 9\)"):
+    with pytest.raises(ValueError, match=r"\(4, 5\) pixels is not a subsampling of labels of \(5, 9\)"):
         subsample(torch.zeros(1, 5, 9), (4, 5))
 
 

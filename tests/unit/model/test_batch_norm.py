@@ -20,7 +20,7 @@ def step(biased: bool, x: torch.Tensor, grad: torch.Tensor, gelu: bool = False) 
     with torch.no_grad():
         norm.weight.copy_(torch.linspace(0.5, 2.0, x.shape[1]))
     x = x.clone().requires_grad_(True)
-    out = norm(x, gelu)
+    out = norm(x, "gelu" if gelu else None)
     out.backward(grad)
     return {
         "out": out.detach(),
@@ -139,7 +139,7 @@ def test_gradients_of_bfloat16_are_near(of_weights, gelu):
     norm, near = BatchNorm(5), x.bfloat16().requires_grad_()
     with torch.no_grad():
         norm.weight.copy_(torch.linspace(0.5, 2.0, 5))
-    norm.to(of_weights)(near, gelu).backward(grad.bfloat16())
+    norm.to(of_weights)(near, "gelu" if gelu else None).backward(grad.bfloat16())
     assert (near.grad.dtype, norm.weight.grad.dtype) == (torch.bfloat16, of_weights)
     torch.testing.assert_close(near.grad.float(), expected["input gradient"], rtol=0.05, atol=0.05)
     for name, found in (("weight gradient", norm.weight.grad), ("bias gradient", norm.bias.grad)):

@@ -7,13 +7,14 @@ import torch
 from tiny_model import tiny
 from torch.nn import functional as F
 
+from kmax.config.model_sizes import SIZES, AxialSize, StageSize
 from kmax.errors import InputError
 from kmax.model.axial import AxialAttention, AxisAttention, RelativePositions
-from kmax.model.layers import ConvBN, l2_normalize, resize
+from kmax.model.layers import ConvBN, EncoderConfig, l2_normalize, resize
+from kmax.model.model_flavour import MODEL_FLAVOURS
 from kmax.model.pixel_decoder import ResizedFuse
 from kmax.model.pixel_encoder import ConvNeXtEncoder
 from kmax.model.residual import ResidualBlock
-from kmax.model.sizes import SIZES, AxialSize, StageSize
 
 TRUNCATED = 0.8796  # standard deviation of a unit normal cut at two
 
@@ -158,7 +159,7 @@ def test_depthwise_kernels_start_by_xaviers_rule():
 
 
 def test_convnext_strides_as_convolutions_do():
-    encoder = ConvNeXtEncoder(SIZES["kmax_convnext_tiny"].encoder, 0.0)
+    encoder = ConvNeXtEncoder(SIZES["kmax_convnext_tiny"].encoder, EncoderConfig(MODEL_FLAVOURS["tf"]))
     convolution = encoder.network.stages[3].downsample[1]
     x = torch.randn(2, 384, 7, 10).to(memory_format=torch.channels_last)
     exact = F.conv2d(x.double(), convolution.weight.double(), convolution.bias.double(), stride=2)

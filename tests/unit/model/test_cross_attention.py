@@ -4,34 +4,28 @@ import pytest
 import torch
 from tiny_model import tiny
 
-from kmax.errors import InputError
-from kmax.model.cross_attention import cross_attention
+from kmax.model.cross_attention import CROSS_ATTENTIONS
 
 
 def test_kmeans_gives_every_pixel_wholly_to_its_best_cluster_without_gradient():
     logits = torch.randn(2, 5, 7, requires_grad=True)
-    weights = cross_attention("kmeans")(logits)
+    weights = CROSS_ATTENTIONS["kmeans"](logits)
     assert not weights.requires_grad
     assert torch.equal(weights.sum(1), torch.ones(2, 7))
     assert torch.equal(weights.argmax(1), logits.argmax(1))
 
 
 def test_kmeans_settles_ties_by_the_first_cluster():
-    assert cross_attention("kmeans")(torch.zeros(1, 4, 3))[0, 0].tolist() == [1.0, 1.0, 1.0]
+    assert CROSS_ATTENTIONS["kmeans"](torch.zeros(1, 4, 3))[0, 0].tolist() == [1.0, 1.0, 1.0]
 
 
 def test_cmt_shares_a_pixel_among_clusters_and_softmax_a_cluster_among_pixels():
     logits = torch.randn(2, 5, 7, requires_grad=True)
-    cmt, softmax = cross_attention("cmt")(logits), cross_attention("softmax")(logits)
+    cmt, softmax = CROSS_ATTENTIONS["cmt"](logits), CROSS_ATTENTIONS["softmax"](logits)
     torch.testing.assert_close(cmt.sum(1), torch.ones(2, 7))
     torch.testing.assert_close(softmax.sum(2), torch.ones(2, 5))
     assert cmt.requires_grad
     assert softmax.requires_grad
-
-
-def test_an_unknown_form_is_refused():
-    with pytest.raises(InputError, match="cross_attention"):
-        cross_attention("dot")
 
 
 @pytest.mark.parametrize("form", ["kmeans", "cmt", "softmax"])

@@ -8,11 +8,12 @@ from timm.layers import DropPath
 from torch import nn
 
 import kmax
+from kmax.config.model_sizes import SIZES, AxialResNetSize
 from kmax.errors import InputError
-from kmax.model.flavour import FLAVOURS
 from kmax.model.kmax import KMaX
+from kmax.model.layers import EncoderConfig
+from kmax.model.model_flavour import MODEL_FLAVOURS
 from kmax.model.pixel_encoder import pixel_encoder
-from kmax.model.sizes import SIZES, AxialResNetSize
 
 PAPER = [name for name in SIZES if name != "kmax_tiny"]
 TRUNCATED = 0.87962566  # standard deviation of a unit normal cut at two
@@ -26,7 +27,7 @@ def on_meta(name: str, **changes) -> KMaX:
 
 def features(name: str, flavour: str, height: int, width: int) -> list[torch.Tensor]:
     with torch.device("meta"):
-        encoder = pixel_encoder(SIZES[name].encoder, FLAVOURS[flavour], 0.0)
+        encoder = pixel_encoder(SIZES[name].encoder, EncoderConfig(MODEL_FLAVOURS[flavour]))
         return encoder(torch.empty(1, 3, height, width))
 
 
@@ -47,7 +48,7 @@ def test_only_the_pooled_stem_comes_before_the_first_stage() -> None:
     orders = {
         (name, flavour): on_meta(name, flavour=flavour, decoder_stages=5).feature_of_stage
         for name in ("kmax_resnet50", "kmax_convnext_tiny")
-        for flavour in FLAVOURS
+        for flavour in MODEL_FLAVOURS
     }
     assert orders.pop(("kmax_resnet50", "torch")) == [4, 3, 2, 0, 1]
     assert set(map(tuple, orders.values())) == {(4, 3, 2, 1, 0)}
@@ -89,19 +90,19 @@ def test_max_s_drops_more_the_deeper_an_axial_block_lies() -> None:
     size = SIZES["kmax_max_s"].encoder
     assert isinstance(size, AxialResNetSize)
     with torch.device("meta"):
-        encoder = pixel_encoder(size, FLAVOURS["tf"], 0.2)
+        encoder = pixel_encoder(size, EncoderConfig(MODEL_FLAVOURS["tf"], 0.2))
     rates = [[round(block.drop_path.drop_prob, 6) for block in stage] for stage in encoder.stages]
     assert rates == [[0.0] * 3, [0.0] * 4, [0.0] + [0.15] * 5, [0.15, 0.2, 0.2]]
 
 
 def test_convnext_drops_linearly_over_its_blocks() -> None:
     with torch.device("meta"):
-        encoder = pixel_encoder(SIZES["kmax_convnext_tiny"].encoder, FLAVOURS["tf"], 0.3)
+        encoder = pixel_encoder(SIZES["kmax_convnext_tiny"].encoder, EncoderConfig(MODEL_FLAVOURS["tf"], 0.3))
     rates = [module.drop_prob for module in encoder.modules() if isinstance(module, DropPath)]
     assert rates == pytest.approx([0.3 * i / 17 for i in range(1, 18)])
 
 
-@pytest.fixture(scope="module", params=list(FLAVOURS))
+@pytest.fixture(scope="module", params=list(MODEL_FLAVOURS))
 def fresh(request: pytest.FixtureRequest) -> KMaX:
     torch.manual_seed(0)
     return kmax.create_model("kmax_resnet50", num_classes=133, image_size=(129, 129), flavour=request.param)
@@ -156,7 +157,7 @@ def test_initial_constants_are_those_of_the_rules(fresh: KMaX) -> None:
 
 def test_convnext_starts_with_small_layer_scales() -> None:
     torch.manual_seed(0)
-    encoder = pixel_encoder(SIZES["kmax_convnext_tiny"].encoder, FLAVOURS["tf"], 0.0)
+    encoder = pixel_encoder(SIZES["kmax_convnext_tiny"].encoder, EncoderConfig(MODEL_FLAVOURS["tf"]))
     for name, parameter in encoder.named_parameters():
         if name.endswith("gamma"):
             assert parameter.unique().tolist() == [pytest.approx(1e-6)]

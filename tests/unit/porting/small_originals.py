@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from kmax.model import sizes
+from kmax.config import model_sizes
 from kmax.model.create import create_model
 from kmax.porting.tensorflow_names import tensorflow_entries
 from kmax.porting.torch_names import torch_reference_entries
@@ -19,10 +19,10 @@ PORT_FILE = {"dataset": "shapes", "image_size": (65, 65), "num_clusters": 4}
 
 def shrink(monkeypatch: pytest.MonkeyPatch) -> None:
     """The names of ResNet-50's variables at widths of a hundredth of its memory."""
-    tiny = sizes.SIZES["kmax_tiny"]
+    tiny = model_sizes.SIZES["kmax_tiny"]
     options = (("channels", (8, 8, 8, 8)), ("stem_width", 8), ("zero_init_last", False))
-    encoder = sizes.ResNetSize("resnet50", options=options)
-    monkeypatch.setitem(sizes.SIZES, NAME, dataclasses.replace(tiny, encoder=encoder))
+    encoder = model_sizes.ResNetSize("resnet50", options=options)
+    monkeypatch.setitem(model_sizes.SIZES, NAME, dataclasses.replace(tiny, encoder=encoder))
 
 
 def values(shape: tuple[int, ...], name: str) -> np.ndarray:

@@ -137,7 +137,7 @@ def test_a_web_page_instead_of_a_file_is_refused(project):
 def test_the_flavour_is_that_of_the_weights_and_no_other(project, tensorflow):
     path = port_file("tf", tensorflow.parent, Path("m.safetensors"), NAME, **PORT_FILE)
     _, metadata = load_model(path)
-    assert metadata.arguments["flavour"] == metadata.extra["flavour"] == "tf"
+    assert metadata.arguments.flavour == metadata.extra["flavour"] == "tf"
     assert len(metadata.extra["sha256"]) == 64
     assert set(metadata.extra["sha256"]) != {"0"}
     with pytest.raises(InputError, match="looks like weights of the TensorFlow original"):
@@ -253,7 +253,7 @@ def test_imagenet_weights_leave_with_the_names_of_the_encoder(project, tmp_path,
         torch.save(state | {"fc.weight": torch.zeros(3, 2)}, tmp_path / "w.pth")
         entry_of(project, path=str(tmp_path / "w.pth"), format="torch", encoder=NAME)
     path = fetch_weights("published")
-    started = create_model(NAME, weights=path, flavour=model.arguments["flavour"], **ARGUMENTS)
+    started = create_model(NAME, weights=path, flavour=model.arguments.flavour, **ARGUMENTS)
     if form == "timm":
         loaded = started.state_dict()
         assert all(torch.equal(loaded[name], value) for name, value in encoder.items())

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kmax.errors import unknown_name
+from kmax.config import Flavour
 
 
 @dataclass(frozen=True)
-class Flavour:
-    """Choices that tell the originals apart.
+class ModelFlavour:
+    """What one original computes, where the other computes something else.
 
     Attributes:
         resnet_max_pool: whether a ResNet activates and pools after its first convolution, so that its stem
@@ -47,8 +47,8 @@ class Flavour:
     semantic_reads_activated: bool
 
 
-FLAVOURS = {
-    "tf": Flavour(
+MODEL_FLAVOURS: dict[Flavour, ModelFlavour] = {
+    "tf": ModelFlavour(
         resnet_max_pool=False,
         resnet_activated_features=False,
         resnet_stem_first=False,
@@ -59,7 +59,7 @@ FLAVOURS = {
         clamp_squared_norm=True,
         semantic_reads_activated=True,
     ),
-    "torch": Flavour(
+    "torch": ModelFlavour(
         resnet_max_pool=True,
         resnet_activated_features=True,
         resnet_stem_first=True,
@@ -71,14 +71,3 @@ FLAVOURS = {
         semantic_reads_activated=False,
     ),
 }
-
-
-def flavour_of(name: str) -> Flavour:
-    """The choices of the original called `name`.
-
-    Raises:
-        InputError: there is no such original.
-    """
-    if name not in FLAVOURS:
-        raise unknown_name("flavour", name, FLAVOURS, "create_model")
-    return FLAVOURS[name]

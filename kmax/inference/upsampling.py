@@ -1,8 +1,8 @@
 """The softmax over clusters at full size, in bands of rows that stay in the processor's cache.
 
-Enlarged logits of 128 clusters at 1281 pixels are 840 MB; made, exponentiated and summed as a whole they pass
-through memory many times. Bilinear interpolation is linear along each axis: the logits are widened first, and
-each band of rows is then one small matrix product.
+Upsampled logits of 128 clusters at 1281 pixels are 840 MB; computed as a whole, they pass through memory many
+times. Bilinear interpolation is linear along each axis: the logits are widened first, and each band of rows
+is then one small matrix product.
 
 Legend of shapes: N clusters, h w pixels of the mask logits, H W enlarged pixels, R rows of a band.
 """
@@ -20,8 +20,23 @@ Size2 = tuple[int, int]
 # Elements of a band: on a CPU what fits the cache, on a GPU what fills the device.
 CPU_BAND_ELEMENTS, GPU_BAND_ELEMENTS = 2**19, 2**26
 SMALLEST_TOTAL = 1e-20  # below it, exponentials may have vanished
-# Nothing beside such a total, and not yet denormal: exponentials of smaller numbers are many times slower.
+# Negligible in such a total, and not yet denormal: exponentials of smaller numbers are many times slower.
 SMALLEST_EXPONENT = -80.0
+
+
+@dataclass(frozen=True)
+class ImageSizes:
+    """Sizes (height, width) of an image and of what the network sees of it.
+
+    Attributes:
+        input: of the network input.
+        content: of the top left part of the input that is image; the rest is padding.
+        original: of the image file.
+    """
+
+    input: Size2
+    content: Size2
+    original: Size2
 
 
 @dataclass(frozen=True)
@@ -39,8 +54,8 @@ class Band:
     total: Tensor
 
 
-class Enlargement:
-    """How mask logits become logits of another size: one or more bilinear steps, with crops.
+class Upsampling:
+    """Mask logits to logits of another size: one or more bilinear steps, with crops.
 
     Args:
         native: (h, w) of the logits.
@@ -90,15 +105,15 @@ class Enlargement:
         return values.contiguous()
 
 
-def to_input(native: Size2, input_size: Size2) -> Enlargement:
+def to_input(native: Size2, input_size: Size2) -> Upsampling:
     """To the size of the network input, corners aligned."""
-    return Enlargement(native, [(input_size, input_size, True)])
+    return Upsampling(native, [(input_size, input_size, True)])
 
 
-def to_image(native: Size2, input_size: Size2, content_size: Size2, original_size: Size2) -> Enlargement:
-    """To the network input, without its padding to the image; corners aligned where the width is odd."""
-    align_corners = input_size[1] % 2 == 1
-    content = (min(content_size[0], input_size[0]), min(content_size[1], input_size[1]))
-    return Enlargement(
-        native, [(input_size, content, align_corners), (original_size, original_size, align_corners)]
+def to_image(native: Size2, sizes: ImageSizes) -> Upsampling:
+    """To the network input, and without its padding to the image; corners aligned where the width is odd."""
+    align_corners = sizes.input[1] % 2 == 1
+    content = (min(sizes.content[0], sizes.input[0]), min(sizes.content[1], sizes.input[1]))
+    return Upsampling(
+        native, [(sizes.input, content, align_corners), (sizes.original, sizes.original, align_corners)]
     )

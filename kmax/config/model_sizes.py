@@ -1,6 +1,6 @@
-"""The sizes of the models: all that tells one from another is numbers here.
+"""The sizes of the models, by name: numbers are all that tells one from another.
 
-Further models are further entries of `SIZES`.
+A further model is a further entry of `SIZES`, here and nowhere else.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class TimmSize:
 
 @dataclass(frozen=True)
 class ResNetSize(TimmSize):
-    """A ResNet of bottleneck blocks, stem and strides as `Flavour` says."""
+    """A ResNet of bottleneck blocks, stem and strides as `ModelFlavour` says."""
 
 
 @dataclass(frozen=True)
@@ -66,13 +66,6 @@ class AxialResNetSize:
 
 
 EncoderSize = TimmSize | AxialResNetSize
-
-
-@dataclass(frozen=True)
-class PixelDecoderSize:
-    """The stages, coarsest first."""
-
-    stages: tuple[StageSize, ...]
 
 
 @dataclass(frozen=True)
@@ -120,10 +113,10 @@ class SemanticSize:
 
 @dataclass(frozen=True)
 class ModelSize:
-    """One model, all parts."""
+    """One model, all parts; the stages of the pixel decoder from the coarsest on."""
 
     encoder: EncoderSize
-    pixel_decoder: PixelDecoderSize
+    pixel_decoder: tuple[StageSize, ...]
     transformer: TransformerSize
     semantic: SemanticSize
 
@@ -135,14 +128,12 @@ def _paper(encoder: EncoderSize) -> ModelSize:
     """A size of the paper: all have the same decoders and heads."""
     return ModelSize(
         encoder=encoder,
-        pixel_decoder=PixelDecoderSize(
-            stages=(
-                StageSize(width=512, blocks=1, axial=AXIAL),
-                StageSize(width=256, blocks=5, axial=AXIAL),
-                StageSize(width=128, blocks=1, axial=None),
-                StageSize(width=64, blocks=1, axial=None),
-                StageSize(width=32, blocks=1, axial=None),
-            )
+        pixel_decoder=(
+            StageSize(width=512, blocks=1, axial=AXIAL),
+            StageSize(width=256, blocks=5, axial=AXIAL),
+            StageSize(width=128, blocks=1, axial=None),
+            StageSize(width=64, blocks=1, axial=None),
+            StageSize(width=32, blocks=1, axial=None),
         ),
         transformer=TransformerSize(
             channels=256,
@@ -183,14 +174,12 @@ SIZES = {
             "resnet10t",
             options=(("channels", (32, 64, 128, 256)), ("stem_width", 16), ("zero_init_last", False)),
         ),
-        pixel_decoder=PixelDecoderSize(
-            stages=(
-                StageSize(width=64, blocks=1, axial=AxialSize(heads=4, span=65)),
-                StageSize(width=32, blocks=1, axial=AxialSize(heads=4, span=65)),
-                StageSize(width=24, blocks=1, axial=None),
-                StageSize(width=16, blocks=1, axial=None),
-                StageSize(width=8, blocks=1, axial=None),
-            )
+        pixel_decoder=(
+            StageSize(width=64, blocks=1, axial=AxialSize(heads=4, span=65)),
+            StageSize(width=32, blocks=1, axial=AxialSize(heads=4, span=65)),
+            StageSize(width=24, blocks=1, axial=None),
+            StageSize(width=16, blocks=1, axial=None),
+            StageSize(width=8, blocks=1, axial=None),
         ),
         transformer=TransformerSize(
             channels=96,
