@@ -68,7 +68,12 @@ class Account:
     @property
     def faults(self) -> list[str]:
         """One line for each tensor that is neither mapped nor skipped."""
-        return [line.fault() for line in self.lines.values() if line.status not in ("mapped", "skipped")]
+        return list(self.faults_by_name().values())
+
+    def faults_by_name(self) -> dict[str, str]:
+        """The same by the tensors' names."""
+        lines = self.lines.values()
+        return {line.name: line.fault() for line in lines if line.status not in ("mapped", "skipped")}
 
     def counts(self) -> dict[str, int]:
         """Number of tensors by status."""

@@ -46,7 +46,7 @@ def convert_tf(
 
     Raises:
         InputError: weights of another program, or wrapped or prefixed ones; a model of another flavour; or,
-            one line per tensor after a line of counts, variables that are missing, have a wrong shape or
+            one line per tensor, variables that are missing, have a wrong shape or
             type, or are neither weights of the model nor bookkeeping.
     """
     return _convert(variables, model, TENSORFLOW, thing_classes)
@@ -61,7 +61,7 @@ def convert_torch_reference(state: Mapping[str, Any], model: KMaX) -> dict[str, 
 
     Raises:
         InputError: weights of another program, or wrapped or prefixed ones; a model of another flavour; or,
-            one line per tensor after a line of counts, tensors that are missing, have a wrong shape or type,
+            one line per tensor, tensors that are missing, have a wrong shape or type,
             or are neither weights of the model nor constants and counters.
     """
     return _convert(state, model, TORCH_REFERENCE, None)
@@ -75,7 +75,10 @@ def _convert(
     _check_model(model, naming, where)
     entries = wanted_entries(naming, model, thing_classes)
     values = _InMemory(source, {name for entry in entries for name in entry.sources}, where)
-    account_for(values, entries, skip_reasons(naming, values), {}).require_complete(where)
+    account = account_for(values, entries, skip_reasons(naming, values), {})
+    faults = account.faults_by_name() | values.faults
+    if faults:
+        raise InputError([faults[name] for name in sorted(faults)])
     dtypes = {name: tensor.dtype for name, tensor in model.state_dict().items()}
     return {
         entry.target: entry.convert(*map(values.tensor, entry.sources)).to(dtypes[entry.target])
@@ -89,22 +92,22 @@ class _InMemory(Checkpoint):
     Args:
         values: by name.
         needed: names whose values must be tensors or arrays of floating-point numbers.
-        where: the caller, for messages.
+        where: the caller, which stands for the path.
 
-    Raises:
-        InputError: one line per needed value that is not.
+    Attributes:
+        faults: one line per needed value that is not, by name.
     """
 
     def __init__(self, values: Mapping[str, Any], needed: set[str], where: str) -> None:
         self.path = Path(where)
-        self._values, self._tensors, faults = values, {}, []
+        self._values = values
+        self._tensors: dict[str, Tensor] = {}
+        self.faults: dict[str, str] = {}
         for name in sorted(needed & values.keys()):
             try:
                 self._tensors[name] = as_tensor(values[name])
             except TypeError as error:
-                faults.append(f"{name}: {error}")
-        if faults:
-            raise InputError(faults)
+                self.faults[name] = f"{name}: {error}"
 
     def __len__(self) -> int:
         return len(self._values)

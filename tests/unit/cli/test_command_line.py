@@ -60,7 +60,7 @@ def test_no_arguments_give_help(capsys) -> None:
         (["train", "x", "--fast"], "No such option: --fast"),
         (["track", "ui", "--port", "many"], "Invalid value for '--port'"),
         (["data"], "Missing command. (see `kmax data --help`)"),
-        (["port-file", "onnx", "f"], "'onnx' is not one of 'torch', 'safetensors', 'tf'"),
+        (["port-file", "onnx", "f"], "'onnx' is not one of 'tf', 'torch', 'safetensors'"),
         (["train", "shapes-mini", "--time-budget", "soon"], "time budget 'soon': write seconds"),
     ],
 )

@@ -133,10 +133,10 @@ HOSTILE = {
     "zip twice": (lambda: zip_twice(None), "is there twice"),
     "zip bomb": (lambda: zip_of({"zeros": bytes(20 * 2**20)}), "over 200 times its size"),
     "tar bomb": (lambda: gzipped(tar_of({"zeros": bytes(20 * 2**20)})), "over 200 times its size"),
-    "empty zip": (lambda: zip_of({}), "holds nothing of what is expected"),
+    "empty zip": (lambda: zip_of({}), "none of the expected files is in it"),
     "no archive": (lambda: b"neither zip nor tar" * 100, "cannot be unpacked"),
     "nothing": (lambda: b"", "cannot be unpacked"),
-    "zip damaged": (lambda: damaged(zip_of(MEMBERS)), "it is damaged: move it away"),
+    "zip damaged": (lambda: damaged(zip_of(MEMBERS)), "the archive is damaged: move it away"),
     "zip cut": (lambda: zip_of(MEMBERS)[:-10], "cannot be unpacked"),
     "tar cut": (lambda: tar_of({"a": bytes(5000), "b": bytes(5000)})[:7000], "cannot be unpacked"),
     "tar.gz cut": (lambda: gzipped(tar_of({"a": random.Random(0).randbytes(5000)}))[:2000], "cannot be unp"),
@@ -267,12 +267,12 @@ def test_random_bytes_never_break_out_or_through(root: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("manifest.json", "a place of this project's own"),
+        ("manifest.json", "a name that this project reserves"),
         ("two.txt/three.txt", "lies in a file, not in a folder"),
         ("x" * 256, "is longer than 255 bytes"),
     ],
 )
 def test_names_that_the_folder_cannot_hold_are_refused(root: Path, pack, name: str, told: str) -> None:
     with pytest.raises(InputError, match=f"{told}.*; nothing was unpacked"):
-        unpacked(pack({name: b"1", **MEMBERS}), root)
+        unpacked(pack({name: b"1", **MEMBERS}), root, Contents(reserved=["manifest.json"]))
     assert files_in(root) == {}
