@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from inspect import Parameter, Signature
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
-from kmax.model.build import build_model, model_arguments
+from kmax.config import ModelArguments
+from kmax.model.build import DEFAULTS, build_model, model_arguments
 from kmax.model.io import load_weights
 from kmax.model.kmax import KMaX
 
@@ -41,3 +43,32 @@ def create_model(name: str, *, weights: Path | str | None = None, **arguments: A
     if weights is not None:
         load_weights(model, Path(weights))
     return model
+
+
+def _signature() -> Signature:
+    """The signature with every argument by name, for `help()` and editors that read it at run time.
+
+    `ModelArguments` is the only list of the arguments.
+    """
+    types = get_type_hints(ModelArguments)
+    fields = {name: types[name] for name in ModelArguments.model_fields if name != "name"}
+    order = sorted(fields, key=lambda name: name in DEFAULTS)  # those without a default first
+    return Signature(
+        [
+            Parameter("name", Parameter.POSITIONAL_OR_KEYWORD, annotation=str),
+            *(
+                Parameter(
+                    name,
+                    Parameter.KEYWORD_ONLY,
+                    default=DEFAULTS.get(name, Parameter.empty),
+                    annotation=fields[name],
+                )
+                for name in order
+            ),
+            Parameter("weights", Parameter.KEYWORD_ONLY, default=None, annotation=Path | str | None),
+        ],
+        return_annotation=KMaX,
+    )
+
+
+create_model.__signature__ = _signature()  # type: ignore[attr-defined]

@@ -1,6 +1,6 @@
 """A metric of panoptic maps for use inside a training loop, with the interface of torchmetrics.
 
-    metric = PanopticMetric(categories)
+    metric = PanopticQuality(categories)
     metric.update(truth_map, truth_segments, predicted_map, predicted_segments, image_id)
     metric.merge_across_ranks()                                                     # with torch.distributed
     metric.compute().group("all")["pq"]
@@ -39,7 +39,7 @@ class _Image:
     outcomes: SegmentOutcomes
 
 
-class PanopticMetric:
+class PanopticQuality:
     """Panoptic quality, its explanation, and mean IoU, updated image by image.
 
     Args:
@@ -90,7 +90,7 @@ class PanopticMetric:
         counts = pq.count(image, matching, size), miou.count_pixels(image, size)
         self._images.append(_Image(image_id, *counts, find_outcomes(image, matching)))
 
-    def merge(self, other: PanopticMetric) -> None:
+    def merge(self, other: PanopticQuality) -> None:
         """Add the images of another metric."""
         self._images.extend(other._images)
         self._warnings.merge(other._warnings)

@@ -97,7 +97,7 @@ def test_a_lost_file_is_fetched_again(data_root: Path, server: Server) -> None:
     asked = len(server.requests)
     (data_root / "coco/val2017/000000000001.jpg").unlink()
     (data_root / "coco/test2017/000000000000.jpg").write_bytes(b"")
-    with pytest.raises(InputError, match=r"000000000000\.jpg: differs from the file of that name in test2017\.zip"):
+    with pytest.raises(InputError, match=r"000000000000\.jpg: differs from the file .* in test2017\.zip"):
         download("coco")
     (data_root / "coco/test2017/000000000000.jpg").unlink()
     download("coco")
@@ -152,7 +152,9 @@ def test_a_corrupt_archive_without_checksum_is_reported_and_kept(data_root: Path
     describe(packed, server)
     path = Path("params/datasets/ade20k.yaml")
     path.write_text("\n".join(line for line in path.read_text().split("\n") if "sha256" not in line))
-    with pytest.raises(InputError, match=r"annotations_instance\.tar: cannot be unpacked: .*; the archive is damaged"):
+    with pytest.raises(
+        InputError, match=r"annotations_instance\.tar: cannot be unpacked: .*archive is (damaged|corrupt)"
+    ):
         download("ade20k")
     assert (data_root / "ADEChallengeData2016/.downloads/annotations_instance.tar").stat().st_size == 5000
     assert not Path("data/raw/ade20k/manifest.json").exists()

@@ -15,7 +15,7 @@ from kmax.data.formats.coco_panoptic import CategoryFacts
 from kmax.errors import InputError
 from kmax.evaluation.panoptic import pq
 from kmax.evaluation.panoptic.explanation import explain_files
-from kmax.evaluation.panoptic.panoptic_metric import PanopticMetric
+from kmax.evaluation.panoptic.panoptic_metric import PanopticQuality
 from kmax.evaluation.semantic import miou
 
 FACTS = [CategoryFacts(c["id"], c["name"], bool(c["isthing"])) for c in CATEGORIES]
@@ -37,14 +37,14 @@ def scene(number: int) -> tuple[np.ndarray, list[dict[str, Any]]]:
     return ids, segments
 
 
-def add(metric: PanopticMetric, number: int) -> None:
+def add(metric: PanopticQuality, number: int) -> None:
     truth, guess = scene(number), scene(number)
     shifted = np.roll(guess[0], 2, axis=1)
     metric.update(torch.from_numpy(truth[0]), truth[1], torch.from_numpy(shifted), guess[1], number)
 
 
 def test_equal_to_the_files(tmp_path: Path) -> None:
-    metric, sides = PanopticMetric(FACTS), ({}, {})
+    metric, sides = PanopticQuality(FACTS), ({}, {})
     for number in range(8):
         add(metric, number)
         ids, segments = scene(number)
@@ -67,7 +67,7 @@ def test_equal_to_the_files(tmp_path: Path) -> None:
 
 
 def test_of_a_segment_listed_twice_the_last_counts_as_in_files() -> None:
-    once, twice = PanopticMetric(FACTS), PanopticMetric(FACTS)
+    once, twice = PanopticQuality(FACTS), PanopticQuality(FACTS)
     ids, segments = scene(0)
     other = {**segments[0], "category_id": segments[1]["category_id"]}
     once.update(ids, segments, ids, segments, 0)
@@ -77,7 +77,7 @@ def test_of_a_segment_listed_twice_the_last_counts_as_in_files() -> None:
 
 
 def test_merged_parts_are_the_whole() -> None:
-    whole, first, second = (PanopticMetric(FACTS) for _ in range(3))
+    whole, first, second = (PanopticQuality(FACTS) for _ in range(3))
     for number in range(6):
         add(whole, number)
         add(first if number < 2 else second, number)
@@ -91,7 +91,7 @@ def test_merged_parts_are_the_whole() -> None:
 def _rank(rank: int, store: str, results: Any) -> None:
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.distributed.init_process_group("gloo", f"file://{store}", rank=rank, world_size=2)
-    metric = PanopticMetric(FACTS)
+    metric = PanopticQuality(FACTS)
     for number in (0, 1, 2) if rank == 0 else (2, 3, 4):  # 2 is a padded sampler's repetition
         add(metric, number)
     metric.merge_across_ranks()
@@ -109,14 +109,14 @@ def test_ranks_merge_to_the_whole(tmp_path: Path) -> None:
     found = [results.get(timeout=120) for _ in processes]
     for process in processes:
         process.join(timeout=60)
-    whole = PanopticMetric(FACTS)
+    whole = PanopticQuality(FACTS)
     for number in range(5):
         add(whole, number)
     assert found == [whole.compute().to_json()] * 2
 
 
 def test_maps_that_do_not_fit_are_refused() -> None:
-    metric, (ids, segments) = PanopticMetric(FACTS), scene(0)
+    metric, (ids, segments) = PanopticQuality(FACTS), scene(0)
     with pytest.raises(ValueError, match="different sizes"):
         metric.update(ids, segments, ids[:3], segments, 0)
     with pytest.raises(ValueError, match="integers"):

@@ -1,5 +1,6 @@
 """The assembled network: shapes, what it refuses, and what training may and may not change."""
 
+import inspect
 import math
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import torch
 from tiny_model import tiny
 
 import kmax
+from kmax.config import ModelArguments
 from kmax.errors import InputError
 
 
@@ -203,3 +205,10 @@ def test_an_unknown_model_names_those_that_exist():
 def test_importing_the_package_does_not_import_torch():
     code = "import sys, kmax; sys.exit('torch' in sys.modules or 'timm' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_signature_lists_every_argument_with_its_default() -> None:
+    parameters = inspect.signature(kmax.create_model).parameters
+    assert set(parameters) == {*ModelArguments.model_fields, "weights"}
+    assert parameters["num_classes"].default is inspect.Parameter.empty
+    assert parameters["num_clusters"].default == 128
