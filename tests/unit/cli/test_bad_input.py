@@ -249,7 +249,7 @@ def test_a_full_disk_gives_one_line_and_keeps_files(copy: Path, limit: int, word
         (
             ("jinja2",),
             ["report"],
-            'jinja2: not installed; install the report extra: pip install "kmax-deeplab[report]"',
+            'jinja2: not installed; install the report extra: pip install ".[report]"',
         ),
         (("markupsafe", "matplotlib"), ["report"], "markupsafe, matplotlib: not installed; install"),
     ],
@@ -315,7 +315,7 @@ def test_a_second_copy_of_the_same_training_is_refused(copy: Path) -> None:
 def test_ctrl_c_and_the_schedulers_signal_keep_the_training(copy: Path) -> None:
     change_run(copy, lambda run: run["train"].update(steps=100_000))
     saved = checkpoints(copy)
-    endings = {signal.SIGINT: (130, "kmax: interrupted"), signal.SIGUSR1: (75, "call again to resume")}
+    endings = {signal.SIGINT: (130, "kmax: interrupted"), signal.SIGUSR1: (75, "run again to resume")}
     for number, (code, line) in endings.items():
         command = Command(copy, "train", "shapes-mini")
         command.wait_for(partial(has_more_checkpoints, copy, saved))

@@ -80,8 +80,8 @@ def test_masks_may_be_links_of_any_kind_of_picture(folder: Path) -> None:
         ("masks/0.png 77 0.5\n", "unknown label 77"),
         ("masks/0.png car 0.5\n", "unknown label car"),
         ("masks/9.png 26 0.5\n", "9.png: image city_000000_000019: label 26: mask not found"),
-        ("../val/x.png 26 0.5\n", "outside of the folder of predictions"),
-        ("/etc/passwd 26 0.5\n", "outside of the folder of predictions"),
+        ("../val/x.png 26 0.5\n", "outside the prediction folder"),
+        ("/etc/passwd 26 0.5\n", "outside the prediction folder"),
     ],
 )
 def test_faults_in_the_text_file(folder: Path, text: str, said: str) -> None:
@@ -122,7 +122,7 @@ def test_missing_several_and_other_predictions(folder: Path, evaluate: object) -
     first = where / f"{FRAME}_pred{suffix}"
     other = where / f"town_000001_000019_pred{suffix}"
     other.write_bytes(first.read_bytes())
-    assert any("ground truth lacks" in warning for warning in evaluate(folder).warnings)
+    assert any("not in the ground truth" in warning for warning in evaluate(folder).warnings)
     second = where / f"{FRAME}_second{suffix}"
     second.write_bytes(first.read_bytes())
     with pytest.raises(InputError, match=f"image {FRAME}: 2 predictions"):

@@ -132,12 +132,12 @@ def test_mean_iou_of_other_pixels_is_left_out_and_told(write) -> None:
 
 def test_what_is_missing_or_damaged_is_one_fault(write) -> None:
     write("a", 1)
-    with pytest.raises(InputError, match="run 'b' is not evaluated: kmax evaluate b"):
+    with pytest.raises(InputError, match="run 'b' has not been evaluated; run: kmax evaluate b"):
         read_evaluated("b")
     with open(paths.per_class("a")) as stream:
         rows = list(csv.reader(stream))
     paths.per_class("a").write_text("\n".join(",".join(row) for row in rows[:-1]))
-    with pytest.raises(InputError, match="is not of the same evaluation"):
+    with pytest.raises(InputError, match="does not belong to the same evaluation"):
         read_evaluated("a")
     paths.per_image("a").write_bytes(b"PK")
     with pytest.raises(InputError, match="counts per image cannot be read"):

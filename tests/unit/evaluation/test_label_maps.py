@@ -58,8 +58,8 @@ def test_faults_name_image_and_class(folder: Path) -> None:
 
 def test_other_images_are_told_and_refused_when_strict(folder: Path) -> None:
     (folder / "pred" / "other.png").write_bytes(b"")
-    assert "ground truth lacks" in evaluate(folder).warnings[0]
-    with pytest.raises(InputError, match="ground truth lacks"):
+    assert "not in the ground truth" in evaluate(folder).warnings[0]
+    with pytest.raises(InputError, match="not in the ground truth"):
         evaluate(folder, strict=True)
 
 

@@ -63,7 +63,7 @@ def test_missing_python(monkeypatch: pytest.MonkeyPatch, arguments: PanopticArgu
 def test_agreement(python: Any, arguments: PanopticArguments, capfd: Any) -> None:
     result = pq.evaluate_files(arguments)
     python(json.dumps(official(result.to_json())))
-    assert "agrees on 18 figures" in check_pq(result, arguments)
+    assert "agrees on 18 values" in check_pq(result, arguments)
     assert capfd.readouterr().out == ""
 
 

@@ -109,7 +109,7 @@ def test_unusual_input_gives_one_warning_per_kind_and_one_fault_per_case_if_stri
         folder / "gt.json",
         lambda c: [a["segments_info"][0].update(area=30) for a in c["annotations"][:3]],
     )
-    kind = "ground truth: JSON area differs from the pixels, and the JSON area is used"
+    kind = "ground truth: the JSON area differs from the number of pixels and is used"
     places = [f"image {number} segment 1 category 1" for number in (1, 2, 3)]
     assert evaluate_files(files(folder)).warnings == [f"{kind} (3 times, first: {places[0]})"]
     with pytest.raises(InputError) as caught:
@@ -119,9 +119,7 @@ def test_unusual_input_gives_one_warning_per_kind_and_one_fault_per_case_if_stri
 
 def test_ground_truth_without_images_is_refused(folder: Path) -> None:
     edit(folder / "gt.json", lambda content: content.update(annotations=[]))
-    assert faults(folder) == [
-        f"{folder}/gt.json: ground truth JSON: no annotations, so there is nothing to score"
-    ]
+    assert faults(folder) == [f"{folder}/gt.json: the ground truth JSON has no annotations"]
 
 
 def test_empty_prediction_misses_everything(folder: Path) -> None:

@@ -90,7 +90,7 @@ def test_coco_judges_instances_against_its_own_annotation(tmp_path: Path, monkey
         (
             "ade20k",
             "root/ADEChallengeData2016/annotations/validation/ADE_val_00000001.png",
-            "in one of them only",
+            "only in one of them",
         ),
     ],
 )
@@ -110,7 +110,7 @@ def test_annotation_of_another_split_is_refused(tmp_path: Path, monkeypatch) -> 
     value["images"] = value["images"][:1]
     value["annotations"] = [a for a in value["annotations"] if a["image_id"] == value["images"][0]["id"]]
     path.write_text(json.dumps(value))
-    with pytest.raises(InputError, match=r"lacks 1 of the 2 images, such as 285 .* another split"):
+    with pytest.raises(InputError, match=r"does not contain 1 of the 2 images, such as 285 .* another split"):
         evaluate_run(run, {})
 
 

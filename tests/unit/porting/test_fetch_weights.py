@@ -146,13 +146,16 @@ def test_weights_that_changed_on_the_server_are_fetched_anew(project, register, 
 def test_weights_that_another_process_fetches_are_left_to_it(project, register, checkpoint) -> None:
     register("tiny", checkpoint, "torch", url="http://127.0.0.1:9/w.pth")
     lock = Path("data/weights/.downloads/tiny.lock")
-    with files.exclusive_lock(lock, "held"), pytest.raises(InputError, match="another process is fetching"):
+    with (
+        files.exclusive_lock(lock, "held"),
+        pytest.raises(InputError, match="another process is downloading"),
+    ):
         fetch_weights("tiny")
 
 
 def test_a_wrong_sha256_keeps_nothing(project, register, checkpoint) -> None:
     register("tiny", checkpoint, "torch", sha256="0" * 64)
-    with pytest.raises(InputError, match=r"sha256 is [0-9a-f]{64}, but params/weights.yaml says 0000"):
+    with pytest.raises(InputError, match=r"SHA-256 is [0-9a-f]{64}, but params/weights.yaml expects 0000"):
         fetch_weights("tiny")
     assert nothing_kept(project)
 
@@ -163,7 +166,7 @@ def test_servers_that_fail_end_in_one_line_and_keep_nothing(project, register, c
         "404": lambda handler: handler.send_error(404),
         "503": lambda handler: handler.send_error(503),
         "ended after|cannot be fetched": bytes_of(data[:100], length=len(data)),
-        "sha256": bytes_of(data[:-5]),
+        "SHA-256": bytes_of(data[:-5]),
         "not allowed|only http and https": redirect("file:///etc/passwd"),
         "only http and https are|cannot be fetched": redirect("ftp://127.0.0.1/x"),
     }

@@ -112,7 +112,7 @@ def test_a_digest_that_nobody_states_is_recorded_and_checked_ever_after(project,
         Path("params/weights.recorded.json").write_text(
             json.dumps({"weights": {"published": recorded | {"sha256": "0" * 64}}})
         )
-        with pytest.raises(InputError, match=r"weights\.recorded\.json says 0000"):
+        with pytest.raises(InputError, match=r"weights\.recorded\.json expects 0000"):
             fetch_weights("published")
     assert not list(Path("data/weights").iterdir())
 
@@ -317,7 +317,7 @@ def test_a_model_that_gives_other_outputs_than_recorded_is_not_kept(project, tmp
     assert not list(Path().glob("*differs*"))
 
     other = {"tf": "torch", "torch": "tf"}[flavour]
-    with pytest.raises(InputError, match=f"recorded from the original called '{flavour}', but .* '{other}'"):
+    with pytest.raises(InputError, match=f"recorded with flavour '{flavour}', but .* '{other}'"):
         stages.port_file(
             other, checkpoint_of(other, tmp_path), Path("differs.safetensors"), NAME, **arguments
         )
@@ -347,7 +347,7 @@ def test_a_run_is_verified_too(project, tensorflow):
         (None, "recorded outputs not found"),
         (b"text", "not an NPZ file"),
         ({"image_uint8": np.zeros((65, 65, 3), np.uint8)}, "'arrays' is missing"),
-        ({"image0": np.zeros((3, 65, 65), np.float32)}, "an image of float32"),
+        ({"image0": np.zeros((3, 65, 65), np.float32)}, "found float32"),
         ({"pred__x": np.zeros(3)}, "'image0' is missing"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Where quality is lost, as pictures and on the page of a run."""
+"""Error analysis, as pictures and on the page of a run."""
 
 from pathlib import Path
 
@@ -49,7 +49,7 @@ def test_the_page_shows_parts_confusions_and_the_worst_images(explained) -> None
 def test_a_run_that_is_not_explained_has_no_such_pictures(measure, tmp_path) -> None:
     measure(RUN, 0.5)
     assert write_figures([RUN], tmp_path)[RUN] == [f"{RUN}-training.svg", f"{RUN}-classes.svg"]
-    assert "Where quality is lost" not in (report([RUN]).parent / f"runs/{RUN}.html").read_text()
+    assert "Error analysis" not in (report([RUN]).parent / f"runs/{RUN}.html").read_text()
 
 
 @pytest.mark.parametrize(

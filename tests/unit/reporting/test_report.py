@@ -131,7 +131,7 @@ def test_comparison_lists_differing_figures_but_not_those_of_the_machine(built, 
     paths.metrics("shapes-tiny").write_text(json.dumps(metrics))
     report(["shapes-tiny"])
     (cross, shapes) = compare_reports(published)
-    assert str(shapes) == "shapes: kMaX tiny: mIoU: measured: here 50.0, there 61.2"
+    assert str(shapes) == "shapes: kMaX tiny: mIoU: measured: ours 50.0, published 61.2"
     assert cross.table == "cross_attention"
 
 

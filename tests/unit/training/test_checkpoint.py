@@ -51,7 +51,7 @@ def test_when_all_are_damaged_the_user_decides(tmp_path: Path) -> None:
     write(tmp_path, 3, 4)
     for path in checkpoint.checkpoints(tmp_path):
         path.write_bytes(b"garbage")
-    with pytest.raises(InputError, match="no checkpoint can be read; start again with --fresh") as error:
+    with pytest.raises(InputError, match="no checkpoint can be read; restart with --fresh") as error:
         checkpoint.newest(tmp_path)
     assert len(error.value.faults) == 3
 
@@ -63,7 +63,7 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
 
     path = tmp_path / "checkpoint-00000005.pt"
     torch.save({"step": 5, "evil": Evil()}, path)
-    with pytest.raises(InputError, match="damaged checkpoint"):
+    with pytest.raises(InputError, match="corrupt checkpoint"):
         checkpoint.load(path)
     assert not (tmp_path / "ran").exists()
 

@@ -66,4 +66,4 @@ def test_training_anew_beside_the_state_of_other_parameters_does_not_say_that_th
     trained.train(fresh=True)
     said = capfd.readouterr().err
     assert "have changed" not in said
-    assert "state of other parameters, data or weights is kept in" in said
+    assert "state for the previous parameters, data or weights is kept in" in said

@@ -58,7 +58,7 @@ def test_a_node_that_stays_alone_gives_an_error(monkeypatch, node: int) -> None:
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]
-    with pytest.raises(InputError, match=f"2 nodes did not meet at localhost:{port}"):
+    with pytest.raises(InputError, match=f"2 nodes could not connect at localhost:{port}"):
         run_ranks(Plan(2, node, 1, "localhost", port, 1), everyone_out_of_time)
 
 

@@ -119,7 +119,7 @@ def test_out_of_time_after_every_step_the_result_is_the_same(project, uninterrup
 
 
 def test_an_attempt_without_progress_ends_the_retries(project) -> None:
-    with pytest.raises(InputError, match="time budget of 0 s was over before the first step"):
+    with pytest.raises(InputError, match="time budget of 0 s ended before the first step"):
         project.train(time_budget=0)
 
 
@@ -131,7 +131,7 @@ def test_complete_is_published_again_without_training(project, uninterrupted, mo
         patch.setattr(History, "step", None)
         project.train()
     assert project.result() == uninterrupted
-    assert "publishing again without training" in capsys.readouterr().err
+    assert "only the results are published again" in capsys.readouterr().err
 
 
 def test_changed_parameters_train_anew_beside_the_old_state(project, capsys) -> None:
@@ -197,5 +197,5 @@ def test_another_environment_is_reported(project, monkeypatch, capsys) -> None:
     monkeypatch.setenv("KMAX_MICRO_BATCHES", "2")
     project.train()
     stderr = capsys.readouterr().err
-    assert "before the interruption: ranks 1, micro_batches 1" in stderr
-    assert "agree up to rounding only" in stderr
+    assert "differs from before the interruption (ranks 1, micro_batches 1" in stderr
+    assert "agree only up to rounding" in stderr
