@@ -17,7 +17,7 @@ def stepped(x):
 """
 
 
-def test_a_change_of_what_is_called_from_another_file_counts(
+def test_a_change_of_a_function_in_another_file_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(tmp_path)

@@ -161,14 +161,14 @@ def test_nothing_temporary_is_left(finished):
     assert left == []
 
 
-def test_a_second_snakemake_in_the_folder_is_refused_in_words(finished):
+def test_a_second_snakemake_in_the_folder_gives_a_one_line_error(finished):
     from kmax.files import exclusive_lock
 
     with exclusive_lock(finished / ".snakemake/kmax.lock", "held"):
         told = run(
             finished, "snakemake", "--cores", "1", "--forcerun", "report_family", "--", "smoke", check=False
         )
-    assert "another snakemake is at work in this folder" in told
+    assert "another snakemake is running in this folder" in told
 
 
 def test_the_report_of_snakemake_is_made(finished):
@@ -190,7 +190,7 @@ def test_the_report_of_snakemake_is_made(finished):
         ),
     ],
 )
-def test_a_changed_section_reruns_what_depends_on_it(finished, parameters, old, new, rules):
+def test_a_changed_section_reruns_dependent_stages(finished, parameters, old, new, rules):
     edit(parameters, old, new)
     assert left_to_snakemake(finished) == rules
 
@@ -224,9 +224,7 @@ def test_a_section_that_one_run_writes_itself_concerns_that_run_alone(recorded, 
     assert left_to_snakemake(recorded) == {"predict", "evaluate", "report_family"}
 
 
-def test_what_snakemake_knows_nothing_of_is_not_recorded_with_parameters_it_was_not_made_with(
-    recorded, parameters
-):
+def test_results_unknown_to_snakemake_are_not_recorded_with_other_parameters(recorded, parameters):
     known, away = recorded / ".snakemake/metadata", recorded / ".snakemake/away"
     known.rename(away)
     try:
@@ -272,7 +270,7 @@ def test_a_restored_clone_still_sees_changes(restored):
     path.write_text(text)
 
 
-def test_what_changed_since_it_was_recorded_is_not_restored(recorded):
+def test_stages_that_changed_since_they_were_recorded_are_not_restored(recorded):
     clone = recorded.parent / "third"
     run(recorded.parent, "git", "clone", "--quiet", str(recorded), str(clone))
     edit(clone / paths.family_file("smoke"), "overlap_threshold: 0.8", "overlap_threshold: 0.7")

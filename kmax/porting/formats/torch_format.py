@@ -1,4 +1,4 @@
-"""Checkpoints of torch: torch.save files (legacy and zip), and plain pickles of arrays (detectron2's .pkl)."""
+"""Checkpoints of torch: torch.save files (legacy, zip), and plain pickles of arrays (detectron2 .pkl)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What users and machines get wrong ends in one clear line, the right exit code, and nothing half-written."""
+"""Errors of users and machines give a one-line message, the right exit code, and no half-written files."""
 
 import ctypes
 import fcntl
@@ -135,7 +135,7 @@ def test_a_dataset_folder_that_moved_is_named(copy: Path, coco: Path) -> None:
     refused_dataset(copy, str(coco))
 
 
-def test_stages_say_which_stage_comes_first(project: Path) -> None:
+def test_stages_name_the_stage_that_must_run_first(project: Path) -> None:
     for words, advice in {
         ("data", "prepare", "shapes_mini"): "kmax data download shapes_mini",
         ("train", "shapes-mini"): "kmax data prepare shapes_mini",
@@ -148,7 +148,7 @@ def test_stages_say_which_stage_comes_first(project: Path) -> None:
     assert not any((project / folder).exists() for folder in ("results", "reports"))
 
 
-def test_predict_evaluate_and_benchmark_want_what_comes_before(copy: Path) -> None:
+def test_predict_evaluate_and_benchmark_require_earlier_results(copy: Path) -> None:
     (copy / "results/shapes-mini/model.safetensors").unlink()
     (copy / "results/shapes-mini/predictions/panoptic.json").unlink()
     for verb in ("predict", "evaluate", "benchmark"):
@@ -157,7 +157,7 @@ def test_predict_evaluate_and_benchmark_want_what_comes_before(copy: Path) -> No
         assert is_one_line(answer)
 
 
-def test_damaged_weights_are_named(copy: Path) -> None:
+def test_corrupt_weights_are_named(copy: Path) -> None:
     model = copy / "results/shapes-mini/model.safetensors"
     model.write_bytes(model.read_bytes()[:100_000])
     for verb in ("predict", "benchmark"):
@@ -167,7 +167,7 @@ def test_damaged_weights_are_named(copy: Path) -> None:
         assert "results/shapes-mini/model.safetensors" in answer.stderr
 
 
-def test_images_that_are_none_are_all_named(copy: Path) -> None:
+def test_all_invalid_images_are_named(copy: Path) -> None:
     (copy / "note.jpg").write_text("hello")
     answer = run_kmax(
         copy,
@@ -264,7 +264,7 @@ def test_a_missing_package_is_reported_with_its_installation(copy: Path, modules
     assert not (copy / "reports/tables").exists()
 
 
-def test_record_without_snakemake_says_how_to_get_it(copy: Path) -> None:
+def test_record_without_snakemake_explains_how_to_install_it(copy: Path) -> None:
     """The interpreter is in a separate folder, with no snakemake beside it or on PATH."""
     (copy / "bin").mkdir()
     (copy / "bin/python").symlink_to(sys.executable)

@@ -43,7 +43,7 @@ VERBS = {
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_files_say_where_their_figures_come_from(verb: str, tmp_path: Path, capsys: Any) -> None:
+def test_files_contain_the_provenance_of_their_figures(verb: str, tmp_path: Path, capsys: Any) -> None:
     out = tmp_path / "figures.json"
     assert call(["metrics", verb, *VERBS[verb], "--out", str(out), "--split", "mine"]) == 0
     lines = capsys.readouterr().out.splitlines()

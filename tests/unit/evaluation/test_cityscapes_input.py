@@ -1,4 +1,4 @@
-"""What the evaluators of Cityscapes say about input that is not what it should be."""
+"""The Cityscapes evaluators on invalid and unusual input."""
 
 from pathlib import Path
 
@@ -107,7 +107,7 @@ def test_a_text_file_of_bytes(folder: Path) -> None:
         ("masks/0.png 26 0.3", "listed twice"),
     ],
 )
-def test_what_the_official_evaluator_overlooks_is_told(folder: Path, line: str, said: str) -> None:
+def test_input_that_the_official_evaluator_ignores_is_a_warning(folder: Path, line: str, said: str) -> None:
     Image.fromarray(np.zeros(SHAPE, np.uint8)).save(folder / "instances/masks/1.png")
     with (folder / "instances" / f"{FRAME}_pred.txt").open("a") as stream:
         stream.write(line + "\n")

@@ -52,7 +52,7 @@ def test_p_values_are_uniform_and_intervals_cover_where_there_is_no_difference()
     assert (np.mean(covered, axis=0) > 0.86).all()
 
 
-def test_a_better_run_is_told_and_order_turns_the_sign() -> None:
+def test_a_better_run_is_detected_and_swapping_the_runs_flips_the_sign() -> None:
     rng = np.random.default_rng(1)
     segments = rng.poisson(0.5, (150, len(CATEGORIES)))
     worse, better = evaluated(rng, segments, 0.5), evaluated(rng, segments, 0.7)
@@ -114,7 +114,7 @@ def test_the_verb_prints_a_table_and_writes_the_same_figures(write, capsys) -> N
         ({"evaluator": {"pq": "other"}, "version": {"pq": "2"}}, "evaluator: e and other; version: 1 and 2"),
     ],
 )
-def test_runs_judged_differently_are_refused_in_one_line(write, capsys, changed, told) -> None:
+def test_runs_evaluated_differently_give_a_one_line_error(write, capsys, changed, told) -> None:
     write("a", 1)
     write("b", 2, **changed)
     assert call(["compare", "a", "b"]) == 2
@@ -122,7 +122,7 @@ def test_runs_judged_differently_are_refused_in_one_line(write, capsys, changed,
     assert f"a and b cannot be compared: {told}" in line
 
 
-def test_mean_iou_of_other_pixels_is_left_out_and_told(write) -> None:
+def test_mean_iou_of_other_pixels_is_omitted_with_a_note(write) -> None:
     write("a", 1)
     write("b", 2, miou="miou_panoptic")
     found = compare(read_evaluated("a"), read_evaluated("b"), samples=20, seed=0)
@@ -130,7 +130,7 @@ def test_mean_iou_of_other_pixels_is_left_out_and_told(write) -> None:
     assert found.to_json()["miou"] is None
 
 
-def test_what_is_missing_or_damaged_is_one_fault(write) -> None:
+def test_missing_or_corrupt_files_give_a_one_line_error(write) -> None:
     write("a", 1)
     with pytest.raises(InputError, match="run 'b' has not been evaluated; run: kmax evaluate b"):
         read_evaluated("b")

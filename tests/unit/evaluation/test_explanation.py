@@ -1,4 +1,4 @@
-"""Where quality is lost: five parts that add up to 1, a confusion table, and the worst images."""
+"""Error analysis: five parts that add up to 1, a confusion table, and the worst images."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""Mean IoU of ADE20K's label maps: conventions, and input that is not what it should be."""
+"""Mean IoU of ADE20K's label maps: conventions, invalid and unusual input."""
 
 from pathlib import Path
 
@@ -56,7 +56,7 @@ def test_faults_name_image_and_class(folder: Path) -> None:
         evaluate(folder)
 
 
-def test_other_images_are_told_and_refused_when_strict(folder: Path) -> None:
+def test_other_images_are_a_warning_and_an_error_if_strict(folder: Path) -> None:
     (folder / "pred" / "other.png").write_bytes(b"")
     assert "not in the ground truth" in evaluate(folder).warnings[0]
     with pytest.raises(InputError, match="not in the ground truth"):

@@ -76,7 +76,7 @@ def test_of_a_segment_listed_twice_the_last_counts_as_in_files() -> None:
     assert "two entries of one segment id" in twice.compute().warnings[0]
 
 
-def test_merged_parts_are_the_whole() -> None:
+def test_merged_metrics_equal_one_metric_of_all_images() -> None:
     whole, first, second = (PanopticMetric(FACTS) for _ in range(3))
     for number in range(6):
         add(whole, number)
@@ -99,7 +99,7 @@ def _rank(rank: int, store: str, results: Any) -> None:
     torch.distributed.destroy_process_group()
 
 
-def test_ranks_merge_to_the_whole(tmp_path: Path) -> None:
+def test_merged_ranks_equal_one_process(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
     store = str(tmp_path / "store")

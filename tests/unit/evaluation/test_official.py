@@ -41,7 +41,7 @@ def python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def official(figures: dict[str, Any]) -> dict[str, Any]:
-    """Our figures in the words of panopticapi."""
+    """Our figures in the format of panopticapi."""
     groups = {name.capitalize(): figures[name] for name in ("all", "things", "stuff")}
     names = ("pq", "sq", "rq")
     per_class = {c: {n: s[n] for n in names} for c, s in figures["per_category"].items()}

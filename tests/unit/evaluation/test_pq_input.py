@@ -1,4 +1,4 @@
-"""What the evaluator says about input that is not what it should be."""
+"""The panoptic quality evaluator on invalid and unusual input."""
 
 import json
 from pathlib import Path
@@ -93,7 +93,7 @@ def test_malformed_prediction_json(folder: Path, change: object, said: str) -> N
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"annotations": 3}', "{"])
-def test_json_that_is_no_panoptic_json(folder: Path, text: str) -> None:
+def test_json_that_is_not_panoptic_json(folder: Path, text: str) -> None:
     (folder / "pred.json").write_text(text)
     assert "pred.json" in faults(folder)[0]
 

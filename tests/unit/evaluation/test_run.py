@@ -108,7 +108,7 @@ def test_both_rules_of_panoptic_quality_are_named(run: Run) -> None:
     assert "deeplab2" in evaluators["pq_deeplab2"]
 
 
-def test_missing_predictions_say_how_to_make_them(run: Run) -> None:
+def test_missing_predictions_name_the_command_that_makes_them(run: Run) -> None:
     shutil.rmtree(paths.predictions("small"))
     with pytest.raises(InputError, match="kmax predict small"):
         evaluate_run(run, {})

@@ -30,7 +30,7 @@ def unpacked(archive: Path, folder: Path) -> list[str]:
         return sorted(opened.namelist())
 
 
-def test_panoptic_archive_of_coco_is_what_its_server_reads(tmp_path: Path, monkeypatch) -> None:
+def test_panoptic_archive_of_coco_has_the_servers_format(tmp_path: Path, monkeypatch) -> None:
     run = official_run("coco", tmp_path, monkeypatch)
     name = submit_coco(run, Path("out.zip"), "panoptic", "my-net")
     assert name == "panoptic_val2017_my-net_results.zip"
@@ -103,7 +103,7 @@ def test_archives_of_cityscapes_score_one(tmp_path: Path, monkeypatch) -> None:
         ("cityscapes", "instances", "score", "confidence nan is not a finite number"),
     ],
 )
-def test_what_a_server_would_refuse_is_refused(
+def test_predictions_that_a_server_would_reject_are_refused(
     tmp_path: Path, monkeypatch, dataset: str, task: str, damage: str, message: str
 ) -> None:
     run = official_run(dataset, tmp_path, monkeypatch)

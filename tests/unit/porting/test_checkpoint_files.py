@@ -59,7 +59,7 @@ def saved(path: Path, content: object) -> Path:
     ],
     ids=["bare", "state_dict", "nested", "settings", "parameters", "distributed", "compiled"],
 )
-def test_a_state_dict_is_found_in_what_training_programs_wrap_around_it(
+def test_a_state_dict_is_found_inside_the_wrappers_of_training_programs(
     tmp_path: Path, wrapped: object
 ) -> None:
     tensors = read_tensors(saved(tmp_path / "w.pth", wrapped), "torch")
@@ -152,7 +152,7 @@ def test_code_in_a_pickle_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyP
         (b"(ios\nsystem\n", "refers to 'os.system', which is not a data type; it was not called"),
     ],
 )
-def test_hostile_pickles_are_refused_in_one_line(tmp_path: Path, body: bytes, words: str) -> None:
+def test_malicious_pickles_give_a_one_line_error(tmp_path: Path, body: bytes, words: str) -> None:
     (tmp_path / "x.pkl").write_bytes(b"\x80\x04" + body + b".")
     with pytest.raises(InputError, match=words) as caught:
         open_checkpoint(tmp_path / "x.pkl", "torch")
@@ -192,7 +192,7 @@ def test_the_beginning_of_another_file_is_shown(tmp_path: Path, content: bytes, 
 
 
 @pytest.mark.parametrize("kept", [4, 100, -1])
-def test_a_file_that_was_cut_off_says_so(tmp_path: Path, kept: int) -> None:
+def test_a_truncated_file_is_reported_as_such(tmp_path: Path, kept: int) -> None:
     path = saved(tmp_path / "w.pth", TENSORS)
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(

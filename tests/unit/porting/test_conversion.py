@@ -98,7 +98,7 @@ def test_input_that_is_not_a_mapping_of_names_is_refused(small, flavour):
         (lambda array: torch.from_numpy(array).int(), "type torch.int32, but the model needs"),
     ],
 )
-def test_values_that_are_no_arrays_of_numbers_are_named(small, flavour, make, words):
+def test_values_that_are_not_numeric_arrays_are_named(small, flavour, make, words):
     model, found = small[flavour]
     name = sorted(found)[0]
     assert fault(flavour, found | {name: make(found[name])}, model).startswith(f"{name}: {words}")

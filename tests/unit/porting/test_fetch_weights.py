@@ -1,4 +1,4 @@
-"""Fetched weights are what params/weights.yaml says, or nothing is kept."""
+"""Fetched weights match params/weights.yaml, or nothing is kept."""
 
 import contextlib
 import hashlib
@@ -92,7 +92,7 @@ def test_a_safetensors_file_keeps_its_metadata(project, register, tmp_path) -> N
     assert read_metadata(fetch_weights("tiny"))["kmax"] == "{}"
 
 
-def test_fetched_anew_the_bytes_are_the_same(project, register, checkpoint) -> None:
+def test_fetched_again_the_bytes_are_the_same(project, register, checkpoint) -> None:
     register("tiny", checkpoint, "torch")
     contents = set()
     for _ in range(8):
@@ -102,7 +102,7 @@ def test_fetched_anew_the_bytes_are_the_same(project, register, checkpoint) -> N
     assert len(contents) == 1
 
 
-def test_what_is_there_is_not_fetched_again_but_a_changed_entry_is(project, register, checkpoint) -> None:
+def test_existing_weights_are_fetched_again_only_for_a_changed_entry(project, register, checkpoint) -> None:
     register("tiny", checkpoint, "torch")
     path = fetch_weights("tiny")
     before = path.stat().st_mtime_ns
@@ -133,7 +133,7 @@ def test_a_cut_connection_is_continued_by_the_next_call(project, register, check
     assert [file.name for file in path.parent.iterdir()] == ["tiny.safetensors"]
 
 
-def test_weights_that_changed_on_the_server_are_fetched_anew(project, register, checkpoint) -> None:
+def test_weights_that_changed_on_the_server_are_fetched_again(project, register, checkpoint) -> None:
     with faulty_server.serving() as server:
         url = server.add("w.pth", bytes(2000), cuts=[200] * transfer.ATTEMPTS)
         register("tiny", checkpoint, "torch", url=url)

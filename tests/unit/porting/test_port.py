@@ -94,7 +94,7 @@ def test_tensors_that_do_not_fit_are_all_named_and_nothing_is_written(project, m
 @pytest.mark.parametrize(
     ("other", "advice"),
     [
-        ({"num_clusters": 16}, "the weights have 4 clusters, but the model 16"),
+        ({"num_clusters": 16}, "the weights have 4 clusters, but the model has 16"),
         ({"dataset": "coco"}, "the weights predict 8 classes, but dataset 'coco' has 133"),
     ],
     ids=["clusters", "classes"],

@@ -1,4 +1,4 @@
-"""TensorFlow's checkpoints are read as they were written, and each damage is one line that says where."""
+"""TensorFlow checkpoints are read exactly, and corrupt ones give a one-line error that says where."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_a_recorded_index_of_several_blocks_is_read(golden):
 
 
 @pytest.mark.parametrize("data", [b"", b"a", b"abcd" * 40, bytes(range(256)) * 300, b"x" * 70000])
-def test_snappy_blocks_unpack_to_what_was_packed(data):
+def test_snappy_blocks_round_trip(data):
     assert uncompress(snappy(data)) == data
 
 
@@ -123,7 +123,7 @@ def test_a_folder_names_its_latest_or_its_only_checkpoint(tmp_path):
 @pytest.mark.parametrize("name", ["ckpt-1.index", "ckpt-1.data-00000-of-00001"])
 def test_one_of_the_files_instead_of_their_prefix_is_refused(tmp_path, name):
     bundle(tmp_path / "ckpt-1", TENSORS)
-    with pytest.raises(InputError, match=rf"{name}: one file of .*; pass .*: {tmp_path}/ckpt-1$"):
+    with pytest.raises(InputError, match=rf"{name}: this is one file of .*; pass .*: {tmp_path}/ckpt-1$"):
         find_prefix(tmp_path / name)
 
 
@@ -166,7 +166,7 @@ ENTRIES = {
 
 
 @pytest.mark.parametrize(("change", "expected"), ENTRIES.values(), ids=ENTRIES)
-def test_an_index_that_says_what_cannot_be_is_refused(tmp_path, change, expected):
+def test_an_index_with_impossible_entries_is_refused(tmp_path, change, expected):
     prefix = bundle(tmp_path / "ckpt-1", TENSORS, change=change)
     with pytest.raises(InputError, match=expected) as caught:
         Bundle(prefix)
@@ -187,14 +187,14 @@ INDEX_DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
     "a byte short": (lambda path: cut(path, path.stat().st_size - 1), "last 8 bytes"),
     "without its end": (lambda path: cut(path, path.stat().st_size - 48), "last 8 bytes"),
     "zeroed end": (lambda path: path.write_bytes(path.read_bytes()[:-8] + bytes(8)), "last 8 bytes"),
-    "a byte of the block": (lambda path: flip(path, 30), "does not have its checksum"),
+    "a byte of the block": (lambda path: flip(path, 30), "checksum mismatch"),
     "empty": (lambda path: cut(path, 0), "last 8 bytes"),
     "the data file": (lambda path: shutil.copy(shard_path(path.with_suffix(""), 0, 1), path), "last 8 bytes"),
 }
 
 
 @pytest.mark.parametrize(("damage", "expected"), INDEX_DAMAGE.values(), ids=INDEX_DAMAGE)
-def test_a_damaged_index_is_refused(tmp_path, damage, expected):
+def test_a_corrupt_index_is_refused(tmp_path, damage, expected):
     prefix = bundle(tmp_path / "ckpt-1", TENSORS)
     damage(tmp_path / "ckpt-1.index")
     with pytest.raises(InputError, match=rf"ckpt-1\.index: .*{expected}"):
@@ -208,7 +208,7 @@ def test_a_changed_compression_byte_is_detected(tmp_path, monkeypatch, kind, sig
 
     monkeypatch.setattr(bundle_writer, "framed", lambda content, _=0: sealed(content, kind, signed))
     prefix = bundle(tmp_path / "ckpt-1", TENSORS)
-    expected = "does not have its checksum" if not signed else "compress"
+    expected = "checksum mismatch" if not signed else "compress"
     with pytest.raises(InputError, match=rf"ckpt-1\.index: .*{expected}"):
         Bundle(prefix)
 

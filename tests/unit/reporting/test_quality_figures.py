@@ -61,7 +61,7 @@ def test_a_run_that_is_not_explained_has_no_such_pictures(measure, tmp_path) -> 
         (confusions, "confusion.csv", "truth,predicted,segments\na,b,many\n"),
     ],
 )
-def test_damaged_files_are_one_fault(explained, draw, name, content) -> None:
+def test_corrupt_files_give_a_one_line_error(explained, draw, name, content) -> None:
     (explained / name).write_text(content)
     with pytest.raises(InputError, match=name):
         draw(RUN)

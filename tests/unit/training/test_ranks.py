@@ -53,7 +53,7 @@ def test_several_nodes_without_srun_are_refused(monkeypatch) -> None:
 
 
 @pytest.mark.parametrize("node", [0, 1])
-def test_a_node_that_stays_alone_gives_an_error(monkeypatch, node: int) -> None:
+def test_a_node_without_peers_gives_an_error(monkeypatch, node: int) -> None:
     monkeypatch.setattr(ranks, "RENDEZVOUS_SECONDS", 1)
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
