@@ -1,4 +1,4 @@
-"""Parameter files of any content end in values or in one line."""
+"""Parameter files of any content give values or a one-line error."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Whole runs through the command line, to the scores that they must reach; 5 to 15 minutes each."""
+"""Complete runs through the command line, and their minimum scores; 5 to 15 minutes each."""
 
 from __future__ import annotations
 

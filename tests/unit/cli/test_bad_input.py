@@ -40,7 +40,7 @@ def heed_permissions() -> None:
 
 
 def allow_files_up_to(size: int) -> None:
-    """The kernel refuses to write more into a file, as it does on a full disk."""
+    """The kernel refuses larger files, as it does on a full disk."""
     heed_interrupts()
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
@@ -51,7 +51,7 @@ def half_written(folder: Path) -> list[str]:
 
 @pytest.fixture
 def coco(copy: Path) -> Path:
-    """The mini dataset in COCO layout as a user would bring it, named `mine`; its folder."""
+    """The mini dataset in COCO layout as a user would provide it, named `mine`; its folder."""
     folder = copy / "mine"
     (copy / "data/prepared/shapes_mini").rename(folder)
     (folder / "manifest.json").unlink()
@@ -210,7 +210,7 @@ def test_an_unwritable_folder_is_named(copy: Path, closed: str, words: list[str]
     assert answer.returncode == 2, answer.stderr
     assert is_one_line(answer), answer.stderr
     assert "cannot be written" in answer.stderr or "no permission" in answer.stderr
-    # What the run keeps beside its declared outputs (events, finished predictions) may go on.
+    # The run may still write files other than its declared outputs (events, finished predictions).
     assert {name for name in tree(copy) if not name.startswith("runs/")} == {
         name for name in before if not name.startswith("runs/")
     }

@@ -1,4 +1,4 @@
-"""`kmax metrics`: tables on the terminal, figures with their origin in a file, faults in lines."""
+"""`kmax metrics`: tables on the terminal, scores with their provenance in a file, one-line errors."""
 
 import json
 from pathlib import Path
@@ -97,7 +97,7 @@ def test_faults_leave_no_file(tmp_path: Path, capsys: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["miou", "--gt-dir", "a", "--pred-dir", "b"], "--labels panoptic, which needs both"),
         (["miou", *VERBS["miou"], "--labels", "ade20k"], "--labels panoptic, which needs both"),
@@ -107,6 +107,6 @@ def test_faults_leave_no_file(tmp_path: Path, capsys: Any) -> None:
         (["ap", *VERBS["ap"], "--max-detections", "5"], "must exceed 10"),
     ],
 )
-def test_options_that_do_not_fit(arguments: list[str], said: str, capsys: Any) -> None:
+def test_options_that_do_not_fit(arguments: list[str], message: str, capsys: Any) -> None:
     assert call(["metrics", *arguments]) == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err

@@ -73,7 +73,7 @@ def test_masks_may_be_links_of_any_kind_of_picture(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("masks/0.png 26\n", "line 1: expected 'mask label confidence'"),
         ("masks/0.png 26 nan\n", "confidence nan is not a finite number"),
@@ -84,12 +84,12 @@ def test_masks_may_be_links_of_any_kind_of_picture(folder: Path) -> None:
         ("/etc/passwd 26 0.5\n", "outside the prediction folder"),
     ],
 )
-def test_faults_in_the_text_file(folder: Path, text: str, said: str) -> None:
+def test_faults_in_the_text_file(folder: Path, text: str, message: str) -> None:
     (folder / "instances" / f"{FRAME}_pred.txt").write_text(text)
     with pytest.raises(InputError) as caught:
         ap(folder)
     assert len(caught.value.faults) == 1
-    assert said in caught.value.faults[0]
+    assert message in caught.value.faults[0]
     assert FRAME in caught.value.faults[0]
 
 
@@ -100,19 +100,21 @@ def test_a_text_file_of_bytes(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("masks/1.png 26 0.3", "empty mask"),
         ("masks/0.png 29 0.3", "without evaluated instances"),
         ("masks/0.png 26 0.3", "listed twice"),
     ],
 )
-def test_input_that_the_official_evaluator_ignores_is_a_warning(folder: Path, line: str, said: str) -> None:
+def test_input_that_the_official_evaluator_ignores_is_a_warning(
+    folder: Path, line: str, message: str
+) -> None:
     Image.fromarray(np.zeros(SHAPE, np.uint8)).save(folder / "instances/masks/1.png")
     with (folder / "instances" / f"{FRAME}_pred.txt").open("a") as stream:
         stream.write(line + "\n")
-    assert any(said in warning for warning in ap(folder).warnings)
-    with pytest.raises(InputError, match=said):
+    assert any(message in warning for warning in ap(folder).warnings)
+    with pytest.raises(InputError, match=message):
         ap(folder, strict=True)
 
 
@@ -170,7 +172,7 @@ def test_folders_without_ground_truth(folder: Path) -> None:
 
 
 def test_all_predictions_ignored_scores_zero(folder: Path) -> None:
-    """A car is there and missed; the only prediction lies on void."""
+    """A car is missed; the only prediction is on void."""
     path = folder / "val" / "city" / f"{FRAME}_gtFine_instanceIds.png"
     truth = np.array(Image.open(path))
     truth[truth == 7] = 0

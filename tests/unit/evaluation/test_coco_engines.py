@@ -1,4 +1,4 @@
-"""COCO's average precision by hotcoco: the arrays of pycocotools, bit for bit, and where that takes over."""
+"""COCO average precision by hotcoco: bit-identical to pycocotools, and where pycocotools is used instead."""
 
 import importlib.util
 import json

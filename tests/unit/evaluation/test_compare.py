@@ -23,7 +23,7 @@ DIGEST = "a" * 64
 
 
 def model(rng: np.random.Generator, segments: np.ndarray, skill: float) -> tuple[PQResult, MiouResult]:
-    """What a model finds of so many segments per image and category."""
+    """Counts of a model that finds a share of the segments per image and category."""
     tp = rng.binomial(segments, skill)
     fp = rng.poisson(0.1, segments.shape)
     iou = np.clip(0.8 + rng.normal(0, 0.05, segments.shape), 0.51, 1) * tp
@@ -73,7 +73,7 @@ def test_a_run_equals_itself() -> None:
 
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Writes what the evaluate stage leaves of a run; keyword arguments change its provenance."""
+    """Writes the outputs of the evaluate stage of a run; keyword arguments change its provenance."""
     monkeypatch.chdir(tmp_path)
 
     def write(run: str, seed: int, miou: str = "miou", **changed: Any) -> None:
@@ -107,19 +107,19 @@ def test_the_verb_prints_a_table_and_writes_the_same_figures(write, capsys) -> N
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "message"),
     [
         ({"split": "test"}, "split: val and test"),
         ({"ground_truth_digest": "b" * 64}, "ground truth digest: aaaaaaaaaaaa... and bbbbbbbbbbbb..."),
         ({"evaluator": {"pq": "other"}, "version": {"pq": "2"}}, "evaluator: e and other; version: 1 and 2"),
     ],
 )
-def test_runs_evaluated_differently_give_a_one_line_error(write, capsys, changed, told) -> None:
+def test_runs_evaluated_differently_give_a_one_line_error(write, capsys, changed, message) -> None:
     write("a", 1)
     write("b", 2, **changed)
     assert call(["compare", "a", "b"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert f"a and b cannot be compared: {told}" in line
+    assert f"a and b cannot be compared: {message}" in line
 
 
 def test_mean_iou_of_other_pixels_is_omitted_with_a_note(write) -> None:

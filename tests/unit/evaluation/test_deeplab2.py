@@ -1,4 +1,4 @@
-"""Panoptic quality by deeplab2's rules, where they part from those of panopticapi."""
+"""Panoptic quality by deeplab2's rules, where they differ from those of panopticapi."""
 
 import json
 from pathlib import Path

@@ -13,7 +13,7 @@ from kmax.evaluation.semantic.miou import MiouResult
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Class 3 found half, as 5 the other half; a quarter is unlabelled."""
+    """Half of class 3 is found, the other half predicted as 5; a quarter is unlabelled."""
     truth, predicted = np.full((8, 8), 4, np.uint8), np.full((8, 8), 3, np.uint8)
     truth[:, 6:] = 0
     predicted[4:] = 5

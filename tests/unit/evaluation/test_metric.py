@@ -1,4 +1,4 @@
-"""The metric inside a training loop gives the numbers of the files, whoever saw which image."""
+"""The metric inside a training loop gives the scores of the files, however images are distributed."""
 
 import json
 import multiprocessing
@@ -92,7 +92,7 @@ def _rank(rank: int, store: str, results: Any) -> None:
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.distributed.init_process_group("gloo", f"file://{store}", rank=rank, world_size=2)
     metric = PanopticMetric(FACTS)
-    for number in (0, 1, 2) if rank == 0 else (2, 3, 4):  # 2 is a padded sampler's repetition
+    for number in (0, 1, 2) if rank == 0 else (2, 3, 4):  # 2 is repeated by a padded sampler
         add(metric, number)
     metric.merge_across_ranks()
     results.put(metric.compute().to_json())

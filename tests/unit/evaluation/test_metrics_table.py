@@ -1,4 +1,4 @@
-"""The table of metrics: whatever it names exists, and a new evaluator is a function and an entry."""
+"""The table of metrics: its functions exist, and a new evaluator is one function and one entry."""
 
 import importlib
 import json

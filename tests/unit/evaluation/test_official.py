@@ -27,7 +27,7 @@ def arguments(tmp_path: Path) -> PanopticArguments:
 
 @pytest.fixture
 def python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Sets a script in place of the Python that has panopticapi; it prints and exits as told."""
+    """Sets a script in place of the Python that has panopticapi; it prints and exits as requested."""
 
     def install(stdout: str = "", stderr: str = "", code: int = 0) -> None:
         path = tmp_path / "python"

@@ -16,7 +16,7 @@ MAPS = SHAPES.flatmap(
 
 @pytest.fixture(scope="module", autouse=True)
 def _machine_code() -> None:
-    """Made before Hypothesis watches each step, which would take long."""
+    """Generated outside of Hypothesis, which would be slow."""
     for shape in ((1, 1), (1, 1, 3)):
         count_pairs(np.zeros(shape, np.uint8), np.zeros(shape, np.uint8))
 

@@ -74,7 +74,7 @@ def test_predictions_of_another_split(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda c: c.pop("annotations"), "'annotations' is missing"),
         (lambda c: c["annotations"][0].pop("file_name"), "'file_name' is missing"),
@@ -85,11 +85,11 @@ def test_predictions_of_another_split(folder: Path) -> None:
         (lambda c: c["annotations"].pop(), "image 12: no prediction"),
     ],
 )
-def test_malformed_prediction_json(folder: Path, change: object, said: str) -> None:
+def test_malformed_prediction_json(folder: Path, change: object, message: str) -> None:
     edit(folder / "pred.json", change)
     lines = faults(folder)
     assert len(lines) == 1
-    assert said in lines[0]
+    assert message in lines[0]
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"annotations": 3}', "{"])

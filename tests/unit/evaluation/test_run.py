@@ -31,11 +31,11 @@ def test_ground_truth_as_prediction_scores_one(run: Run) -> None:
     assert metrics["ap"]["ap"] == metrics["ap_box"]["ap"] == 1.0
     assert metrics["intervals"]["pq"]["all"]["pq"] == [1.0, 1.0]
     for name in ("pq", "ap", "ap_box", "miou", "miou_panoptic"):
-        told = metrics[name]["provenance"]
-        assert told["images"] == 4
-        assert told["split"] == "val"
-        assert told["protocol"]
-        assert len(told["ground_truth_digest"]) == len(told["predictions_digest"]) == 64
+        provenance = metrics[name]["provenance"]
+        assert provenance["images"] == 4
+        assert provenance["split"] == "val"
+        assert provenance["protocol"]
+        assert len(provenance["ground_truth_digest"]) == len(provenance["predictions_digest"]) == 64
     provenance = metrics["provenance"]
     assert provenance["commit"] == "abc"
     assert provenance["images"] == 4

@@ -1,4 +1,4 @@
-"""Archives for test servers: complete, named as the servers want, or refused before anything is written."""
+"""Archives for test servers: complete, named as the servers expect, or refused before anything is written."""
 
 import json
 import shutil
@@ -83,7 +83,7 @@ def test_archives_of_cityscapes_score_one(tmp_path: Path, monkeypatch) -> None:
     ("dataset", "task", "damage", "message"),
     [
         ("coco", "panoptic", "missing entry", r"image 285 .* has no prediction"),
-        ("coco", "panoptic", "stranger", "1 predictions for images that are not in coco/val, such as 7"),
+        ("coco", "panoptic", "unknown image", "1 predictions for images that are not in coco/val, such as 7"),
         (
             "coco",
             "panoptic",
@@ -111,7 +111,7 @@ def test_predictions_that_a_server_would_reject_are_refused(
     match damage:
         case "missing entry":
             content["annotations"].pop()
-        case "stranger":
+        case "unknown image":
             content["annotations"].append(content["annotations"][0] | {"image_id": 7})
         case "other ids":
             content["annotations"][0]["segments_info"][0]["id"] = 999

@@ -87,7 +87,7 @@ def test_bfloat16_is_widened(tmp_path: Path, form: str) -> None:
 
 @pytest.mark.parametrize("protocol", range(2, 6))
 def test_pickles_of_arrays_are_read(tmp_path: Path, protocol: int) -> None:
-    """As detectron2's model zoo has them."""
+    """As in detectron2's model zoo."""
     arrays = {
         "w": np.arange(12, dtype=np.float32).reshape(3, 4),
         "fortran": np.asfortranarray(np.arange(6.0).reshape(2, 3)),

@@ -19,7 +19,7 @@ RUN = "shapes-tiny"
 
 @pytest.fixture
 def explained(measure) -> Path:
-    """An evaluated run of 30 classes, a segment each: found, taken for the next class, missed, by turns."""
+    """An evaluated run of 30 classes with one segment each: found, of the next class, or missed, in turn."""
     measure(RUN, 0.5)
     size = 30
     categories = [CategoryFacts(n, f"class <{n}>", n % 2 == 0) for n in range(1, size + 1)]

@@ -13,7 +13,7 @@ RUN = "little"
 
 @pytest.fixture
 def trained(project):
-    """The little project after its training."""
+    """The small project after its training."""
     project.train()
     return project
 
