@@ -252,7 +252,9 @@ def miou(
     if check_with is not None and labels is not LabelFormat.CITYSCAPES:
         raise InputError("--check-with official: only available with --labels cityscapes")
     if [gt_json is not None, pred_json is not None] != [labels is LabelFormat.PANOPTIC] * 2:
-        raise InputError("--labels panoptic requires --gt-json and --pred-json, which no other labels accept")
+        raise InputError(
+            "--gt-json and --pred-json: required with --labels panoptic, not accepted with others"
+        )
     notes = []
     result: Any
     if gt_json is not None and pred_json is not None:

@@ -278,7 +278,7 @@ def test_record_without_snakemake_explains_how_to_install_it(copy: Path) -> None
     )
     assert answer.returncode == 2, answer.stderr
     assert is_one_line(answer)
-    assert "snakemake: not installed; install it by" in answer.stderr
+    assert "snakemake: not installed; install it with" in answer.stderr
 
 
 def test_a_tracking_server_that_is_down_loses_nothing(copy: Path) -> None:

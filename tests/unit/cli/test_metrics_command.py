@@ -99,10 +99,19 @@ def test_faults_leave_no_file(tmp_path: Path, capsys: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["miou", "--gt-dir", "a", "--pred-dir", "b"], "--labels panoptic, which needs both"),
-        (["miou", *VERBS["miou"], "--labels", "ade20k"], "--labels panoptic, which needs both"),
-        (["miou", *VERBS["miou"], "--check-with", "official"], "only the mean IoU of --labels cityscapes"),
-        (["pq", *VERBS["pq"], "--evaluator", "deeplab2", "--check-with", "official"], "only panopticapi"),
+        (
+            ["miou", "--gt-dir", "a", "--pred-dir", "b"],
+            "required with --labels panoptic, not accepted with others",
+        ),
+        (
+            ["miou", *VERBS["miou"], "--labels", "ade20k"],
+            "required with --labels panoptic, not accepted with others",
+        ),
+        (["miou", *VERBS["miou"], "--check-with", "official"], "only available with --labels cityscapes"),
+        (
+            ["pq", *VERBS["pq"], "--evaluator", "deeplab2", "--check-with", "official"],
+            "only available with the rules of panopticapi",
+        ),
         (["pq", *VERBS["pq"], "--workers", "0"], "--workers"),
         (["ap", *VERBS["ap"], "--max-detections", "5"], "must exceed 10"),
     ],

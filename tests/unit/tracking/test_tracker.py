@@ -83,7 +83,7 @@ def test_a_log_that_cannot_be_written_does_not_hide_how_a_stage_ended(run, offli
     log = identify(run).state / events.FILE_NAME
     with pytest.raises(error), track(run, "train"):
         fail(log, error)
-    assert f"not recorded: {log}" in capsys.readouterr().err
+    assert f"could not be recorded: {log}" in capsys.readouterr().err
 
 
 def test_a_finished_stage_whose_end_cannot_be_recorded_warns_and_ends_its_mirror(run, monkeypatch):

@@ -71,7 +71,7 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
 def test_a_renamed_checkpoint_is_not_believed(tmp_path: Path) -> None:
     write(tmp_path, 3)
     (tmp_path / "checkpoint-00000003.pt").rename(tmp_path / "checkpoint-00000009.pt")
-    with pytest.raises(InputError, match="does not hold the step"):
+    with pytest.raises(InputError, match="its step differs from the one in its name"):
         checkpoint.load(tmp_path / "checkpoint-00000009.pt")
 
 
