@@ -31,7 +31,7 @@ def test_gpus_give_a_rank_each(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     assert plan_ranks().world_size == 4
     monkeypatch.setenv("KMAX_RANKS", "8")
-    with pytest.raises(InputError, match="8 ranks do not fit on 4 GPUs"):
+    with pytest.raises(InputError, match="8 ranks exceed the 4 available GPUs"):
         plan_ranks()
 
 
