@@ -206,7 +206,7 @@ def _bars(shares: dict[str, list[float]], height: float) -> str:
         axes.set_yticks(places, list(shares))
         axes.invert_yaxis()
         axes.margins(y=0.5 / len(shares))
-        axes.set(xlim=(0, 100), xlabel="share of PQ 100, %")
+        axes.set(xlim=(0, 100), xlabel="share of the maximum PQ, %")
         axes.grid(visible=False, axis="y")
         axes.legend(
             handles=[patch(color, name) for name, color in PARTS.values()],
