@@ -71,7 +71,7 @@ class Evaluated:
             )
         if self.miou is None or other.miou is None:
             lacking = [run.run for run in (self, other) if run.miou is None]
-            return [f"mean IoU is not compared: {' and '.join(lacking)} has no mean IoU"]
+            return [f"mean IoU is not compared: missing for {' and '.join(lacking)}"]
         differing = _differing(self.miou_facts, other.miou_facts)
         return [f"mean IoU is not compared: {differing}"] if differing else []
 
