@@ -166,7 +166,7 @@ def test_the_stage_explains_the_scores_and_draws_the_worst_images(tmp_path, monk
         assert {p.name for p in path.iterdir()} == {"image.jpg", "ground_truth.jpg", "prediction.jpg"}
     shutil.rmtree(open_prepared("shapes_small").split("val").images_dir)
     evaluate_run(run, {})
-    assert "4 of the worst images are not in" in caplog.text
+    assert "4 of the worst images are not found in" in caplog.text
     assert (folder / "worst" / worst[0] / "prediction.jpg").exists()
 
 
