@@ -1,1 +1,1 @@
-"""The verbs: parse, call, print; no logic."""
+"""The commands: they parse arguments, call the package and print results."""

@@ -9,20 +9,20 @@ import typer
 
 Run = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run.")]
 Verify = Annotated[
-    bool, typer.Option("--verify", help="Run the model on a bundled image and print the result.")
+    bool, typer.Option("--verify", help="Run the model on a bundled image and print a summary of its output.")
 ]
 Split = Annotated[
     str | None,
     typer.Option(
         metavar="SPLIT",
-        help="Another split of the run's dataset, all its images; it needs no annotation.",
+        help="Use all images of another split of the dataset; it needs no annotation.",
     ),
 ]
 Recorded = Annotated[
     Path | None,
     typer.Option(
         metavar="NPZ",
-        help="Outputs of the original, with its images, to compare with; a model that differs is not kept.",
+        help="Recorded outputs of the original to compare with; a model that differs is removed.",
     ),
 ]
 

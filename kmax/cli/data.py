@@ -47,10 +47,10 @@ def prepare(dataset: Dataset) -> None:
 
 @group.command()
 def check(dataset: Dataset) -> None:
-    """Report every fault of a dataset, file by file.
+    """Report all problems of a dataset, file by file.
 
-    Prints at most 20 lines per kind of fault, then the number of the others. The exit code is 2 if there are
-    faults.
+    Prints at most 20 lines per kind of problem, then a count of the rest. The exit code is 2 if there is any
+    problem.
 
     \b
     Example: kmax data check coco_mini
@@ -59,7 +59,7 @@ def check(dataset: Dataset) -> None:
 
     faults = check(dataset)
     if not faults.count():
-        typer.echo(f"{dataset}: no faults found")
+        typer.echo(f"{dataset}: no problems found")
         return
     for line in [*faults.lines(), f"{dataset}: {faults.summary()}"]:
         typer.echo(line, err=True)
@@ -67,7 +67,8 @@ def check(dataset: Dataset) -> None:
 
 
 Folders = Annotated[
-    list[Path] | None, typer.Option(help="Once, or twice: for training and for validation.", metavar="DIR")
+    list[Path] | None,
+    typer.Option(help="Image folder; give it twice for training and validation.", metavar="DIR"),
 ]
 
 
@@ -132,19 +133,17 @@ def show(
     dataset: Dataset,
     out: Annotated[Path, typer.Option(help="PNG file to write.")],
     augmented: Annotated[
-        bool, typer.Option("--augmented", help="Also show each image as training sees it.")
+        bool, typer.Option("--augmented", help="Also show each image after augmentation.")
     ] = False,
     run: Annotated[
         str | None,
         typer.Option(
-            metavar="RUN", help="Run whose augmentation is shown; default: deeplab2's for COCO, at 641 x 641."
+            metavar="RUN", help="Run whose augmentation is used; default: deeplab2's for COCO, at 641 x 641."
         ),
     ] = None,
-    split: Annotated[str, typer.Option(help="Split of the images.")] = "train",
+    split: Annotated[str, typer.Option(help="Split to show.")] = "train",
     count: Annotated[int, typer.Option(help="Number of images.", min=1)] = 6,
-    seed: Annotated[
-        int, typer.Option(help="Seed of the choice of images and of the augmentation.", min=0)
-    ] = 0,
+    seed: Annotated[int, typer.Option(help="Seed for choosing and augmenting images.", min=0)] = 0,
 ) -> None:
     """Draw a contact sheet: images with their segments.
 

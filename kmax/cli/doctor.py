@@ -1,4 +1,4 @@
-"""`kmax doctor`: what this machine has, what it lacks, and how to install it.
+"""`kmax doctor`: check this machine for missing requirements, and say how to install them.
 
 The required packages and their versions come from the metadata of the installed distribution, that is from
 pyproject.toml. Packages of the extras `engines` and `report` are optional.
@@ -29,11 +29,11 @@ MIN_FREE_BYTES = 10 * 2**30
 MARKS: dict[State, str] = {"ok": "ok      ", "missing": "MISSING ", "absent": "optional"}
 EXTRAS = ("engines", "report")
 INSTALL = "install it with `make setup` or `pip install .`"
-INSTALL_ENGINES = 'pip install "kmax-deeplab[engines]" (or `make setup`), and have it on PATH'
+INSTALL_ENGINES = 'pip install ".[engines]" (or `make setup`), and add it to PATH'
 COMMANDS = {
     "snakemake": INSTALL_ENGINES,
     "dvc": INSTALL_ENGINES,
-    "git": "install git from the system's packages",
+    "git": "install git with the system's package manager",
 }
 
 
@@ -43,9 +43,9 @@ def add_to(app: typer.Typer) -> None:
 
 
 def doctor(
-    strict: Annotated[bool, typer.Option("--strict", help="Require the optional parts too.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Treat optional parts as required.")] = False,
 ) -> None:
-    """Report what this machine lacks, and how to install it.
+    """Check this machine for missing requirements, and say how to install them.
 
     The exit code is 2 if something required is missing.
     """
@@ -80,9 +80,9 @@ class Examination:
         """One line per finding, and a summary."""
         missing = [finding.name for finding in self.findings if finding.state == "missing"]
         absent = [finding.name for finding in self.findings if finding.state == "absent"]
-        summary = f"missing: {', '.join(missing)}" if missing else "everything required is installed"
+        summary = f"missing: {', '.join(missing)}" if missing else "all requirements are met"
         if absent:
-            summary += f"; optional and not found: {', '.join(absent)}"
+            summary += f"; optional parts not found: {', '.join(absent)}"
         return [*(finding.line() for finding in self.findings), summary]
 
     def complete(self, strict: bool = False) -> bool:
@@ -92,7 +92,7 @@ class Examination:
 
 
 def examine() -> Examination:
-    """Run all checks; they change nothing and raise nothing."""
+    """Run all checks; they have no side effects and raise no errors."""
     checks: list[Callable[[], Iterable[Finding]]] = [
         _packages,
         _commands,
@@ -143,7 +143,7 @@ def _package(requirement: Requirement, extra: str | None = None) -> Finding:
     if extra is None:
         advice = f'pip install "{name}{specifier}"'
     else:
-        advice = f'pip install "kmax-deeplab[{extra}]" (or `make setup`)'
+        advice = f'pip install ".[{extra}]" (or `make setup`)'
     text = "not installed" if found is None else f"{found}, but {specifier} is required"
     return Finding(name, "missing" if extra is None else "absent", text, advice)
 
@@ -161,7 +161,9 @@ def _hardware() -> Iterable[Finding]:
 
     count = machine.gpu_count() if torch.cuda.is_available() else 0
     names = ", ".join(sorted({torch.cuda.get_device_name(index) for index in range(count)}))
-    yield Finding("gpu", "ok" if count else "absent", f"{count} ({names})" if count else "torch finds none")
+    yield Finding(
+        "gpu", "ok" if count else "absent", f"{count} ({names})" if count else "none found by torch"
+    )
     yield Finding(
         "cpu", "ok", f"{machine.available_cpus()} cores, torch uses {torch.get_num_threads()} threads"
     )
@@ -178,13 +180,13 @@ def _disk() -> Iterable[Finding]:
 
 def _permissions() -> Iterable[Finding]:
     if not paths.PARAMS.is_dir():
-        yield Finding("project", "absent", f"no params/ in {Path.cwd()}", "run kmax in the project's folder")
+        yield Finding("project", "absent", f"no params/ in {Path.cwd()}", "run kmax in the project folder")
         return
     folders = [Path(name) for name in ("data", "results", "reports", "runs", "logs")]
     closed = [str(folder) for folder in folders if not _writable(folder)]
     if closed:
         yield Finding(
-            "project", "missing", f"cannot write {', '.join(closed)}", "change owner or permissions"
+            "project", "missing", f"cannot write {', '.join(closed)}", "change its owner or permissions"
         )
     else:
         yield Finding("project", "ok", f"{Path.cwd()} is writable")
@@ -199,7 +201,7 @@ def _writable(folder: Path) -> bool:
 def _data_root() -> Iterable[Finding]:
     root = paths.data_root()
     if root is None:
-        yield Finding("data root", "ok", "KMAX_DATA_ROOT is not set: raw data is in data/raw")
+        yield Finding("data root", "ok", "KMAX_DATA_ROOT is not set; raw data is stored in data/raw")
     elif not root.is_dir():
         yield Finding(
             "data root",
@@ -219,10 +221,10 @@ def _slurm() -> Iterable[Finding]:
     try:
         answer = subprocess.run(["sinfo", "-h", "-o", "%P %D %T"], capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired) as error:
-        yield Finding("slurm", "absent", f"sinfo does not answer ({error})", "check SLURM's controller")
+        yield Finding("slurm", "absent", f"sinfo does not answer ({error})", "check the SLURM controller")
         return
     if answer.returncode:
-        yield Finding("slurm", "absent", "sinfo does not answer", "check SLURM's controller")
+        yield Finding("slurm", "absent", "sinfo does not answer", "check the SLURM controller")
         return
     yield Finding("slurm", "ok", "; ".join(answer.stdout.split("\n")[:4]).strip("; ") or "no partition")
 

@@ -41,7 +41,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    help="""kMaX-DeepLab from raw data to tables. Every verb works alone and prints the path it wrote last.
+    help="""kMaX-DeepLab from raw data to tables. Each command works on its own and prints its output's path.
 
 \b
 The stages of a run, in order:
@@ -50,7 +50,7 @@ The stages of a run, in order:
   kmax evaluate shapes-smoke && kmax benchmark shapes-smoke
   kmax report shapes-smoke
 
-Exit codes: 0 done, 2 bad usage or input, 75 out of time (call again to resume), 130 interrupted.""",
+Exit codes: 0 done, 2 bad usage or input, 75 out of time (run again to resume), 130 interrupted.""",
 )
 for verbs in (data, stage_verbs, model_files, metrics, submission, results, params, doctor):
     verbs.add_to(app)

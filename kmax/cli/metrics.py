@@ -1,4 +1,4 @@
-"""`kmax metrics ...`: the evaluators on files alone."""
+"""`kmax metrics ...`: evaluate prediction files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kmax.errors import InputError
 if TYPE_CHECKING:
     from kmax.evaluation.panoptic.explanation import Explanation
 
-group = typer.Typer(help="Evaluators on files alone.")
+group = typer.Typer(help="Evaluate prediction files.")
 _AP_ORDER = (
     *("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large"),
     *("ar1", "ar10", "ar", "ar_small", "ar_medium", "ar_large"),
@@ -60,7 +60,7 @@ GtJson = Annotated[Path, typer.Option(help="Panoptic JSON of the ground truth.")
 GtDir = Annotated[Path, typer.Option(help="Folder of the ground truth's PNG files.")]
 PredJson = Annotated[Path, typer.Option(help="Panoptic JSON of the predictions.")]
 PredDir = Annotated[Path, typer.Option(help="Folder of the predictions' PNG files.")]
-Out = Annotated[Path | None, typer.Option(help="JSON file to write the figures to.")]
+Out = Annotated[Path | None, typer.Option(help="JSON file to write the results to.")]
 Strict = Annotated[
     bool, typer.Option("--strict", help="Reject unusual input that the official evaluator silently accepts.")
 ]
@@ -68,7 +68,8 @@ Workers = Annotated[
     int | None, typer.Option(min=1, help="Processes; default: as many as cores and free memory allow.")
 ]
 Split = Annotated[
-    str | None, typer.Option(help="Name of the split for the record; default: that of the ground truth.")
+    str | None,
+    typer.Option(help="Name of the split recorded in the output; default: that of the ground truth."),
 ]
 Check = Annotated[
     CheckWith | None, typer.Option(help="Also run the official evaluator, if installed, and compare.")
@@ -96,7 +97,7 @@ def pq(
     check_with: Check = None,
     explain: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Folder to write an analysis of the errors to, as CSV and JSON."),
+        typer.Option(metavar="DIR", help="Folder for the error analysis (CSV and JSON)."),
     ] = None,
 ) -> None:
     """Panoptic quality.
@@ -115,9 +116,9 @@ def pq(
     from kmax.evaluation.panoptic.panoptic_files import PanopticArguments
 
     if check_with is not None and evaluator is not PanopticRules.PANOPTICAPI:
-        raise InputError("--check-with official: only panopticapi can be compared with")
+        raise InputError("--check-with official: only available with the rules of panopticapi")
     if explain is not None and evaluator is not PanopticRules.PANOPTICAPI:
-        raise InputError("--explain: only panoptic quality by the rules of panopticapi is explained")
+        raise InputError("--explain: the error analysis supports only the rules of panopticapi")
     arguments = PanopticArguments(gt_json, gt_dir, pred_json, pred_dir, workers, strict, split)
     notes = []
     if explain is not None:
@@ -138,7 +139,7 @@ def pq(
 
 
 def _write_explanation(folder: Path, explanation: Explanation) -> str:
-    """Write the analysis of the errors into `folder`; returns its summary as a table."""
+    """Write the error analysis into `folder`; returns its summary as a table."""
     from kmax.evaluation.panoptic.explanation import ALL_SIZES, PARTS, write_explanation
 
     write_explanation(folder, explanation)
@@ -146,7 +147,7 @@ def _write_explanation(folder: Path, explanation: Explanation) -> str:
     chosen = {name: parts["all"] for name, parts in groups.items()}
     chosen |= {size: groups["all"][size] for size in ALL_SIZES if size != "all"}
     rows = [[name, *(percent(parts[part]) for part in PARTS)] for name, parts in chosen.items()]
-    return f"Where quality is lost:\n{text_table(['', 'PQ', *PARTS[1:]], rows)}\n{folder}"
+    return f"Error analysis:\n{text_table(['', 'PQ', *PARTS[1:]], rows)}\n{folder}"
 
 
 @group.command()
@@ -154,15 +155,17 @@ def ap(
     gt_json: Annotated[Path, typer.Option(help="Instance JSON of the ground truth.")],
     pred_json: Annotated[Path, typer.Option(help="JSON list of detections, in COCO's result format.")],
     iou_type: Annotated[IouType, typer.Option(help="Compare masks or boxes.")] = IouType.SEGM,
-    max_detections: Annotated[int, typer.Option(help="Per image and category; ADE20K uses 255.")] = 100,
+    max_detections: Annotated[
+        int, typer.Option(help="Maximum per image and category; ADE20K uses 255.")
+    ] = 100,
     out: Out = None,
     strict: Strict = False,
     split: Split = None,
     check_with: Check = None,
 ) -> None:
-    """Average precision of COCO.
+    """COCO average precision of masks or boxes.
 
-    Of masks or of boxes, by the rules of pycocotools.
+    By the rules of pycocotools.
 
     \b
     Example:
@@ -186,16 +189,16 @@ def ap(
 @group.command("cityscapes-ap")
 def cityscapes_ap(
     gt_dir: Annotated[Path, typer.Option(help="Folder of *_gtFine_instanceIds.png, such as gtFine/val.")],
-    pred_dir: Annotated[Path, typer.Option(help="Folder with a text file per frame, and its masks.")],
+    pred_dir: Annotated[Path, typer.Option(help="Folder with one text file per frame, and the masks.")],
     out: Out = None,
     strict: Strict = False,
     workers: Workers = None,
     split: Split = None,
     check_with: Check = None,
 ) -> None:
-    """Average precision of Cityscapes.
+    """Cityscapes average precision of instances.
 
-    Of instances, as the Cityscapes benchmark computes it.
+    As the Cityscapes benchmark computes it.
 
     \b
     Example:
@@ -247,9 +250,11 @@ def miou(
 
     options: dict[str, Any] = {"workers": workers, "strict": strict, "split": split}
     if check_with is not None and labels is not LabelFormat.CITYSCAPES:
-        raise InputError("--check-with official: only the mean IoU of --labels cityscapes can be compared")
+        raise InputError("--check-with official: only available with --labels cityscapes")
     if [gt_json is not None, pred_json is not None] != [labels is LabelFormat.PANOPTIC] * 2:
-        raise InputError("--gt-json and --pred-json belong to --labels panoptic, which needs both")
+        raise InputError(
+            "--gt-json and --pred-json: required with --labels panoptic, not accepted with others"
+        )
     notes = []
     result: Any
     if gt_json is not None and pred_json is not None:

@@ -69,7 +69,7 @@ def port_file(
     ],
     flavour: Annotated[
         ModelFlavour | None,
-        typer.Option(help="Original whose computation is reproduced; default: the origin of the weights."),
+        typer.Option(help="Original implementation to reproduce; default: that of the weights."),
     ] = None,
     num_clusters: Annotated[int, typer.Option(help="Number of cluster centres.", min=1)] = 128,
     decoder_stages: Annotated[

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-group = typer.Typer(help="Show, compare, check parameter files.")
+group = typer.Typer(help="Show, compare and check parameter files.")
 Run = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run.")]
 
 
@@ -39,7 +39,9 @@ def show(run: Run) -> None:
 
 
 @group.command()
-def diff(run: Run, other: Annotated[str, typer.Argument(metavar="OTHER", help="Another run.")]) -> None:
+def diff(
+    run: Run, other: Annotated[str, typer.Argument(metavar="OTHER", help="Run to compare with.")]
+) -> None:
     """Print the parameters in which two runs differ.
 
     \b
@@ -65,12 +67,12 @@ def check() -> None:
 
 @group.command()
 def schema(
-    kind: Annotated[Kind, typer.Argument(help="Which kind of file.")] = Kind.family,
-    out: Annotated[Path | None, typer.Option(help="File to write to; without it, print.")] = None,
+    kind: Annotated[Kind, typer.Argument(help="Kind of parameter file.")] = Kind.family,
+    out: Annotated[Path | None, typer.Option(help="File to write to; default: standard output.")] = None,
 ) -> None:
     """Print the JSON schema of a kind of file.
 
-    Editors check and complete with it.
+    Editors use it for validation and completion.
 
     \b
     Example: kmax params schema family --out family.schema.json

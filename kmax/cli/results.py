@@ -9,7 +9,7 @@ import typer
 
 from kmax.cli.common import percent, text_table
 
-track = typer.Typer(help="Recorded events, and MLflow.")
+track = typer.Typer(help="Send recorded events to MLflow, and view them.")
 EvaluatedRun = Annotated[str, typer.Argument(metavar="RUN", help="Name of an evaluated run.")]
 
 
@@ -23,9 +23,9 @@ def add_to(app: typer.Typer) -> None:
 def compare(
     first: EvaluatedRun,
     second: EvaluatedRun,
-    out: Annotated[Path | None, typer.Option(help="JSON file to write the figures to.")] = None,
-    samples: Annotated[int, typer.Option(min=1, help="Number of resamples of the images.")] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the resamples.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="JSON file to write the results to.")] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Number of bootstrap resamples.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed for resampling.")] = 0,
 ) -> None:
     """Compare two runs on the same images.
 
@@ -82,7 +82,7 @@ def report(
         ),
     ] = None,
     from_mlflow: Annotated[
-        bool, typer.Option("--from-mlflow", help="Read the measured figures from MLflow instead of files.")
+        bool, typer.Option("--from-mlflow", help="Read the measured values from MLflow instead of files.")
     ] = False,
 ) -> None:
     """Build tables, figures and the site.
@@ -103,7 +103,9 @@ def report(
 
 
 def pipelines(
-    check: Annotated[bool, typer.Option("--check", help="Only check whether they are up to date.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only check whether the files are up to date.")
+    ] = False,
 ) -> None:
     """Write the DVC pipeline of every family.
 
@@ -130,7 +132,7 @@ def record(
 ) -> None:
     """Commit finished results to DVC.
 
-    Afterwards `dvc repro` has nothing to do. Refuses unless `snakemake -n` says that nothing is left to do.
+    Afterwards `dvc repro` has nothing to do. Fails unless `snakemake -n` reports that nothing is left to do.
 
     \b
     Examples:
@@ -162,9 +164,9 @@ def restore() -> None:
 def sync(
     runs: Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", help="Runs; default: all.")] = None,
 ) -> None:
-    """Send MLflow the events that it lacks.
+    """Send missing events to MLflow.
 
-    Events are written to files first; this command sends those that a server missed while it was down.
+    Events are written to files first; this command sends those that the server missed.
 
     \b
     Example: MLFLOW_TRACKING_URI=http://127.0.0.1:5000 kmax track sync

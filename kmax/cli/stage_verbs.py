@@ -37,12 +37,14 @@ def fetch(
 
 def train(
     run: Run,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Remove the saved state and start again.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Discard the saved state and start from the beginning.")
+    ] = False,
     time_budget: Annotated[
         str | None,
         typer.Option(
             metavar="TIME",
-            help="Save and exit with code 75 after this time: seconds, or 90s, 45m, 12h. "
+            help="Save and exit with code 75 after this time budget: seconds, or 90s, 45m, 12h. "
             "The environment variable KMAX_TIME_BUDGET (seconds) does the same.",
         ),
     ] = None,
@@ -50,8 +52,8 @@ def train(
     """Train a run, or resume it.
 
     Writes results/RUN/model.safetensors and reports/metrics/RUN/history.csv. Uses all visible GPUs (the CPU
-    if there are none), and all nodes if SLURM started it. The state is in runs/RUN/DIGEST: stopped at any
-    step, the same command resumes and reaches the same weights.
+    if there are none), and all nodes if SLURM started it. The state is in runs/RUN/DIGEST: after a stop at
+    any step, the same command resumes and gives the same weights.
 
     \b
     Examples:
@@ -81,7 +83,7 @@ def predict(run: Run, split: Split = None) -> None:
     """Segment the run's validation images.
 
     Writes results/RUN/predictions/ (with --split: predictions-SPLIT/): panoptic.json, panoptic/*.png,
-    pictures/, and if the run asks for them instances.json or instances/ (for AP) and semantic/ (for mean
+    pictures/, and, if the run requests them, instances.json or instances/ (for AP) and semantic/ (for mean
     IoU). If interrupted, the same command resumes.
 
     \b

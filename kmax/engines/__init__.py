@@ -1,4 +1,4 @@
-"""The two engines: DVC's pipelines are generated, results pass from Snakemake to DVC and back."""
+"""The two engines: DVC's pipelines are generated, and results are exchanged between Snakemake and DVC."""
 
 from kmax.engines.pipelines import check_pipelines, write_pipelines
 from kmax.engines.record import record

@@ -23,13 +23,13 @@ class _Template(string.Template):
 
 
 def write_pipelines() -> list[Path]:
-    """Write the dvc.yaml of every family, and remove generated ones of families that are gone.
+    """Write the dvc.yaml of every family, and remove generated ones of families that no longer exist.
 
     Returns:
-        The files that were written or removed; those that are current are left as they are.
+        The files that were written or removed; up-to-date files are unchanged.
 
     Raises:
-        InputError: the template is missing or faulty, a family is faulty, or another file is in the way.
+        InputError: the template is missing or faulty, a family is faulty, or another file has that name.
     """
     wanted = _pipelines()
     changed = _outdated(wanted)
@@ -54,12 +54,12 @@ def check_pipelines() -> int:
     """
     wanted = _pipelines()
     if outdated := _outdated(wanted):
-        raise InputError([f"{path}: not as params/runs has it; {REMEDY}" for path in outdated])
+        raise InputError([f"{path}: does not match params/runs; {REMEDY}" for path in outdated])
     return len(wanted)
 
 
 def _outdated(wanted: Mapping[Path, str]) -> list[Path]:
-    """Files that are missing or differ, and generated ones of families that are gone."""
+    """Files that are missing or differ, and generated ones of families that no longer exist."""
     differ = [path for path, text in wanted.items() if not path.is_file() or path.read_text() != text]
     there = sorted(paths.PIPELINES.glob("*/dvc.yaml"))
     return differ + [path for path in there if path not in wanted and _is_generated(path)]
@@ -83,7 +83,7 @@ def _pipelines() -> dict[Path, str]:
 
 
 def _fill(template: str, family: Family, known: Mapping[str, Family]) -> str:
-    """The template without its opening comment and without stages that would be repeated for nothing."""
+    """The template without its opening comment and without stages whose `foreach` is empty."""
     runs = family.runs.values()
     lists = {
         "datasets": _owned(family, known, "datasets"),

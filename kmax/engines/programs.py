@@ -13,7 +13,7 @@ from typing import Any
 from kmax import paths
 from kmax.errors import InputError
 
-ADVICE = "install it by `pip install 'kmax-deeplab[engines]'` or `make setup`"
+ADVICE = "install it with `pip install '.[engines]'` in the project folder, or `make setup`"
 
 
 def snakemake(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
@@ -27,7 +27,7 @@ def snakemake(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
     if command is None:
         raise InputError(f"snakemake: not installed; {ADVICE}")
     if not Path("Snakefile").is_file():
-        raise InputError(f"{Path.cwd()}: no Snakefile here; run this in the project folder")
+        raise InputError(f"{Path.cwd()}: no Snakefile in this folder; run this in the project folder")
     return subprocess.run([command, *arguments], capture_output=True, text=True, check=False)
 
 
@@ -44,7 +44,9 @@ def dvc_repository() -> Iterator[Any]:
     except ImportError:
         raise InputError(f"dvc: not installed; {ADVICE}") from None
     if not paths.RUNS.is_dir():
-        raise InputError(f"{Path.cwd()}: no folder {paths.RUNS} here; run this in the project folder")
+        raise InputError(
+            f"{Path.cwd()}: no folder {paths.RUNS} in this folder; run this in the project folder"
+        )
     try:
         with Repo() as repository:
             yield repository

@@ -41,7 +41,7 @@ def record(names: Iterable[str] = ()) -> list[str]:
         committed = []
         for stage in _stages(repository, names, known):
             if all(path.exists() for path in outputs(stage)):
-                # Linking the files anew would make them look younger than what was made from them.
+                # Linking the files again would make them look newer than their results.
                 repository.commit(stage.addressing, force=True, relink=False)
                 committed.append(stage.addressing)
     return committed
@@ -85,5 +85,5 @@ def _stages(repository: Any, names: list[str], known: dict[str, Family]) -> list
 def _pipeline(family: Family) -> Path:
     path = paths.pipeline_file(family.family, family.default)
     if not path.is_file():
-        raise InputError(f"{path}: not found; write the DVC pipelines of all families by: kmax pipelines")
+        raise InputError(f"{path}: not found; write the DVC pipelines with: kmax pipelines")
     return path

@@ -1,4 +1,4 @@
-"""`kmax restore`: fetches recorded results from DVC instead of computing them again."""
+"""`kmax restore`: pulls recorded results from DVC instead of recomputing them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from kmax.parameter_files import read_yaml
 
 @dataclass(frozen=True)
 class Restored:
-    """What `restore` did.
+    """The result of `restore`.
 
     Attributes:
         outputs: restored files and folders.
-        stale: stages that were left out because their parameters or inputs have changed since.
-        unknown: recorded stages that exist no longer.
+        stale: stages that were skipped because their parameters or inputs have changed since.
+        unknown: recorded stages that no longer exist.
     """
 
     outputs: list[Path]
@@ -29,7 +29,7 @@ class Restored:
     def lines(self) -> list[str]:
         """Messages for the user."""
         return [
-            f"{len(self.outputs)} outputs restored; dvc and snakemake take them as up to date",
+            f"{len(self.outputs)} outputs restored; DVC and Snakemake consider them up to date",
             *(f"not restored, changed since it was recorded: {stage}" for stage in self.stale),
             *(f"not restored, no longer a stage: {stage}" for stage in self.unknown),
         ]
@@ -46,7 +46,9 @@ def restore() -> Restored:
     """
     addresses = _recorded()
     if not addresses:
-        raise InputError("dvc.lock: nothing is recorded here; `kmax record` writes this file, git carries it")
+        raise InputError(
+            "dvc.lock: no results are recorded; `kmax record` writes this file, commit it to git"
+        )
     with dvc_repository() as repository:
         known = {stage.addressing: stage for stage in repository.index.stages}
         stages = [known[address] for address in addresses if address in known]
@@ -123,7 +125,9 @@ def _present(stages: list[Any]) -> list[Path]:
     found = [path for stage in stages for path in outputs(stage)]
     missing = [path for path in found if not path.exists()]
     if missing:
-        raise InputError([f"{path}: recorded, but in neither cache nor remote" for path in missing])
+        raise InputError(
+            [f"{path}: recorded, but neither in the cache nor in the remote" for path in missing]
+        )
     return found
 
 

@@ -3,8 +3,8 @@
 The images are the sample, so a resample is a weight per image (how often it was drawn). Every score is
 computed from sums over images, which are one matrix product: S resamples cost S x I x C multiplications.
 
-Resamples are scored as the evaluators score: a category that was not drawn is left out of the means, and one
-that was drawn without any match has SQ 0. With few images, rare categories often lose their matches, so
+Resamples are scored as the evaluators score: a category that was not drawn is excluded from the means, and
+one that was drawn without any match has SQ 0. With few images, rare categories often lose their matches, so
 resamples score lower than the images themselves, SQ most of all. Intervals are therefore the percentiles of
 the resampled scores, moved by the mean of that loss (the bootstrap's estimate of bias), within 0..1.
 
@@ -94,7 +94,7 @@ def interval(values: Values, estimate: float | None) -> list[float] | None:
     """The 95% interval of a score, a fraction; None if there is none.
 
     Args:
-        values: of the resamples; nan is left out.
+        values: of the resamples; nan is ignored.
         estimate: of the images themselves.
     """
     ends = central(values, estimate)

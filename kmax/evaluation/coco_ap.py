@@ -1,7 +1,7 @@
 """Average precision of COCO for masks and boxes, by the rules of pycocotools, the official evaluator.
 
 hotcoco computes it: its precision and recall equal those of pycocotools bit for bit, in a tenth of the time.
-pycocotools takes its place where hotcoco is not installed, and where hotcoco deviates (`_default_engine`).
+pycocotools is used where hotcoco is not installed, and where hotcoco deviates (`_default_engine`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MAX_DETECTIONS = 100
 # Indices into the arrays of pycocotools.
 _AREAS = {"": 0, "_small": 1, "_medium": 2, "_large": 3}
 _IOU_50, _IOU_75 = 0, 5
-# What hotcoco reads of annotations and detections.
+# Keys of annotations and detections that hotcoco reads.
 _READ = ("id", "category_id", "score", "iscrowd", "area", "bbox", "segmentation")
 
 
@@ -98,7 +98,7 @@ def evaluate_files(
         max_detections: per image and category, the most confident; 100 for COCO.
         strict: reject unusual input that the official evaluator silently accepts, instead of warning.
         split: its name for the provenance; None: the name of the ground truth JSON.
-        engine: which program computes; None: hotcoco where it can.
+        engine: the program that computes it; None: hotcoco where possible.
 
     Raises:
         InputError: every invalid entry of either file.

@@ -1,7 +1,7 @@
 """Cross-checks with the official evaluators, where a user has installed them.
 
-They are slow and not dependencies. pycocotools is one, but its average precision is computed by hotcoco.
-panopticapi needs numpy below 2, so it runs in an environment of its own.
+They are slow and, except for pycocotools, not dependencies; hotcoco computes average precision by default.
+panopticapi needs numpy below 2, so it runs in a separate environment.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def check_pq(ours: PQResult, arguments: PanopticArguments) -> str:
         One line that says how far they agree.
 
     Raises:
-        InputError: it is not installed, fails on the files, or gives other figures.
+        InputError: it is not installed, fails on the files, or gives different values.
     """
     theirs = _panopticapi(arguments)
     figures = ours.to_json()
@@ -113,7 +113,7 @@ def check_cityscapes_ap(ours: CityscapesAP, truth_dir: Path, predicted_dir: Path
     module = _cityscapesscripts("evalInstanceLevelSemanticLabeling")
     frames, _ = find_frames(truth_dir, predicted_dir, "_gtFine_instanceIds.png", ".txt")
     with tempfile.TemporaryDirectory() as folder, _quiet(name):
-        module.writeDict2JSON = lambda *_: None  # its cache of ground truth cannot hold numpy's integers
+        module.writeDict2JSON = lambda *_: None  # its ground truth cache cannot store numpy integers
         arguments = module.args
         arguments.quiet, arguments.JSONOutput = True, False
         arguments.predictionPath = str(Path(predicted_dir).resolve())
@@ -172,7 +172,7 @@ def _quiet(package: str) -> Iterator[None]:
             package = f"{package} {importlib.metadata.version(package)}"
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         if isinstance(error, AttributeError) and "module 'numpy'" in reason:
-            reason = f"it needs an older numpy ({reason})"
+            reason = f"it requires an older numpy ({reason})"
         raise InputError(
             f"--check-with official: {package} failed (numpy {np.__version__}): {reason}"
         ) from error
@@ -193,4 +193,4 @@ def _verdict(package: str, pairs: list[tuple[str, float | None, float]]) -> str:
             faults.append(f"{name}: {package} gives {official}, this evaluator {mine}")
     if faults:
         raise InputError(faults)
-    return f"{package} agrees on {len(pairs)} figures, largest difference {worst:.1e}"
+    return f"{package} agrees on {len(pairs)} values, largest difference {worst:.1e}"

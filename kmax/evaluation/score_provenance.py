@@ -1,4 +1,4 @@
-"""Provenance of figures, as every file of metrics states it beside its numbers."""
+"""Provenance of scores, stored in every metrics file with its numbers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Provenance:
     Attributes:
         evaluator, version: the rules that were applied, and their release.
         protocol: what was compared, in words.
-        split: which part of the dataset.
+        split: name of the split.
         images: how many images were evaluated.
         ground_truth_digest, predictions_digest: SHA-256 over the names and bytes of the files.
         engine: program and version that applied the evaluator's rules, where there is a choice.

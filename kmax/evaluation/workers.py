@@ -29,33 +29,33 @@ def each_image(
     Args:
         function: picklable; its second argument collects the warnings of this image.
         workers: processes, each of which holds one image at a time; None: as many as cores and memory allow.
-        warnings: receives the warnings of all images, after those that it holds already.
+        warnings: receives the warnings of all images, in addition to those already present.
         strict: treat all of `warnings` as errors.
 
     Raises:
         InputError: fewer than one process, or the errors of all images.
     """
     workers = bounded_workers(workers, len(images), MEGABYTES_EACH)
-    # The first image loads numba and machine code, 100 MB that the processes then share.
+    # The first image loads numba and compiled code, 100 MB that the forked processes then share.
     return map_checked(
         function, images, "evaluate", workers, warnings=warnings, strict=strict, first_here=True
     )
 
 
-def bounded_workers(wanted: int | None, images: int, megabytes_each: int) -> int:
-    """Number of processes: as requested, or as many as cores and half of the free memory allow.
+def bounded_workers(requested: int | None, images: int, megabytes_each: int) -> int:
+    """Number of processes: as requested, or as many as the cores and half of the free memory allow.
 
     Args:
-        wanted: the user's choice; None: choose here.
+        requested: the user's choice; None: choose automatically.
         images: a process is not started for fewer than 8 of them.
         megabytes_each: memory of one process.
 
     Raises:
         InputError: fewer than one is requested.
     """
-    if wanted is not None:
-        if wanted < 1:
-            raise InputError(f"--workers {wanted}: at least one process is needed")
-        return wanted
+    if requested is not None:
+        if requested < 1:
+            raise InputError(f"--workers {requested}: at least one process is needed")
+        return requested
     by_memory = free_memory() // 2 // (megabytes_each * MEGABYTE)
     return max(1, min(available_cpus(), by_memory, images // IMAGES_PER_WORKER))

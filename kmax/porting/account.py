@@ -18,7 +18,7 @@ FLOATS = {"float16", "bfloat16", "float32", "float64"}
 
 @dataclass
 class TensorStatus:
-    """One tensor of the checkpoint, or one that it lacks.
+    """One tensor of the checkpoint, or one that is missing from it.
 
     Attributes:
         name: in the checkpoint.
@@ -46,13 +46,13 @@ class TensorStatus:
             case "missing":
                 return f"{self.name}: missing in the checkpoint; the model needs shape {self.expected}"
             case "unexpected" if SLOT in self.name:
-                return f"{self.name}: state of an optimiser, but its weight is missing in the checkpoint"
+                return f"{self.name}: optimiser state whose weight is missing in the checkpoint"
             case "unexpected":
-                return f"{self.name}: unexpected tensor of shape {self.shape}, which the model does not have"
+                return f"{self.name}: unexpected tensor of shape {self.shape}"
             case "wrong shape":
                 return f"{self.name}: shape {self.shape}, but the model needs {self.expected}"
             case "wrong type":
-                return f"{self.name}: of type {self.dtype}, but the model needs floating-point numbers"
+                return f"{self.name}: type {self.dtype}, but the model needs floating-point numbers"
             case "not finite":
                 return f"{self.name}: contains NaN, infinite values, or numbers too large for float32"
             case _:
@@ -98,7 +98,7 @@ class Account:
             InputError: one line per tensor that is not, after a line of counts.
         """
         if faults := self.faults:
-            counts = ", ".join(f"{count} {fate}" for fate, count in self.counts().items())
+            counts = ", ".join(f"{count} {status}" for status, count in self.counts().items())
             raise InputError([f"{where}: does not fit the model: {counts}", *advice, *faults])
 
 

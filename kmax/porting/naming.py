@@ -75,13 +75,13 @@ def recognise(names: Iterable[str], where: str) -> Naming:
     if found := _prefixed(names):
         prefix, naming = found
         raise InputError(
-            f"{where}: these look like weights of {naming.program}, but with '{prefix:.80}' before "
-            "their names, as wrappers add it; remove it"
+            f"{where}: these look like weights of {naming.program}, but with the prefix "
+            f"'{prefix:.80}' of a wrapper; remove it"
         )
     if any(name.endswith(SUFFIX) for name in names):
         return TENSORFLOW
     raise InputError(
-        f"{where}: its names (such as '{names[0][:80]}') are those of neither original nor of this project"
+        f"{where}: its tensor names (such as '{names[0][:80]}') match neither original nor this project"
     )
 
 

@@ -57,23 +57,22 @@ def port_run(run: Run, check: Check | None = None) -> Path:
         InputError: the run trains, the weights are not fetched, or a tensor does not fit.
     """
     if run.port is None:
-        raise InputError(f"{location(run.run)}: no 'port' section: `kmax train {run.run}` makes its model")
+        raise InputError(f"{location(run.run)}: the run has no 'port' section; run: kmax train {run.run}")
     path = paths.weights(run.port.weights)
     if not path.is_file():
-        raise InputError(f"{path}: not found; run `kmax weights fetch {run.port.weights}` first")
+        raise InputError(f"{path}: not found; run: kmax weights fetch {run.port.weights}")
     entry = weights_entry(run.port.weights)
     checkpoint = open_checkpoint(path, "safetensors")
     sha256 = checkpoint.metadata.get("sha256", "")
     if sha256 != expected_sha256(run.port.weights, entry):
         raise InputError(
-            f"{path}: not the file that {paths.WEIGHTS_FILE} names now; "
-            f"run `kmax weights fetch {run.port.weights}`"
+            f"{path}: not the file named in {paths.WEIGHTS_FILE}; run: kmax weights fetch {run.port.weights}"
         )
     naming = recognise(checkpoint, str(path))
     if naming.source not in (None, run.port.source):
         raise InputError(
             f"{location(run.run)}.port.source is '{run.port.source}', but {path} looks like weights "
-            f"of {naming.program}: write source: {naming.source}"
+            f"of {naming.program}; set source: {naming.source}"
         )
     return _port(
         checkpoint,
@@ -115,12 +114,12 @@ def port_file(
 
     Args:
         source: the checkpoint's format.
-        checkpoint: the file (for TensorFlow the common beginning of its files' names, or their folder).
+        checkpoint: the file (for TensorFlow the common prefix of its files, or their folder).
         out: safetensors file to write.
         model: architecture, as for `kmax.create_model`.
         dataset: whose categories the weights predict.
         image_size: (height, width) of the network input.
-        flavour: which original is computed; None: the one that the weights come from.
+        flavour: which original is computed; None: that of the weights.
         thresholds_of: a run whose thresholds and preprocessing the file keeps, for `kmax predict-images`;
             None: no thresholds, and the preprocessing of the original that the weights come from.
         check: called with the finished model under a temporary name; if it raises, `out` is not written.
@@ -136,7 +135,8 @@ def port_file(
     arguments["flavour"] = flavour or naming.flavour or stated
     if arguments["flavour"] is None:
         raise InputError(
-            f"{checkpoint}: does not state which original its network computes; give --flavour tf or torch"
+            f"{checkpoint}: the original implementation cannot be determined from the file; "
+            "pass --flavour tf or torch"
         )
     if stated not in (None, arguments["flavour"]):
         raise InputError(f"{checkpoint}: states flavour '{stated}', but flavour is '{arguments['flavour']}'")
@@ -198,8 +198,8 @@ def _port(
     where = str(checkpoint.path)
     if naming.flavour not in (None, arguments["flavour"]):
         raise InputError(
-            f"{where}: looks like weights of {naming.program}, which flavour '{naming.flavour}' computes, "
-            f"but flavour is '{arguments['flavour']}': they would load, and give wrong results"
+            f"{where}: looks like weights of {naming.program} (flavour '{naming.flavour}'), "
+            f"but flavour is '{arguments['flavour']}': loading them would give wrong results"
         )
     categories = dataset_categories(dataset)
     model = shapes_only(name, num_classes=len(categories), image_size=image_size, **arguments)
@@ -240,8 +240,8 @@ def _advice(account: Account, model: KMaX, dataset: str) -> list[str]:
         advice.append(f"the weights predict {found - 1} classes, but dataset '{dataset}' has {classes}")
     if (found := _size_instead(account, ".cluster_centers", clusters)) is not None:
         advice.append(
-            f"the weights have {found} clusters, but the model {clusters}; the originals have 128, "
-            "and on Cityscapes 256 and 5 decoder stages"
+            f"the weights have {found} clusters, but the model has {clusters}; the originals use 128, "
+            "and for Cityscapes 256 with 5 decoder stages"
         )
     return advice
 

@@ -85,7 +85,7 @@ def read_recording(path: Path) -> Recording:
     """Read a recording.
 
     Raises:
-        InputError: not found, damaged, or of neither layout.
+        InputError: not found, corrupt, or of neither layout.
     """
     if not path.is_file():
         raise InputError(f"{path}: recorded outputs not found")
@@ -100,7 +100,7 @@ def read_recording(path: Path) -> Recording:
     except DAMAGE as error:
         words = f"{error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())
         raise InputError(
-            f"{path}: recorded outputs (NPZ, and JSON of its facts beside it) cannot be read: {words}"
+            f"{path}: recorded outputs (an NPZ file and the JSON file beside it) cannot be read: {words}"
         ) from error
 
 
@@ -108,7 +108,7 @@ def _of_tensorflow(path: Path, arrays: dict[str, NDArray[Any]], facts: Any) -> R
     image = arrays.pop("image_uint8")
     strides = {name: int(about["stride"]) for name, about in facts["arrays"].items()}
     if any(stride < 1 for stride in strides.values()):
-        raise ValueError("a stride below 1")
+        raise ValueError("a stride is below 1")
     images = _normalised([image], (image.shape[0], image.shape[1]))
     return Recording(path, "tf", images, arrays, strides)
 
@@ -126,8 +126,12 @@ def _normalised(images: Sequence[NDArray[Any]], size: tuple[int, int]) -> Tensor
     padded = torch.zeros(len(images), 3, *size)
     for image, place in zip(images, padded, strict=True):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise ValueError(f"an image of {image.dtype} {list(image.shape)}")
+            raise ValueError(
+                f"expected uint8 images [height, width, 3], found {image.dtype} {list(image.shape)}"
+            )
         if image.shape[0] > size[0] or image.shape[1] > size[1]:
-            raise ValueError(f"an image of {image.shape[0]}x{image.shape[1]} in {size[0]}x{size[1]}")
+            raise ValueError(
+                f"an image of {image.shape[0]}x{image.shape[1]} exceeds the input size {size[0]}x{size[1]}"
+            )
         place[:, : image.shape[0], : image.shape[1]] = torch.from_numpy(image).permute(2, 0, 1) / 127.5 - 1
     return padded

@@ -139,7 +139,7 @@ def as_tensor(value: Any) -> Tensor:
     if not isinstance(value, Tensor):
         return _from_array(value)
     if not value.is_floating_point():
-        raise TypeError(f"of type {value.dtype}, but the model needs a floating-point type")
+        raise TypeError(f"type {value.dtype}, but the model needs a floating-point type")
     return value.detach()
 
 
@@ -150,9 +150,9 @@ def _from_array(value: Any) -> Tensor:
     if array.dtype.name == "bfloat16":  # an extension of NumPy that torch cannot read
         return torch.from_numpy(np.ascontiguousarray(array).view(np.int16)).view(torch.bfloat16)
     if array.dtype.kind != "f":
-        raise TypeError(f"of type {array.dtype.name}, but the model needs a floating-point type")
+        raise TypeError(f"type {array.dtype.name}, but the model needs a floating-point type")
     if array.dtype.itemsize > 8:
-        raise TypeError(f"of type {array.dtype.name}, but the model needs at most 64 bits")
+        raise TypeError(f"type {array.dtype.name}, but the model needs at most 64 bits")
     if not array.dtype.isnative or any(step < 0 for step in array.strides):
         array = array.astype(array.dtype.newbyteorder("="))
     with warnings.catch_warnings():
@@ -164,21 +164,23 @@ def _from_array(value: Any) -> Tensor:
 def _check_origin(source: Any, naming: Naming, where: str) -> None:
     """Raise InputError unless `source` maps names of this program to values."""
     if not isinstance(source, Mapping):
-        raise InputError(f"{where}: expected a mapping of names to arrays, found {type(source).__name__}")
+        raise InputError(f"{where}: expected a mapping from names to arrays, found {type(source).__name__}")
     wrapper = next((name for name in WRAPPERS if isinstance(source.get(name), Mapping)), None)
     if wrapper is not None:
-        raise InputError(f"{where}: the weights are under '{wrapper}' of this mapping; pass that part")
+        raise InputError(f"{where}: the weights are under the key '{wrapper}'; pass that mapping")
     for name in source:
         if not isinstance(name, str):
-            raise InputError(f"{where}: expected a mapping of names to arrays; {name!r:.80} is not a name")
+            raise InputError(
+                f"{where}: expected a mapping from names to arrays; the key {name!r:.80} is not a string"
+            )
     if not source:
-        raise InputError(f"{where}: there are no tensors")
+        raise InputError(f"{where}: contains no tensors")
     found = recognise(source, where)
     if found is not naming:
         advice = (
-            f"kmax.porting.{found.function} converts them"
+            f"convert them with kmax.porting.{found.function}"
             if found.function
-            else "load_state_dict loads them as they are"
+            else "load them with load_state_dict"
         )
         raise InputError(f"{where}: these look like weights of {found.program}; {advice}")
 
@@ -187,12 +189,12 @@ def _check_model(model: Any, naming: Naming, where: str) -> None:
     """Raise InputError unless `model` is one of ours, of the flavour of the weights."""
     if not isinstance(model, KMaX):
         raise InputError(
-            f"{where}: expected a model of kmax.create_model, found {type(model).__name__}; of a wrapped "
-            "model, pass the model inside"
+            f"{where}: expected a model made by kmax.create_model, found "
+            f"{type(model).__name__}; unwrap it first"
         )
     flavour = str(naming.flavour)
     if model.arguments.flavour != flavour:
         raise InputError(
-            f"{model.arguments.name}: made with flavour '{model.arguments.flavour}', but the weights "
-            f"are of {naming.program}; make it with flavour='{flavour}'"
+            f"{model.arguments.name}: created with flavour '{model.arguments.flavour}', but the weights "
+            f"are of {naming.program}; create it with flavour='{flavour}'"
         )

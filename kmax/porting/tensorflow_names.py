@@ -165,7 +165,7 @@ def _encoder(names: _Variables, model: KMaX) -> None:
         case ConvNeXtEncoder():
             _convnext(names, f"{ours}.network", [len(stage.blocks) for stage in encoder.network.stages])
         case _:
-            raise InputError(f"{model.arguments.name}: the TensorFlow original has no such model")
+            raise InputError(f"{model.arguments.name}: the TensorFlow original does not have this model")
 
 
 def _resnet_block(names: _Variables, ours: str, theirs: str, has_shortcut: bool) -> None:
@@ -222,7 +222,7 @@ def _transformer_decoder(names: _Variables, model: KMaX, order: Layout) -> None:
         _kmeans_layer(
             names, f"{ours}.layers.{index}", f"{theirs}/_kmax_decoder/{index}/_block1_transformer", order
         )
-    # The last predictor's parts lie at the root of a checkpoint.
+    # The last predictor's parts are at the root of a checkpoint.
     _predictor(names, "predictor", "", order)
 
 

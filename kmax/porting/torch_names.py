@@ -70,7 +70,7 @@ def torch_reference_entries(model: KMaX) -> list[TensorMapping]:
         model: may be on the meta device.
 
     Raises:
-        InputError: the PyTorch original has no such model.
+        InputError: the PyTorch original does not have this model.
     """
     names = _State({name: tuple(tensor.shape) for name, tensor in model.state_dict().items()})
     match model.pixel_encoder:
@@ -80,7 +80,7 @@ def torch_reference_entries(model: KMaX) -> list[TensorMapping]:
             depths = [len(stage.blocks) for stage in encoder.network.stages]
             _convnext(names, "pixel_encoder.network", depths)
         case _:
-            raise InputError(f"{model.arguments.name}: the PyTorch original has no such model")
+            raise InputError(f"{model.arguments.name}: the PyTorch original does not have this model")
     _pixel_decoder(names, model)
     _transformer_decoder(names, model)
     _semantic_head(names, model)

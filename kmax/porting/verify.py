@@ -1,4 +1,4 @@
-"""`--verify`: a ported model on one image, against what the original gave for it, where that is recorded."""
+"""`--verify`: run a ported model, and compare with recorded outputs of the original, if given."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def verify_file(
 
     Args:
         weights: a ported file.
-        recording: outputs of the original. None: a generated image is used, and nothing compared.
+        recording: outputs of the original. None: run on a generated image without a comparison.
         called: the file's final name, for messages.
 
     Raises:
@@ -37,20 +37,20 @@ def verify_file(
     flavour = metadata.arguments.flavour
     if recording is not None and recording.flavour != flavour:
         raise InputError(
-            f"{recording.path}: recorded from the original called '{recording.flavour}', but {called} "
-            f"computes flavour '{flavour}'"
+            f"{recording.path}: recorded with flavour '{recording.flavour}', but {called} "
+            f"has flavour '{flavour}'"
         )
     with torch.inference_mode():
         output = model(_input(bundled_image()) if recording is None else recording.images)
     arrays = _arrays(output)
     if not all(bool(torch.isfinite(values).all()) for values in arrays.values()):
-        damaged = ", ".join(name for name, values in arrays.items() if not torch.isfinite(values).all())
+        infinite = ", ".join(name for name, values in arrays.items() if not torch.isfinite(values).all())
         raise InputError(
-            f"{called}: the model's {damaged} are not finite: its weights are damaged or diverged"
+            f"{called}: the model's {infinite} are not finite: its weights are corrupt or have diverged"
         )
     lines = [_summary(name, values) for name, values in arrays.items()]
     if recording is None:
-        return [*lines, f"{called}: finite; for these weights there are no recorded outputs of the original"]
+        return [*lines, f"{called}: finite; no recorded outputs of the original exist for these weights"]
     return [*lines, *_compare(recording, output, metadata.categories, called)]
 
 
@@ -86,16 +86,18 @@ def _compare(recording: Recording, output: Output, categories: list[Category], c
     for name, mine in recording.ours(output, categories).items():
         theirs = recording.arrays[name]
         if mine.shape != theirs.shape:
-            raise InputError(f"{where}: {name} is of shape {list(theirs.shape)}, ours {list(mine.shape)}")
+            raise InputError(
+                f"{where}: {name} has shape {list(theirs.shape)}, but ours has {list(mine.shape)}"
+            )
         with np.errstate(divide="ignore", invalid="ignore"):
             rms = float(np.sqrt(np.mean((mine - theirs) ** 2) / np.mean(theirs**2)))
             largest = float(np.max(np.abs(mine - theirs)) / np.std(theirs))
-        lines.append(f"{name}: off by {rms:.1e} of its rms, at most {largest:.1e} of its deviation")
+        lines.append(f"{name}: relative rms deviation {rms:.1e}, maximum {largest:.1e} standard deviations")
         if not (rms <= RMS and largest <= MAX):
             wrong.append(f"{where}: {lines[-1]}")
     if not lines:
-        raise InputError(f"{where}: no outputs that can be compared")
+        raise InputError(f"{where}: contains no comparable outputs")
     if wrong:
-        allowed = f"{RMS:.0e} of the rms and {MAX:.0e} of the standard deviation are allowed"
-        raise InputError([f"{called}: not kept: its outputs differ from the original's; {allowed}", *wrong])
+        tolerance = f"tolerance: relative rms {RMS:.0e}, maximum {MAX:.0e} standard deviations"
+        raise InputError([f"{called}: removed: its outputs differ from the original's; {tolerance}", *wrong])
     return [*lines, f"{called}: agrees with {where}"]

@@ -1,6 +1,6 @@
 """`kmax weights fetch`: checkpoints listed in `params/weights.yaml`, by local path or URL.
 
-A checkpoint is checked against its sha256 before it is opened, and becomes a safetensors file with the same
+A checkpoint is checked against its SHA-256 before it is opened, and becomes a safetensors file with the same
 names; ImageNet weights get the names of the pixel encoder that they are for.
 """
 
@@ -37,7 +37,7 @@ ARCHIVES = (".tar", ".tar.gz", ".tgz")
 CHECKPOINT_FILES = re.compile(r"[^/\\\x00]{1,200}\.(index|data-\d{5}-of-\d{5})")
 LEFT_OUT = "left_out"
 MAX_BYTES = 16 * 2**30  # no checkpoint is larger
-DOWNLOADS = ".downloads"  # folder of checkpoints on their way, beside the weights
+DOWNLOADS = ".downloads"  # folder of incomplete downloads, beside the weights
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def fetch_weights(name: str) -> Path:
         skipped.
 
     Raises:
-        InputError: unknown name, source not reachable, wrong sha256, damaged file.
+        InputError: unknown name, source not reachable, wrong SHA-256, corrupt file.
     """
     entry = weights_entry(name)
     out = paths.weights(name)
@@ -102,14 +102,14 @@ def left_out(checkpoint: Checkpoint) -> dict[str, str]:
     """Tensors that were skipped when the checkpoint was fetched, with the reasons.
 
     Raises:
-        InputError: damaged metadata.
+        InputError: corrupt metadata.
     """
     try:
         found = json.loads(checkpoint.metadata.get(LEFT_OUT, "{}"))
         return {str(name): str(reason) for name, reason in found.items()}
     except (ValueError, AttributeError) as error:
         raise InputError(
-            f"{checkpoint.path}: its metadata are damaged; remove it and fetch it again"
+            f"{checkpoint.path}: corrupt metadata; remove the file and fetch it again"
         ) from error
 
 
@@ -147,7 +147,7 @@ def _write_encoder(checkpoint: Checkpoint, out: Path, metadata: dict[str, str], 
 
 @contextlib.contextmanager
 def _fetched(entry: Weights, out: Path, expected: Sha256 | None, name: str) -> Iterator[FetchedCheckpoint]:
-    """The checkpoint, fetched, checked and unpacked; what was fetched is removed after use."""
+    """The checkpoint, downloaded, verified and unpacked; downloads are removed after use."""
     where = source_of(entry)
     out.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
@@ -167,8 +167,8 @@ def _fetched(entry: Weights, out: Path, expected: Sha256 | None, name: str) -> I
         if expected not in (None, sha256):
             stated = paths.WEIGHTS_FILE if entry.sha256 else RecordedFile().path
             raise InputError(
-                f"{where}: sha256 is {sha256}, but {stated} says {expected}"
-                f" for '{name}': the file is damaged, or another version; nothing was kept"
+                f"{where}: SHA-256 is {sha256}, but {stated} expects {expected}"
+                f" for '{name}': the file is corrupt or another version; it was discarded"
             )
         if packed:
             text = stack.enter_context(tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent))
@@ -181,10 +181,10 @@ def _downloaded(url: str, folder: Path, name: str) -> Iterator[Path]:
     """The file at a URL. Only an incomplete download is kept, for the next call to continue.
 
     Raises:
-        InputError: it cannot be fetched, or another process is fetching it.
+        InputError: it cannot be downloaded, or another process is downloading it.
     """
     path, lock = folder / name, folder / f"{name}.lock"
-    held = f"{path}: another process is fetching '{name}'; wait for it"
+    held = f"{path}: another process is downloading '{name}'; wait for it to finish"
     try:
         with files.exclusive_lock(lock, held):
             try:

@@ -30,7 +30,7 @@ def report(
         The path of the site's first page.
 
     Raises:
-        InputError: tables.yaml, reference.csv or a measured file is damaged.
+        InputError: tables.yaml, reference.csv or a measured file is corrupt.
     """
     if measured is None:
         measured = read_measured(runs)
@@ -68,7 +68,7 @@ class Difference:
 
     def __str__(self) -> str:
         ours, theirs = ("missing" if side is None else side or "empty" for side in (self.ours, self.theirs))
-        return f"{self.table}: {self.row}: {self.column}: {self.field}: here {ours}, there {theirs}"
+        return f"{self.table}: {self.row}: {self.column}: {self.field}: ours {ours}, published {theirs}"
 
 
 def compare_reports(folder: Path, ours: Path = paths.TABLES) -> list[Difference]:
@@ -100,7 +100,7 @@ def _read_figures(folder: Path) -> dict[tuple[str, str, str], dict[str, str]]:
     """The rows of all tables in a folder by table, row and column, without machine-dependent ones."""
     tables = sorted(folder.glob("*.csv"))
     if not tables:
-        raise InputError(f"{folder}: no tables (*.csv); create them with: kmax report")
+        raise InputError(f"{folder}: no tables (*.csv); run: kmax report")
     figures = {}
     for path in tables:
         for row in read_rows(path, writers.CSV_COLUMNS):

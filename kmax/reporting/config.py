@@ -27,14 +27,14 @@ class Column(Parameters):
     measured: str | None = Field(
         None, description="path in metrics.json, or speed/<path>; null: not measured"
     )
-    scale: Annotated[float, Field(gt=0, description="measured figures are shown times this")]
-    digits: Annotated[int, Field(ge=0, le=6, description="decimal digits")]
+    scale: Annotated[float, Field(gt=0, description="factor applied to measured figures")]
+    digits: Annotated[int, Field(ge=0, le=6, description="decimal places")]
     machine: bool = Field(False, description="depends on the machine: excluded from comparisons of tables")
 
     @model_validator(mode="after")
     def _not_empty(self) -> Self:
         if self.reported is None and self.measured is None:
-            raise ValueError("give 'reported' or 'measured' or both")
+            raise ValueError("set 'reported', 'measured' or both")
         if self.measured is not None and self.measured.split("/")[0] not in MEASURED:
             raise ValueError(f"measured: {self.measured}: must begin with one of {', '.join(MEASURED)}")
         return self
@@ -45,8 +45,10 @@ class Row(Parameters):
 
     label: str
     reference: str | None = Field(None, description="key of reference.csv; null: no reported figures")
-    trained: Name | None = Field(None, description="the run trained for it; <trained>-s<seed> are its seeds")
-    ported: Name | None = Field(None, description="the run of the published weights")
+    trained: Name | None = Field(
+        None, description="the trained run; runs <trained>-s<seed> are its other seeds"
+    )
+    ported: Name | None = Field(None, description="the run with the published weights")
 
 
 class Table(Parameters):
@@ -55,9 +57,9 @@ class Table(Parameters):
     table: Name
     title: str
     caption: str
-    evaluator: str = Field(description="who judges the measured figures")
+    evaluator: str = Field(description="evaluator of the measured figures")
     tolerance: Annotated[
-        float, Field(ge=0, description="a figure this much lower still counts as reproduced")
+        float, Field(ge=0, description="a value lower by at most this still counts as reproduced")
     ]
     columns: Annotated[list[Column], Field(min_length=1)]
     rows: Annotated[list[Row], Field(min_length=1)]

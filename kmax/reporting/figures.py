@@ -1,4 +1,4 @@
-"""Figures as SVG: training curves, bars per class, where quality is lost. Equal input gives equal bytes."""
+"""Figures as SVG: training curves, bars per class, error analysis. Equal input gives equal bytes."""
 
 from __future__ import annotations
 
@@ -110,12 +110,12 @@ def _title(name: str) -> str:
 
 
 def size_parts(run: str) -> str | None:
-    """SVG of the parts of quality per group and per object size; None without an analysis of errors."""
+    """SVG of the parts of quality per group and per object size; None without an error analysis."""
     path = paths.explanation(run) / "summary.json"
     if not path.exists():
         return None
     try:
-        groups = files.read_json(path, "analysis of errors")["groups"]
+        groups = files.read_json(path, "error analysis")["groups"]
         rows = {f"{group}": groups[group]["all"] for group in ("all", "things", "stuff")}
         rows |= {f"{size} objects": groups["all"][size] for size in SIZES}
         shares = {
@@ -124,12 +124,12 @@ def size_parts(run: str) -> str | None:
             if row["n"]
         }
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: not an analysis of errors: {error!r}") from error
+        raise InputError(f"{path}: not an error analysis: {error!r}") from error
     return _bars(shares, 0.3) if shares else None
 
 
 def class_parts(run: str) -> str | None:
-    """SVG of the parts of quality of the worst classes; None without an analysis of errors."""
+    """SVG of the parts of quality of the worst classes; None without an error analysis."""
     path = paths.explanation(run) / "parts.csv"
     rows = read_rows(path, ("name", "size", *PARTS)) if path.exists() else []
     rows = [row for row in rows if row["size"] == "all" and row["pq"]]
@@ -141,7 +141,7 @@ def class_parts(run: str) -> str | None:
 
 
 def confusions(run: str) -> str | None:
-    """SVG of the confusion table of the most confused classes; None without an analysis of errors.
+    """SVG of the confusion table of the most confused classes; None without an error analysis.
 
     Rows are classes of the ground truth, columns those of the prediction; "none" stands for missed and
     spurious segments, "others" for all classes that are not shown.
@@ -206,7 +206,7 @@ def _bars(shares: dict[str, list[float]], height: float) -> str:
         axes.set_yticks(places, list(shares))
         axes.invert_yaxis()
         axes.margins(y=0.5 / len(shares))
-        axes.set(xlim=(0, 100), xlabel="share of a PQ of 100, %")
+        axes.set(xlim=(0, 100), xlabel="share of the maximum PQ, %")
         axes.grid(visible=False, axis="y")
         axes.legend(
             handles=[patch(color, name) for name, color in PARTS.values()],

@@ -53,7 +53,7 @@ def read_measured(runs: Iterable[str]) -> dict[str, Measured]:
     """The figures in the files of each run; runs without any are omitted.
 
     Raises:
-        InputError: a file is damaged.
+        InputError: a file is corrupt.
     """
     measured = {}
     for run in runs:

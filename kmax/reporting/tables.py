@@ -1,4 +1,4 @@
-"""Tables: reported beside measured figures, with differences, intervals, seeds and a verdict."""
+"""Tables of reported and measured figures, with differences, intervals, seeds and a verdict."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class FilledTable:
         reported = f"Reported: {'; '.join(sources)}. " if sources else ""
         if self.evaluators:
             return f"{reported}Measured by: {'; '.join(self.evaluators)}."
-        return f"{reported}No row was run here; evaluator: {self.table.evaluator}."
+        return f"{reported}No row was measured; evaluator: {self.table.evaluator}."
 
 
 def fill_tables(
@@ -148,7 +148,7 @@ def _fill_cell(column: Column, reported: Mapping[str, str], runs: list[Measured]
 
 
 def _verdict(table: Table, row: Row, cells: list[Cell], *, is_trained: bool, is_ported: bool) -> str:
-    """The verdict by the table's verdict column; a table of ported weights judges the weights themselves."""
+    """The verdict by the table's verdict column; for ported weights, of the weights themselves."""
     if not (is_trained or is_ported):
         return NOT_RUN
     column = table.verdict_column

@@ -29,8 +29,8 @@ FIGURE_COLUMNS = (
 )
 CSV_COLUMNS = ("table", "row", "column", *FIGURE_COLUMNS, "source", "machine")
 LEGEND = (
-    "A cell gives the reported figure, then the measured one, their difference, and the 95% bootstrap "
-    "interval over images; several seeds are given as mean ± standard deviation."
+    "Each cell shows the reported value, the measured value, their difference and the 95% bootstrap "
+    "interval over images; several seeds are shown as mean ± standard deviation."
 )
 LATEX = {
     "\\": r"\textbackslash{}",

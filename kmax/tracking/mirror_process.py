@@ -25,7 +25,7 @@ SAMPLED_STAGES = ("train",)
 def main(state: Path, stage: str, child: str) -> None:
     """Mirror the events of `state` every few seconds until standard input is closed, and then once more.
 
-    A store that has just failed is not tried again at the end, so the stage does not wait in vain.
+    A store that has just failed is not tried again at the end, so that the stage does not wait for nothing.
     """
     mirror: Mirror | None = None
     sampler = SystemMetrics(state, stage, child) if stage in SAMPLED_STAGES else None

@@ -49,7 +49,7 @@ def tracking_uri() -> str:
 def require_mlflow() -> None:
     """Raise `InputError` if MLflow is not installed."""
     if importlib.util.find_spec("mlflow") is None:
-        raise InputError('mlflow is not installed; install it with: pip install "kmax-deeplab[engines]"')
+        raise InputError('mlflow is not installed; install it with: pip install ".[engines]"')
 
 
 @contextlib.contextmanager

@@ -138,7 +138,7 @@ def track(run: config.Run, stage: Stage, *, identity: Identity | None = None) ->
             if status == "FINISHED":
                 raise
             # The stage's own error decides its exit code; a full disk must not hide it.
-            print(f"warning: the end of this stage is not recorded: {error}", file=sys.stderr)
+            print(f"warning: the end of this stage could not be recorded: {error}", file=sys.stderr)
         finally:
             _close_mirror(mirror, identity.state)
 

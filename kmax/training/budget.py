@@ -1,4 +1,4 @@
-"""When to stop: a time budget, the end of the SLURM job, or a signal.
+"""Stopping: a time budget, the end of the SLURM job, or a signal.
 
 All have the same effect: the training finishes the step, writes a checkpoint and exits with code 75, so that
 the engine calls it again. After Ctrl-C the exit code is 130; a second Ctrl-C exits at once.

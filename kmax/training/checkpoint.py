@@ -1,6 +1,6 @@
 """The state of a training, and its checkpoints.
 
-Checkpoints are written atomically, the newest two are kept, and a damaged one is skipped. A checkpoint is one
+Checkpoints are written atomically, the newest two are kept, and a corrupt one is skipped. A checkpoint is one
 file of `torch.save`, read with `weights_only=True` (tensors and plain values, no code). It is a ZIP archive
 whose entries carry checksums; they are verified here because torch does not verify them.
 """
@@ -53,7 +53,7 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
     with atomic_path(path) as temporary:
         try:
             torch.save(state, temporary)
-        except RuntimeError as error:  # torch reports a failed write so
+        except RuntimeError as error:  # how torch reports a failed write
             raise InputError(
                 f"{path}: cannot be written (disk full?): {str(error).splitlines()[0]}"
             ) from error
@@ -66,30 +66,30 @@ def load(path: Path) -> dict[str, Any]:
     """Read one checkpoint onto the CPU after verifying its checksums.
 
     Raises:
-        InputError: damaged, or not a checkpoint.
+        InputError: corrupt, or not a checkpoint.
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-        if damaged is not None:
-            raise InputError(f"{path}: damaged checkpoint: wrong checksum of {damaged}")
+            corrupt = archive.testzip()
+        if corrupt is not None:
+            raise InputError(f"{path}: corrupt checkpoint: wrong checksum of {corrupt}")
         state = torch.load(path, map_location="cpu", weights_only=True)
     except InputError:
         raise
     except Exception as error:  # zipfile, zlib and torch raise many types on garbage
         raise InputError(
-            f"{path}: damaged checkpoint: {str(error).splitlines()[0] if str(error) else error!r}"
+            f"{path}: corrupt checkpoint: {str(error).splitlines()[0] if str(error) else error!r}"
         ) from error
     if not isinstance(state, dict) or state.get("step") != step_of(path):
-        raise InputError(f"{path}: damaged checkpoint: it does not hold the step in its name")
+        raise InputError(f"{path}: corrupt checkpoint: its step differs from the one in its name")
     return state
 
 
 def newest(folder: Path) -> tuple[Path | None, list[str]]:
-    """The newest intact checkpoint (None if the folder has none), and one warning per damaged newer one.
+    """The newest intact checkpoint (None if the folder has none), and one warning per corrupt newer one.
 
     Raises:
-        InputError: every checkpoint is damaged.
+        InputError: every checkpoint is corrupt.
     """
     faults: list[str] = []
     for path in checkpoints(folder):
@@ -100,7 +100,7 @@ def newest(folder: Path) -> tuple[Path | None, list[str]]:
         else:
             return path, [f"{fault}; falling back to an older one" for fault in faults]
     if faults:
-        raise InputError([*faults, f"{folder}: no checkpoint can be read; start again with --fresh"])
+        raise InputError([*faults, f"{folder}: no checkpoint can be read; restart with --fresh"])
     return None, []
 
 
@@ -148,7 +148,7 @@ class TrainingState:
         """Continue from the checkpoint at `path`, and return its `environment`.
 
         Raises:
-            InputError: the checkpoint is damaged, or was written by another version of the model.
+            InputError: the checkpoint is corrupt, or was written by another version of the model.
         """
         state: dict[str, Any] = load(path)
         try:
@@ -162,7 +162,7 @@ class TrainingState:
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise InputError(
-                f"{path}: does not fit this version of the code ({reason}); start again with --fresh"
+                f"{path}: does not fit this version of the code ({reason}); restart with --fresh"
             ) from error
 
     def published_model(self) -> KMaX:
@@ -200,7 +200,7 @@ def only_copy(name: str, folder: Path) -> Iterator[None]:
 
 
 def find_checkpoint(name: str, folder: Path, fresh: bool) -> Path | None:
-    """The checkpoint to resume from, or None; damaged checkpoints and other states of the run are logged.
+    """The checkpoint to resume from, or None; corrupt checkpoints and other states of the run are logged.
 
     Args:
         name: of the run.
@@ -216,6 +216,6 @@ def find_checkpoint(name: str, folder: Path, fresh: bool) -> Path | None:
     others = [str(other) for other in sorted(folder.parent.glob("*")) if checkpoints(other)]
     if found is None and (others := [other for other in others if other != str(folder)]):
         if not fresh:
-            log(f"{name}: parameters, data or initial weights have changed: starting again in {folder}")
-        log(f"{name}: the state of other parameters, data or weights is kept in {', '.join(others)}")
+            log(f"{name}: parameters, data or initial weights have changed; training restarts in {folder}")
+        log(f"{name}: the state for the previous parameters, data or weights is kept in {', '.join(others)}")
     return found

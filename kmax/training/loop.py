@@ -56,12 +56,12 @@ def train_run(run: config.Run, *, fresh: bool = False, time_budget: float | None
     Raises:
         InputError: bad input, a second copy of this training, a loss that is not finite, or a time budget
             that ended before the first step.
-        OutOfTimeError: the time is up or a signal came; the state is saved, and the same call resumes.
+        OutOfTimeError: out of time, or stopped by a signal; the state is saved, and the same call resumes.
         KeyboardInterrupt: Ctrl-C; the state is saved.
     """
     budget = read_budget(time_budget)
     if run.train is None:
-        raise InputError(f"{location(run.run)}: has no 'train' section: kmax port {run.run}")
+        raise InputError(f"{location(run.run)}: the run has no 'train' section; run: kmax port {run.run}")
     plan = plan_ranks()
     micro_batches = _micro_batches(run.train.global_batch_size, plan.world_size)
     run_ranks(plan, _train, Job(run, run.train, identify(run), budget, fresh, micro_batches))
@@ -70,7 +70,7 @@ def train_run(run: config.Run, *, fresh: bool = False, time_budget: float | None
 
 @dataclass(frozen=True)
 class Job:
-    """What all ranks of one attempt share.
+    """Arguments of one attempt, shared by all ranks.
 
     Attributes:
         run: parameters; `recipe` is its `train` section.
@@ -97,7 +97,7 @@ def _train(ranks: Ranks, stop: Stop, job: Job) -> None:
         tracker = stack.enter_context(track(run, "train", identity=job.identity))
         tracker.parameters({"environment": environment})
         if ranks.on_main(lambda: state.step < recipe.steps and job.budget.over()):
-            raise InputError(f"{run.run}: {job.budget.reason} was over before the first step; give more time")
+            raise InputError(f"{run.run}: {job.budget.reason} ended before the first step; increase it")
         batches = _batches(job, prepared, state, ranks)
         progress = stack.enter_context(
             TrainingProgress(run.run, state.step, recipe.steps, recipe.global_batch_size, ranks.is_main)
@@ -130,9 +130,9 @@ def _train(ranks: Ranks, stop: Stop, job: Job) -> None:
             if is_stopping and votes.interrupted:
                 raise KeyboardInterrupt
             if is_stopping:
-                reason = job.budget.reason if is_late else "a signal to stop"
+                reason = job.budget.reason if is_late else "received a stop signal"
                 saved = f"saved after step {state.step} of {recipe.steps}"
-                raise OutOfTimeError(f"{run.run}: {reason}: {saved}; call again to resume")
+                raise OutOfTimeError(f"{run.run}: {reason}: {saved}; run again to resume")
 
         if ranks.is_main:
             publish(run, job.identity, state.published_model(), prepared.categories, state.history)
@@ -156,7 +156,7 @@ def _open_state(
     stack.enter_context(deterministic_algorithms())
     seed_generators(job.recipe.seed, step=0, rank=0)
     prepared = open_prepared(run.data.dataset)
-    prepared.split(run.data.val_split)  # a wrong name is an error now, not after the training
+    prepared.split(run.data.val_split)  # a wrong name fails now, not after the training
     val_images(prepared, run.data)
     state = initial_state(run, build_model(run, prepared).to(ranks.device))
     environment = _environment(ranks, job.micro_batches)
@@ -240,17 +240,20 @@ def _announce(job: Job, step: int, environment: Environment, environment_before:
     name, steps, batch = job.run.run, job.recipe.steps, job.recipe.global_batch_size
     folder = job.identity.state
     if step == steps:
-        log(f"{name}: complete in {folder}: publishing again without training")
+        log(f"{name}: training is complete in {folder}; only the results are published again")
         return
     what = f"resuming after step {step} of {steps}" if step else f"training {steps} steps"
     where = f"{environment['ranks']} {environment['device']} rank(s), {environment['threads']} thread(s) each"
     log(f"{name}: {what} of batch {batch} on {where}; state in {folder}")
     if job.micro_batches > 1:
         images = batch // job.micro_batches
-        log(f"{name}: batch norm sees {images} images at a time, less than the recipe's {batch}")
+        log(f"{name}: batch norm statistics are of {images} images, fewer than the recipe's batch of {batch}")
     if environment_before != environment:
         before = ", ".join(f"{key} {value}" for key, value in environment_before.items())
-        log(f"{name}: before the interruption: {before}; the result will agree up to rounding only")
+        log(
+            f"{name}: the environment differs from before the interruption ({before}): "
+            "the result will agree only up to rounding"
+        )
 
 
 def _micro_batches(global_batch_size: int, world_size: int) -> int:

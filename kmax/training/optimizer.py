@@ -48,7 +48,7 @@ class KerasAdamW(torch.optim.Optimizer):
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
         """One update of every parameter that has a gradient. `closure` is not supported."""
         if closure is not None:
-            raise NotImplementedError("KerasAdamW takes no closure")
+            raise NotImplementedError("KerasAdamW does not support closures")
         for group in self.param_groups:
             weights = [weight for weight in group["params"] if weight.grad is not None]
             if not weights:

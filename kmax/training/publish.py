@@ -30,7 +30,9 @@ def publish(
         InputError: they cannot be written; the training's state remains, and the next call publishes it.
     """
     lock = paths.STATE / f"{run.run}.lock"
-    with files.exclusive_lock(lock, f"{lock}: another training of this run is publishing", wait=True):
+    with files.exclusive_lock(
+        lock, f"{lock}: another training of this run is publishing its results", wait=True
+    ):
         for path in (paths.history(run.run), paths.model(run.run)):
             files.remove_leftovers(path.parent, path.name)
         text = history.csv()
@@ -58,7 +60,7 @@ def _is_model(path: Path, model: KMaX, categories: list[config.Category], proven
         return False
     try:
         existing, metadata = load_model(path)
-    except InputError:  # damaged: it will be replaced
+    except InputError:  # corrupt: it will be replaced
         return False
     extra = {key: value for key, value in metadata.extra.items() if key != "commit"}
     if (existing.arguments, metadata.categories, extra) != (model.arguments, categories, provenance):

@@ -71,13 +71,13 @@ def plan_ranks() -> Plan:
     gpus = gpu_count()
     ranks = positive_count("KMAX_RANKS") or max(gpus, 1)
     if 0 < gpus < ranks:
-        raise InputError(f"environment variable KMAX_RANKS: {ranks} ranks do not fit on {gpus} GPUs")
+        raise InputError(f"environment variable KMAX_RANKS: {ranks} ranks exceed the {gpus} available GPUs")
     share = max(1, physical_cores() // ranks)  # engines set OMP_NUM_THREADS for the job, not for each rank
     threads = min(positive_count("OMP_NUM_THREADS") or share, share)
     nodes = positive_count("SLURM_STEP_NUM_NODES")
     if nodes is None and (reserved := positive_count("SLURM_NNODES") or 1) > 1:
         raise InputError(
-            f"this job has {reserved} nodes, but the command was not started on each: start it with "
+            f"this job has {reserved} nodes, but the command was not started on each of them; start it with "
             f"srun --nodes={reserved} --ntasks-per-node=1 (or --nodes=1)"
         )
     nodes = nodes or 1
@@ -86,7 +86,7 @@ def plan_ranks() -> Plan:
     tasks = positive_count("SLURM_STEP_NUM_TASKS") or nodes
     if tasks != nodes:
         raise InputError(
-            f"{tasks} copies of this command on {nodes} nodes: start one on each (srun --ntasks-per-node=1)"
+            f"{tasks} copies of this command on {nodes} nodes; start one per node (srun --ntasks-per-node=1)"
         )
     address = os.environ.get("MASTER_ADDR") or slurm_first_address()
     port = positive_count("MASTER_PORT") or 20000 + int(os.environ.get("SLURM_JOB_ID", "0")) % 20000
@@ -211,7 +211,8 @@ def run_ranks(plan: Plan, function: Callable[..., None], *arguments: Any) -> Non
             raise _failure(Path(folder), error) from None
         except (dist.DistError, RendezvousError) as error:
             raise InputError(
-                f"the {plan.nodes} nodes did not meet at {plan.address}:{plan.port} ({_first_line(error)}): "
+                f"the {plan.nodes} nodes could not connect at {plan.address}:{plan.port} "
+                f"({_first_line(error)}): "
                 "check that the command runs on each node and that the port is open, or set MASTER_ADDR and "
                 "MASTER_PORT to another address"
             ) from error

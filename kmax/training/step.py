@@ -1,4 +1,4 @@
-"""One training step, and what makes it reproducible: seeds per step, and algorithms without races."""
+"""One training step, and what makes it reproducible: seeds per step, and deterministic algorithms."""
 
 from __future__ import annotations
 

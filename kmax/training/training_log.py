@@ -1,4 +1,4 @@
-"""What a training records while it runs: rows of history.csv, and progress on standard error."""
+"""Records of a training while it runs: rows of history.csv, and progress on standard error."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-LINE_SECONDS = 10.0  # between lines of a log
+LINE_SECONDS = 10.0  # between log lines
 
 
 def log(message: str) -> None:

@@ -92,7 +92,7 @@ def test_malformed_input_is_refused_by_name(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ACCEPTED)
-def test_what_the_official_evaluator_overlooks_is_told(name: str) -> None:
+def test_input_that_the_official_evaluator_ignores_is_a_warning(name: str) -> None:
     result, _ = evaluate_case(HERE / "pq_errors" / name)
     assert any(ACCEPTED[name] in line for line in result.warnings)
 

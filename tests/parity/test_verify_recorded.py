@@ -52,5 +52,5 @@ def test_a_ported_checkpoint_gives_what_was_recorded(tmp_path, monkeypatch, flav
         image_size=(129, 129),
     )
     assert out.is_file()
-    assert sum(": off by" in line for line in lines) >= 3
+    assert sum(": relative rms deviation" in line for line in lines) >= 3
     assert "agrees with" in lines[-1]

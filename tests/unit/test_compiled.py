@@ -1,4 +1,4 @@
-"""Machine code that is kept is that of the sources as they are now."""
+"""Cached machine code belongs to the current sources."""
 
 import importlib
 import sys
@@ -17,7 +17,7 @@ def stepped(x):
 """
 
 
-def test_a_change_of_what_is_called_from_another_file_counts(
+def test_a_change_of_a_function_in_another_file_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(tmp_path)
@@ -30,5 +30,5 @@ def test_a_change_of_what_is_called_from_another_file_counts(
             monkeypatch.delitem(sys.modules, name, raising=False)
         importlib.invalidate_caches()
         assert importlib.import_module("caller_of_test").stepped(5) == 5 + step + offset
-    # The first form came back, and had been kept.
+    # The first version was restored, and is still cached.
     assert len(list((tmp_path / "__pycache__").glob("caller_of_test.stepped*.nbi"))) == 3

@@ -154,7 +154,7 @@ def test_messages_say_where_a_run_is_written():
     assert families.location("nobody") == "run 'nobody'"
 
 
-def test_the_forms_of_cross_attention_are_compared_all_else_equal(monkeypatch: pytest.MonkeyPatch):
+def test_the_variants_of_cross_attention_differ_in_nothing_else(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(ROOT)
     tiny = families.load_run("shapes-tiny")
     for run in families.families()["cross_attention"].runs.values():

@@ -21,7 +21,7 @@ def test_leftovers_of_killed_writers_are_removed_and_nothing_else(tmp_path: Path
 
 
 @pytest.mark.parametrize("write", [atomic_path, atomic_folder])
-def test_what_a_killed_writer_leaves_is_a_leftover(tmp_path: Path, write) -> None:
+def test_files_of_a_killed_writer_are_leftovers(tmp_path: Path, write) -> None:
     with write(tmp_path / "result.json") as temporary:
         left = tmp_path / temporary.name.replace(".result.json.", ".result.json.killed-")
         if temporary.is_dir():

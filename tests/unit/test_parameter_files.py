@@ -1,4 +1,4 @@
-"""Parameter files of any content end in values or in one line."""
+"""Parameter files of any content give values or a one-line error."""
 
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
-def test_what_is_no_yaml_of_values_ends_in_one_line(kind, path):
+def test_invalid_yaml_gives_a_one_line_error(kind, path):
     content, expected = HOSTILE[kind]
     path.write_text(content)
     with pytest.raises(InputError, match="not valid YAML") as caught:

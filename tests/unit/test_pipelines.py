@@ -45,7 +45,7 @@ def test_a_new_family_gets_its_pipeline_and_changes_no_other(project: Path, caps
     write_run(project, "mine-tiny", sections("shapes-tiny"), family="mine")
     assert call(["pipelines", "--check"]) == 2
     written = "workflow/pipelines/mine/dvc.yaml"
-    assert capsys.readouterr().err == f"kmax: {written}: not as params/runs has it; run: kmax pipelines\n"
+    assert capsys.readouterr().err == f"kmax: {written}: does not match params/runs; run: kmax pipelines\n"
     assert call(["pipelines"]) == 0
     assert capsys.readouterr().out == f"{written}\n"
     assert call(["pipelines", "--check"]) == 0

@@ -67,7 +67,7 @@ def test_kmax_commands_parse_and_name_what_exists(line: str, monkeypatch: pytest
         assert words[0] in command.commands, f"{' '.join(path)} has no verb '{words[0]}'"
         path.append(words.pop(0))
         command = command.commands[path[-1]]
-    values = command.make_context(" ".join(path), words).params  # parses, and calls nothing
+    values = command.make_context(" ".join(path), words).params  # parses only
     for kind, known in {"run": set(run_names()), "other": set(run_names()), "dataset": datasets()}.items():
         if values.get(kind) is not None:
             assert values[kind] in known | PLACEHOLDERS

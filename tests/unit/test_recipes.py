@@ -24,7 +24,7 @@ TRAINED = [
     *(f"{dataset}-{model}" for dataset in ("coco", "cityscapes") for model in CONFIGS),
     *(f"ade20k-{model}-{side}" for model in ("resnet50", "convnext_l") for side in (641, 1281)),
 ]
-# deeplab2's own, which its configs leave unsaid.
+# deeplab2's defaults, which its configs omit.
 SMALL_INSTANCE_AREA, TEMPERATURE = 4096, 0.6
 SLOTS = {"coco": 128, "ade20k": 128, "cityscapes": 256}
 TRANSFORMER_DROP_PATH = {"coco": 0.2, "cityscapes": 0.2, "ade20k": 0.0}

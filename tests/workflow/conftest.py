@@ -8,7 +8,7 @@ from projects import add_runs_from_weights, copy_project
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A fresh copy of the project, nothing made yet."""
+    """A fresh copy of the project, without outputs."""
     return copy_project(tmp_path / "project")
 
 

@@ -1,4 +1,4 @@
-"""The graph that each engine expands from its files, in one form, to be compared.
+"""The graph that each engine expands from its files, in one format for comparison.
 
 As a script it prints Snakemake's for each target: `python graphs.py TARGET...` in the project's folder.
 """
@@ -49,7 +49,7 @@ class Facts:
 
 
 class AmbiguousGraphError(Exception):
-    """The same command stands in two stages."""
+    """The same command occurs in two stages."""
 
 
 def facts(stages: Iterable[Stage]) -> dict[str, Facts]:
@@ -77,7 +77,7 @@ def facts(stages: Iterable[Stage]) -> dict[str, Facts]:
 
 
 def snakemake_graph(project: Path, target: str) -> list[Stage]:
-    """All jobs that lead to `target`, whatever is made already."""
+    """All jobs that lead to `target`, whatever exists already."""
     return snakemake_graphs(project, [target])[target]
 
 
@@ -132,7 +132,7 @@ def _section(key: str) -> str:
 
 
 def used(value: Any) -> Any:
-    """Parameters without those that say "not used" (null, false), which a file may leave out."""
+    """Parameters without those that say "not used" (null, false), which a file may omit."""
     if isinstance(value, dict):
         return {key: used(item) for key, item in value.items() if item is not None and item is not False}
     return [used(item) for item in value] if isinstance(value, list) else value

@@ -30,7 +30,7 @@ def pipeline(family: str) -> str:
 
 
 def differences(snakemake: list[Stage], dvc: list[Stage]) -> list[str]:
-    """What two graphs disagree on, command by command."""
+    """Differences of two graphs, by command."""
     try:
         ours, theirs = facts(snakemake), facts(dvc)
     except AmbiguousGraphError as fault:

@@ -1,4 +1,4 @@
-"""Whole runs through the command line, to the scores that they must reach; 5 to 15 minutes each."""
+"""Complete runs through the command line, and their minimum scores; 5 to 15 minutes each."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_shapes_are_learned_from_scratch_to_the_same_scores_each_time(project: P
 
 
 @pytest.mark.long
-def test_eight_real_images_are_learned_by_heart(project: Path, samples: Path) -> None:
+def test_the_network_overfits_eight_real_images(project: Path, samples: Path) -> None:
     make(project, "coco_mini", "coco_mini-overfit", KMAX_DATA_ROOT=str(samples))
     scores = json.loads((project / paths.scores("coco_mini-overfit")).read_text())
     assert scores["pq"] >= MINIMAL_SHARE_OF_CEILING * scores["pq_ceiling"]

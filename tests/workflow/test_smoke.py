@@ -1,6 +1,6 @@
 """The engines on the real verbs: kill and continue, record, two clones, what reruns after a change.
 
-One project is made by Snakemake for all tests of this file; each test leaves it as it found it.
+One project is made by Snakemake for all tests of this file; each test restores it.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def _kill_session(engine: subprocess.Popen[bytes]) -> None:
 
 @pytest.fixture(scope="module")
 def finished(killed: Path) -> Path:
-    """The same project after `snakemake smoke` was called again."""
+    """The same project after `snakemake smoke` was run again."""
     assert not (killed / paths.model(RUN)).exists()
     assert not (killed / paths.history(RUN)).exists()
     run(killed, "snakemake", "--cores", "2", "smoke")
@@ -113,9 +113,9 @@ def parameters(request: pytest.FixtureRequest, finished: Path) -> Iterator[Path]
 
 def left_to_snakemake(project: Path, target: str = "smoke") -> set[str]:
     """Rules with jobs that Snakemake would run."""
-    told = run(project, "snakemake", "--dry-run", "--cores", "1", target)
-    jobs = set(re.findall(r"^(?:local)?rule (\w+):$", told, re.MULTILINE)) - {target}
-    assert jobs or "Nothing to be done" in told
+    output = run(project, "snakemake", "--dry-run", "--cores", "1", target)
+    jobs = set(re.findall(r"^(?:local)?rule (\w+):$", output, re.MULTILINE)) - {target}
+    assert jobs or "Nothing to be done" in output
     return jobs
 
 
@@ -161,14 +161,14 @@ def test_nothing_temporary_is_left(finished):
     assert left == []
 
 
-def test_a_second_snakemake_in_the_folder_is_refused_in_words(finished):
+def test_a_second_snakemake_in_the_folder_gives_a_one_line_error(finished):
     from kmax.files import exclusive_lock
 
     with exclusive_lock(finished / ".snakemake/kmax.lock", "held"):
-        told = run(
+        output = run(
             finished, "snakemake", "--cores", "1", "--forcerun", "report_family", "--", "smoke", check=False
         )
-    assert "another snakemake is at work in this folder" in told
+    assert "another snakemake is running in this folder" in output
 
 
 def test_the_report_of_snakemake_is_made(finished):
@@ -190,16 +190,16 @@ def test_the_report_of_snakemake_is_made(finished):
         ),
     ],
 )
-def test_a_changed_section_reruns_what_depends_on_it(finished, parameters, old, new, rules):
+def test_a_changed_section_reruns_dependent_stages(finished, parameters, old, new, rules):
     edit(parameters, old, new)
     assert left_to_snakemake(finished) == rules
 
 
 def test_dvc_has_nothing_to_do_after_record(recorded):
     assert left_to_dvc(recorded) == set()
-    told = run(recorded, "dvc", "repro", SMOKE)
-    assert "Running stage" not in told
-    assert "Data and pipelines are up to date" in told
+    output = run(recorded, "dvc", "repro", SMOKE)
+    assert "Running stage" not in output
+    assert "Data and pipelines are up to date" in output
     assert left_to_snakemake(recorded) == set()
 
 
@@ -207,8 +207,8 @@ def test_dvc_sees_changes_of_the_same_stages_as_snakemake(recorded, parameters):
     edit(parameters, "bootstrap_seed: 0", "bootstrap_seed: 1")
     stages = {f"evaluate@{name}" for name in (RUN, FINETUNED, PORTED)}  # all inherit the section
     assert left_to_dvc(recorded) == stages
-    told = run(recorded, "kmax", "record", "smoke", check=False)
-    assert "snakemake has jobs left" in told
+    output = run(recorded, "kmax", "record", "smoke", check=False)
+    assert "snakemake has jobs left" in output
     assert left_to_dvc(recorded) == stages
 
 
@@ -219,20 +219,18 @@ def test_a_section_that_one_run_writes_itself_concerns_that_run_alone(recorded, 
         "source: safetensors}\n    predict: {<<: *predict, overlap_threshold: 0.7}",
     )
     assert left_to_dvc(recorded) == {f"predict@{PORTED}"}  # and what follows once it has changed
-    told = run(recorded, "snakemake", "--dry-run", "--cores", "1", "smoke")
-    assert set(re.findall(r"^    wildcards: run=(\S+)$", told, re.MULTILINE)) == {PORTED}
+    output = run(recorded, "snakemake", "--dry-run", "--cores", "1", "smoke")
+    assert set(re.findall(r"^    wildcards: run=(\S+)$", output, re.MULTILINE)) == {PORTED}
     assert left_to_snakemake(recorded) == {"predict", "evaluate", "report_family"}
 
 
-def test_what_snakemake_knows_nothing_of_is_not_recorded_with_parameters_it_was_not_made_with(
-    recorded, parameters
-):
+def test_results_unknown_to_snakemake_are_not_recorded_with_other_parameters(recorded, parameters):
     known, away = recorded / ".snakemake/metadata", recorded / ".snakemake/away"
     known.rename(away)
     try:
         edit(parameters, "seed: 0\n    weights", "seed: 1\n    weights")
         assert left_to_snakemake(recorded) == set()
-        told = run(recorded, "kmax", "record", "smoke", check=False)
+        output = run(recorded, "kmax", "record", "smoke", check=False)
     finally:
         if known.exists():
             shutil.rmtree(known)
@@ -243,8 +241,8 @@ def test_what_snakemake_knows_nothing_of_is_not_recorded_with_parameters_it_was_
         paths.metrics(RUN): "evaluate",
         paths.speed(RUN): "benchmark",
     }.items():
-        assert f"{path}: was made with other parameters" in told
-        assert f"make it again: kmax {verb} {RUN}" in told
+        assert f"{path}: was made with other parameters" in output
+        assert f"make it again: kmax {verb} {RUN}" in output
     assert f"train@{RUN}" in left_to_dvc(recorded)
 
 
@@ -272,12 +270,12 @@ def test_a_restored_clone_still_sees_changes(restored):
     path.write_text(text)
 
 
-def test_what_changed_since_it_was_recorded_is_not_restored(recorded):
+def test_stages_that_changed_since_they_were_recorded_are_not_restored(recorded):
     clone = recorded.parent / "third"
     run(recorded.parent, "git", "clone", "--quiet", str(recorded), str(clone))
     edit(clone / paths.family_file("smoke"), "overlap_threshold: 0.8", "overlap_threshold: 0.7")
-    told = run(clone, "kmax", "restore")
-    assert f"not restored, changed since it was recorded: {SMOKE}:predict@{RUN}" in told
+    output = run(clone, "kmax", "restore")
+    assert f"not restored, changed since it was recorded: {SMOKE}:predict@{RUN}" in output
     assert (clone / paths.model(RUN)).is_file()
     assert not (clone / paths.metrics(RUN)).exists()
     assert left_to_snakemake(clone) == {"predict", "evaluate", "report_family"}

@@ -1,4 +1,4 @@
-# Measures time, so it takes all cores of the machine: nothing else runs beside it.
+# It measures time, so it reserves all cores of the machine: nothing else may run at the same time.
 rule benchmark:
     input:
         model="results/{run}/model.safetensors",

@@ -1,4 +1,4 @@
-# What the rules share: the families of params/runs and the parameters of their runs.
+# Shared by the rules: the families of params/runs and the parameters of their runs.
 import sys
 from contextlib import ExitStack
 from functools import cache
@@ -23,30 +23,30 @@ def checked(function, *arguments):
 
 
 def read(function, *arguments):
-    """The same while the rules are read, where Snakemake would add places in these files."""
+    """As `checked`, while the rules are parsed, where Snakemake would add positions in these files."""
     try:
         return function(*arguments)
     except InputError as fault:
         sys.exit(str(fault))
 
 
-# All runs are checked here, and not in the input functions, whose errors Snakemake shows with a traceback.
+# All runs are validated here, because Snakemake shows errors of input functions with a traceback.
 FAMILIES = read(families)
 DEFAULT_FAMILY = next(iter(FAMILIES))
 RUNS = {name: run for family in FAMILIES.values() for name, run in family.runs.items()}
 TRAINED = [run for family in FAMILIES.values() for run in family.trained]
 PORTED = [run for family in FAMILIES.values() for run in family.ported]
 
-# Out of time, a job ends with exit code 75, and the scheduling Snakemake starts it again, where it resumes. The
-# Snakemake inside a cluster job must not do so: its time is over.
+# A job that runs out of time exits with code 75; the scheduling Snakemake starts it again, and it resumes. The
+# Snakemake inside a cluster job must not restart it, because its time has run out.
 ATTEMPTS = 5 if workflow.exec_mode == ExecMode.DEFAULT else 0
 
-# The profile `default` switches Snakemake's own lock off, which outlives a killed Snakemake; this one dies with it.
+# The profile `default` disables Snakemake's own lock, which outlives a killed Snakemake; this one does not.
 LOCK = ExitStack()
 
 
 onstart:
-    held = "another snakemake is at work in this folder (.snakemake/kmax.lock); wait for its end"
+    held = "another snakemake is running in this folder (.snakemake/kmax.lock); wait for it to finish"
     checked(LOCK.enter_context, exclusive_lock(Path(".snakemake/kmax.lock"), held))
 
 

@@ -1,4 +1,4 @@
-# The report on the default family lies in reports/, those on the other families in reports/families/.
+# The report on the default family is in reports/, those on the other families in reports/families/.
 rule report:
     input:
         tables="params/tables.yaml",

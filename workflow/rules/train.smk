@@ -1,6 +1,6 @@
-# Machine facts reach the trainer by its environment: ranks from the launcher in `mpi` (several nodes) or from
-# the GPUs at hand, the time budget from `time_budget`. Out of time it ends with exit code 75, and the next
-# attempt resumes.
+# Machine facts reach the trainer through its environment: ranks from the launcher in `mpi` (several nodes) or from
+# the available GPUs, the time budget from `time_budget`. Out of time it exits with code 75, and the next attempt
+# resumes.
 rule train:
     input:
         prepared=prepared,

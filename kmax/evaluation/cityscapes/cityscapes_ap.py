@@ -84,9 +84,11 @@ def evaluate_files(
         InputError: frames without prediction; every invalid line or mask.
     """
     warnings = InputWarnings()
-    frames, strangers = find_frames(truth_dir, predicted_dir, "_gtFine_instanceIds.png", ".txt")
-    if strangers:
-        warnings.add("predictions: frames that the ground truth lacks are ignored", f"{strangers} of them")
+    frames, num_unmatched = find_frames(truth_dir, predicted_dir, "_gtFine_instanceIds.png", ".txt")
+    if num_unmatched:
+        warnings.add(
+            "predictions: frames that are not in the ground truth are ignored", f"{num_unmatched} of them"
+        )
     one = partial(count_frame, predicted_dir=Path(predicted_dir))
     counts = each_image(one, frames, workers, warnings, strict)
     truth, predicted = (

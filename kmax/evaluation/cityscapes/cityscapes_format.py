@@ -1,4 +1,4 @@
-"""The labels of Cityscapes, and its files as its evaluation scripts find them.
+"""The labels of Cityscapes, and its files, located as the official evaluation scripts do.
 
 Source: the label table of cityscapesScripts 2.3.0, and the average sizes of instances in its evaluation.
 """
@@ -31,7 +31,7 @@ class CityscapesLabel:
 
     @property
     def has_instances(self) -> bool:
-        """Whether its objects are annotated one by one."""
+        """Whether its objects are annotated individually."""
         return self.average_size is not None
 
 
@@ -89,12 +89,12 @@ def find_frames(truth_dir: Path, predicted_dir: Path, truth_end: str, suffix: st
     """All frames of the ground truth, sorted by name, with their predictions.
 
     Args:
-        truth_dir: a folder such as `gtFine/val`; its files may lie at any depth.
+        truth_dir: a folder such as `gtFine/val`; its files may be at any depth.
         predicted_dir: searched at any depth for `<city>_<sequence>_<frame>*<suffix>`.
         truth_end: the end of the names of ground truth files, such as `_gtFine_instanceIds.png`.
 
     Returns:
-        The frames, and the number of predicted frames that the ground truth lacks.
+        The frames, and the number of predicted frames that are not in the ground truth.
 
     Raises:
         InputError: a folder is missing or has no frames; a frame has no prediction, or several.

@@ -29,7 +29,7 @@ class FrameOverlaps:
     Attributes:
         truth_class: [G], index into INSTANCE_CLASSES.
         truth_pixels: [G].
-        truth_group: [G], whether the region is a group of objects that are not annotated one by one.
+        truth_group: [G], whether the region is a group of objects that are not annotated individually.
         predicted_class, predicted_pixels, void_pixels: [P]; the last counts pixels on void ground truth.
         confidence: float64 [P].
         overlap: [O, 3]: prediction, ground truth region of the same class, common pixels (positive).
@@ -76,7 +76,7 @@ def count_frame(frame: Frame, warnings: InputWarnings, predicted_dir: Path) -> F
             continue
         digests.append((str(path).removeprefix(root), png.sha256))
         if not pixels.any():
-            warnings.add("predictions: an empty mask is left out", f"image {frame.name} mask {path.name}")
+            warnings.add("predictions: an empty mask is skipped", f"image {frame.name} mask {path.name}")
             continue
         index = _CLASS_INDEX[label]
         rows.append((index, int(pixels.sum()), int(pixels[void].sum()), confidence))
@@ -121,19 +121,19 @@ def read_lines(
         text = data.decode()
     except (OSError, UnicodeDecodeError) as error:
         return {}, "", [f"{frame.predicted}: image {frame.name}: cannot be read as text: {error}"]
-    # Names alone count, as for the official scripts: the files may be links to wherever they are kept.
+    # Only names matter, as for the official scripts: the files may be symbolic links.
     root, beside = os.path.abspath(predicted_dir), os.path.abspath(frame.predicted.parent)
     found: dict[Path, tuple[int, float]] = {}
     faults = []
     for number, line in enumerate(text.splitlines(), start=1):
         where = f"{frame.predicted}: image {frame.name}: line {number}"
-        words = line.split(" ")  # single spaces, as the official evaluator wants it
+        words = line.split(" ")  # single spaces, as the official evaluator expects
         if len(words) != 3:
             faults.append(f"{where}: expected 'mask label confidence', found {len(words)} words")
             continue
         name = os.path.normpath(os.path.join(beside, words[0]))
         if os.path.isabs(words[0]) or not name.startswith(root + os.sep):
-            faults.append(f"{where}: mask {words[0]} is outside of the folder of predictions")
+            faults.append(f"{where}: mask {words[0]} is outside the prediction folder")
             continue
         label, confidence = _number(words[1]), _number(words[2])
         if label is None or int(label) not in _KNOWN:
@@ -142,12 +142,12 @@ def read_lines(
             faults.append(f"{where}: label {int(label)}: confidence {words[2]} is not a finite number")
         elif int(label) not in _CLASS_INDEX:
             warnings.add(
-                "predictions: a label without evaluated instances is left out", f"{where}: {words[1]}"
+                "predictions: a label without evaluated instances is skipped", f"{where}: {words[1]}"
             )
         else:
             path = Path(name)
             if path in found:
-                warnings.add("predictions: a mask is listed twice, the last line counts", where)
+                warnings.add("predictions: a mask is listed twice, the last line is used", where)
             found[path] = (int(label), confidence)
     return found, hashlib.sha256(data).hexdigest(), faults
 

@@ -128,9 +128,11 @@ def evaluate_files(
         InputError: frames without prediction; corrupt or other PNGs, different sizes, unknown labels.
     """
     warnings = InputWarnings()
-    frames, strangers = find_frames(truth_dir, predicted_dir, "_gtFine_labelIds.png", ".png")
-    if strangers:
-        warnings.add("predictions: frames that the ground truth lacks are ignored", f"{strangers} of them")
+    frames, num_unmatched = find_frames(truth_dir, predicted_dir, "_gtFine_labelIds.png", ".png")
+    if num_unmatched:
+        warnings.add(
+            "predictions: frames that are not in the ground truth are ignored", f"{num_unmatched} of them"
+        )
     images = [LabelFiles(frame.name, frame.truth, frame.predicted) for frame in frames]
     results = each_image(_count, images, workers, warnings, strict)
     confusions = [result.confusion for result in results]
@@ -178,7 +180,7 @@ def _count(files: LabelFiles, _: InputWarnings) -> _FrameCounts:
     category_found, category_missed = (dict.fromkeys(_INSTANCE_CATEGORIES, 0.0) for _ in range(2))
     for number in np.unique(pairs.truth[pairs.truth > 1000]).tolist():
         if number // 1000 >= len(LABELS):
-            raise InputError(f"{instance_path}: image {files.name}: unknown label of instance {number}")
+            raise InputError(f"{instance_path}: image {files.name}: instance {number} has an unknown label")
         label = LABELS[number // 1000]
         if label.ignored or label.average_size is None:
             continue

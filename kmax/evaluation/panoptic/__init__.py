@@ -1,1 +1,1 @@
-"""Evaluation of panoptic maps: panoptic quality, where it is lost, and the segments they are counted from."""
+"""Evaluation of panoptic maps: panoptic quality, its error analysis, and the segments that both count."""

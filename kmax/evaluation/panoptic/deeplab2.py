@@ -2,7 +2,7 @@
 
 It differs from panopticapi in what a segment is. A label map holds class x divisor + instance, so segments
 are (class, instance) pairs. Only instance 0 of the ignored class is void; other instances of that class
-(crowds) forgive nothing. Areas are counted pixels.
+(crowds) suppress no false positives. Areas are counted pixels.
 
 Legend of shapes: H W pixels, C classes.
 """
@@ -27,7 +27,7 @@ EVALUATOR = "kmax panoptic quality (deeplab2 rules)"
 PROTOCOL = (
     "label maps of (class, instance) made from panoptic maps: one segment per stuff class, crowd is void"
 )
-# More than an image has segments.
+# Larger than the number of segments of any image.
 _DIVISOR = 2**20
 LabelMap = NDArray[np.integer[Any]]
 
@@ -57,16 +57,16 @@ def match_image(image: ImageSegments, isthing: list[bool]) -> Counts:
 
 
 def _labels(
-    wanted: NDArray[np.int64], ids: NDArray[np.int64], classes: NDArray[np.int64], isthing: list[bool]
+    queries: NDArray[np.int64], ids: NDArray[np.int64], classes: NDArray[np.int64], isthing: list[bool]
 ) -> NDArray[np.int64]:
-    """The label of each wanted id; that of void where it has no class."""
+    """The label of each of `queries`; the label of void where an id has no class."""
     void = len(isthing) * _DIVISOR
     table = {
         number: index * _DIVISOR + (place + 1 if isthing[index] else 0)
         for place, (number, index) in enumerate(zip(ids.tolist(), classes.tolist(), strict=True))
         if index >= 0 and number != VOID
     }
-    return np.array([table.get(number, void) for number in wanted.tolist()], np.int64)
+    return np.array([table.get(number, void) for number in queries.tolist()], np.int64)
 
 
 def _merged(pairs: Pairs) -> Pairs:
@@ -82,7 +82,7 @@ def match(
 
     Args:
         truth, predicted: label maps [H, W], class x label_divisor + instance.
-        ignored_class: class of void; may lie outside of 0 .. num_classes - 1.
+        ignored_class: class of void; may be outside 0 .. num_classes - 1.
     """
     pairs = count_pairs(truth.astype(np.int32), predicted.astype(np.int32))
     return match_pairs(pairs, num_classes, ignored_class, label_divisor)

@@ -1,4 +1,4 @@
-"""Where panoptic quality is lost: its parts, confusions between classes, and the worst images.
+"""Error analysis of panoptic quality: kinds of errors, confusions between classes, and the worst images.
 
 Per category and size of object, with D = TP + FP/2 + FN/2:
 
@@ -140,13 +140,13 @@ class Explanation:
 def explain(
     categories: list[CategoryFacts], image_ids: Sequence[ImageId], outcomes: Sequence[SegmentOutcomes]
 ) -> Explanation:
-    """The explanation of a split, given the outcomes of each image in order."""
+    """The error analysis of a split, given the outcomes of each image in order."""
     image = np.repeat(np.arange(len(outcomes)), [len(one.outcome) for one in outcomes])
     return Explanation(categories, image_ids, concatenate([NO_OUTCOMES, *outcomes]), image)
 
 
 def explain_files(arguments: PanopticArguments) -> tuple[pq.PQResult, Explanation]:
-    """Panoptic quality of prediction files and its explanation; errors as `pq.evaluate_files`."""
+    """Panoptic quality of prediction files and its error analysis; errors as `pq.evaluate_files`."""
     files = arguments.open()
     count = partial(_count, num_categories=len(files.categories))
     results = count_images(files, count, arguments.workers, arguments.strict)

@@ -144,7 +144,7 @@ def _prediction_faults(pair: ImagePair, pairs: Pairs, classes: dict[int, int]) -
     in_map = set(pairs.predicted.tolist())
     in_json = {segment["id"] for segment in pair.predicted_segments}
     faults = [
-        f"{where}: segment {i} is in the PNG, not in the JSON" for i in sorted(in_map - in_json - {VOID})
+        f"{where}: segment {i} is in the PNG but not in the JSON" for i in sorted(in_map - in_json - {VOID})
     ]
     for segment in pair.predicted_segments:
         if segment["id"] not in in_map:
@@ -170,22 +170,22 @@ def _add_warnings(pair: ImagePair, image: ImageSegments, warnings: InputWarnings
         if counted and counted == area:
             continue
         kind = (
-            "ground truth: JSON area differs from the pixels, and the JSON area is used"
+            "ground truth: the JSON area differs from the number of pixels and is used"
             if counted
-            else "ground truth: a JSON segment without pixels counts as missed"
+            else "ground truth: a JSON segment without pixels is counted as missed"
         )
         warnings.add(kind, f"{here} segment {segment['id']} category {segment['category_id']}")
     for segment, index in zip(pair.truth_segments, image.truth_classes.tolist(), strict=True):
         if index < 0:
             warnings.add(
-                "ground truth: a segment of an unknown category counts nowhere",
+                "ground truth: a segment of an unknown category is ignored",
                 f"{here} segment {segment['id']} category {segment['category_id']}",
             )
     crowds = image.truth_classes[image.truth_crowd].tolist()
     if len(set(crowds)) < len(crowds):
         warnings.add(
-            "ground truth: several crowd segments of one category, only the last forgives false positives",
+            "ground truth: several crowd segments of one category, only the last suppresses false positives",
             here,
         )
     if VOID in image.predicted_ids.tolist():
-        warnings.add("predictions: id 0 is listed, so void counts as a segment", here)
+        warnings.add("predictions: id 0 is listed, so void is counted as a segment", here)

@@ -159,17 +159,17 @@ def _match_images(
     for entry in read_predictions(predicted_json):
         if entry["image_id"] in predictions:
             warnings.add(
-                "predictions: two entries for one image, the last wins", f"image {entry['image_id']}"
+                "predictions: two entries for one image, the last one is used", f"image {entry['image_id']}"
             )
         predictions[entry["image_id"]] = entry
     if not annotations:
-        raise InputError(f"{truth_json}: ground truth JSON: no annotations, so there is nothing to score")
+        raise InputError(f"{truth_json}: the ground truth JSON has no annotations")
     faults: list[str] = []
     seen: set[ImageId] = set()
     for entry in annotations:
         image_id = entry["image_id"]
         if image_id in seen:
-            warnings.add("ground truth: an image is listed twice and counts twice", f"image {image_id}")
+            warnings.add("ground truth: an image is listed twice and is counted twice", f"image {image_id}")
         seen.add(image_id)
         prediction = predictions.get(image_id)
         if prediction is None:
@@ -196,7 +196,7 @@ def _match_images(
     if faults:
         raise InputError(faults)
     for image_id in predictions.keys() - seen:
-        warnings.add("predictions: an image that the ground truth lacks is ignored", f"image {image_id}")
+        warnings.add("predictions: an image that is not in the ground truth is ignored", f"image {image_id}")
 
 
 def unique_segments(
@@ -207,7 +207,7 @@ def unique_segments(
     for segment in listed:
         if segment["id"] in segments:
             where = f"image {image_id} segment {segment['id']}"
-            warnings.add(f"{side}: two entries of one segment id, the last wins", where)
+            warnings.add(f"{side}: two entries of one segment id, the last one is used", where)
         segments[segment["id"]] = segment
     return list(segments.values())
 

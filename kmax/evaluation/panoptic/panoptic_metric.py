@@ -40,7 +40,7 @@ class _Image:
 
 
 class PanopticQuality:
-    """Panoptic quality, its explanation, and mean IoU, updated image by image.
+    """Panoptic quality, its error analysis, and mean IoU, updated image by image.
 
     Args:
         categories: of the dataset, in its order.
@@ -119,7 +119,7 @@ class PanopticQuality:
         return pq.collect(self.categories, self._names(), counts, self._warnings.lines())
 
     def compute_explanation(self) -> Explanation:
-        """Where panoptic quality is lost, over all images so far."""
+        """The error analysis of all images so far."""
         return explain(self.categories, self._names(), [image.outcomes for image in self._images])
 
     def compute_miou(self) -> miou.MiouResult:

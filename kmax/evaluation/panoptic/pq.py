@@ -1,8 +1,8 @@
 """Panoptic quality (Kirillov et al., CVPR 2019), equal to the official panopticapi.
 
-A predicted and a ground truth segment of one category match when their IoU exceeds 0.5, void pixels left out
-of the union. Per category, over all images: SQ = sum of IoU / TP, RQ = TP / (TP + FP/2 + FN/2), PQ = SQ x RQ;
-groups are means over the categories that occur.
+A predicted and a ground truth segment of one category match when their IoU exceeds 0.5, with void pixels
+excluded from the union. Per category, over all images: SQ = sum of IoU / TP, RQ = TP / (TP + FP/2 + FN/2),
+PQ = SQ x RQ; groups are means over the categories that occur.
 
 Legend of shapes: I images, C categories, G P segments of the ground truth and of the prediction of one image.
 """
@@ -180,16 +180,16 @@ def match_segments(image: ImageSegments, num_categories: int) -> Matching:
 
     missed = ~image.truth_crowd & (image.truth_classes >= 0)
     missed[truth] = False
-    # Only the last crowd segment of each category forgives false positives.
-    forgiven = overlap[-1].copy()
+    # Only the last crowd segment of each category suppresses false positives.
+    ignored_pixels = overlap[-1].copy()
     crowds = image.truth_crowd.nonzero()[0]
     if len(crowds):
         crowd_row = np.full(num_categories + 1, -1)
         crowd_row[image.truth_classes[crowds]] = crowds
         row = crowd_row[image.predicted_classes]
         has_crowd = row >= 0
-        forgiven[has_crowd] += overlap[row[has_crowd], has_crowd.nonzero()[0]]
-    spurious = ~(forgiven / np.maximum(areas, 1) > 0.5)
+        ignored_pixels[has_crowd] += overlap[row[has_crowd], has_crowd.nonzero()[0]]
+    spurious = ~(ignored_pixels / np.maximum(areas, 1) > 0.5)
     spurious[predicted] = False
     return Matching(overlap, areas, truth, predicted, iou, missed, spurious)
 
@@ -212,15 +212,15 @@ def count(image: ImageSegments, matching: Matching, num_categories: int) -> Coun
 
 
 def _positions(
-    ids: NDArray[np.int64], wanted: NDArray[np.int64]
+    ids: NDArray[np.int64], queries: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """The position of each wanted id in `ids` (distinct, in any order), and whether it is there."""
+    """The position of each of `queries` in `ids` (distinct, in any order), and whether it is present."""
     if not len(ids):
-        return np.zeros(len(wanted), np.int64), np.zeros(len(wanted), np.bool_)
+        return np.zeros(len(queries), np.int64), np.zeros(len(queries), np.bool_)
     order = ids.argsort()
-    place = ids.searchsorted(wanted, sorter=order)
+    place = ids.searchsorted(queries, sorter=order)
     position = order.take(place, mode="clip")
-    return position, ids[position] == wanted
+    return position, ids[position] == queries
 
 
 def collect(

@@ -1,4 +1,4 @@
-"""The outcome of each segment: matched, or lost in one of four ways.
+"""The outcome of each segment: matched, or one of four kinds of error.
 
 Legend of shapes: R segments that count in panoptic quality, G P segments of ground truth and prediction.
 """
@@ -73,7 +73,7 @@ NO_OUTCOMES = SegmentOutcomes(
 
 
 def find_outcomes(image: ImageSegments, matching: Matching) -> SegmentOutcomes:
-    """The outcomes of the segments of one image. Crowds and forgiven predictions are not counted."""
+    """The outcomes of the segments of one image. Crowds and predictions on void or crowds are not counted."""
     iou = _all_iou(image, matching)
     same = image.truth_classes[:, None] == image.predicted_classes[None]
     true = _Side(image.truth_classes, image.truth_areas, matching.missed, Outcome.MISSED)
@@ -110,7 +110,7 @@ class _Side:
 
 
 def _all_iou(image: ImageSegments, matching: Matching) -> NDArray[np.float64]:
-    """IoU of each ground truth and predicted segment, whatever their classes [G, P]; void is left out.
+    """IoU of each ground truth and predicted segment, whatever their classes [G, P]; void is excluded.
 
     0 for crowds and unknown classes, and if the area in the ground truth JSON is impossible.
     """

@@ -61,17 +61,17 @@ class Evaluated:
         """
         differing = _differing(self.facts, other.facts)
         if not differing and list(self.pq.image_ids) != list(other.pq.image_ids):
-            differing = "different images, or another order of them"
+            differing = "different images or image order"
         if not differing and self.pq.categories != other.pq.categories:
             differing = "different categories"
         if differing:
             raise InputError(
-                f"{self.run} and {other.run} cannot be compared: {differing}; evaluate both the same way: "
-                f"kmax evaluate RUN"
+                f"{self.run} and {other.run} cannot be compared: {differing}; evaluate both with the same "
+                "evaluator and data: kmax evaluate RUN"
             )
         if self.miou is None or other.miou is None:
             lacking = [run.run for run in (self, other) if run.miou is None]
-            return [f"mean IoU is not compared: {' and '.join(lacking)} has none"]
+            return [f"mean IoU is not compared: missing for {' and '.join(lacking)}"]
         differing = _differing(self.miou_facts, other.miou_facts)
         return [f"mean IoU is not compared: {differing}"] if differing else []
 
@@ -83,18 +83,22 @@ def read_evaluated(run: str) -> Evaluated:
         InputError: the run is not evaluated, or a file is corrupt or from another evaluation.
     """
     if not paths.metrics(run).exists():
-        raise InputError(f"{paths.metrics(run)}: run '{run}' is not evaluated: kmax evaluate {run}")
+        raise InputError(
+            f"{paths.metrics(run)}: run '{run}' has not been evaluated; run: kmax evaluate {run}"
+        )
     metrics = read_json(paths.metrics(run), "measured figures")
     provenance = metrics.get("provenance") if isinstance(metrics, dict) else None
     if not isinstance(provenance, dict) or not isinstance(provenance.get("evaluator"), dict):
-        raise InputError(f"{paths.metrics(run)}: does not say where its figures come from; evaluate again")
+        raise InputError(f"{paths.metrics(run)}: has no provenance; run: kmax evaluate {run}")
     arrays = _read_arrays(paths.per_image(run))
     categories = _read_categories(paths.per_class(run))
     images, ids = arrays["image_ids"].tolist(), arrays["category_ids"].tolist()
     counts, pixels = (tuple(arrays[name].astype(np.float64) for name in names) for names in _COUNTS.values())
     fits = all(array.shape == (len(images), len(ids)) for array in (*counts, *pixels))
     if ids != [category.id for category in categories] or not fits or not images:
-        raise InputError(f"{paths.per_image(run)}: is not of the same evaluation as {paths.per_class(run)}")
+        raise InputError(
+            f"{paths.per_image(run)}: does not belong to the same evaluation as {paths.per_class(run)}"
+        )
     part = next((name for name in PIXELS if isinstance(metrics.get(name), dict)), None)
     facts = {name: provenance.get(name) for name in SHARED}
     facts |= {name: _of_pq(provenance.get(name)) for name in ("evaluator", "version")}

@@ -35,7 +35,7 @@ def evaluate_run(run: Run, provenance: Mapping[str, Any]) -> Path:
 
     Args:
         provenance: what the caller knows about the run's identity (digests of run and parameters, commit); it
-            is written into metrics.json beside what is known here. Equal input gives equal bytes.
+            is merged into the provenance in metrics.json. Equal input gives equal bytes.
 
     Returns:
         The path of metrics.json.
@@ -79,13 +79,13 @@ class _ImageCounts:
 
 
 def _count_maps(run: Run) -> tuple[Predictions, Explanation]:
-    """The one pass over all panoptic maps: counts, and where panoptic quality is lost."""
+    """The one pass over all panoptic maps: counts, and the error analysis."""
     prepared = open_prepared(run.data.dataset)
     split = prepared.split(run.data.val_split)
     folder = paths.predictions(run.run)
     predicted_json = folder / "panoptic.json"
     if not predicted_json.exists():
-        raise InputError(f"{predicted_json}: no predictions; make them first: kmax predict {run.run}")
+        raise InputError(f"{predicted_json}: predictions not found; run: kmax predict {run.run}")
     truth = read_panoptic_json(split.panoptic_json)
     images = select_images(truth.images, run.data.val_images, run.run)
     files = open_predictions(truth, images, split.panoptic_dir, predicted_json, folder / "panoptic")

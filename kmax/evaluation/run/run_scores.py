@@ -1,8 +1,8 @@
 """The evaluators of a run's predictions, as the table of metrics (`kmax.config.metrics`) names them.
 
-Each takes the predictions beside the ground truth and returns its scores by metric. Average precision and
-mean IoU are judged by the dataset's own annotation, which is read in place from its raw files as images are,
-or by the panoptic annotation.
+Each takes the predictions and the ground truth and returns its scores by metric. Average precision and
+mean IoU are scored against the dataset's own annotation, which is read in place from the raw files, or
+against the panoptic annotation.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Predictions:
-    """A run's predictions beside the ground truth, after the pass over all panoptic maps.
+    """A run's predictions and the ground truth, after the pass over all panoptic maps.
 
     Attributes:
         images: of the split, or those that `data.val_images` lists.
@@ -126,9 +126,9 @@ def grid_ceiling(predictions: Predictions) -> Scores:
     height, width = predictions.run.data.image_size
     ceiling = stride4_ceiling(predictions.files, (height, width))
     reached, allowed = (result.group("all")["pq"] or 0.0 for result in (predictions.quality, ceiling))
-    share = f", {reached / allowed:.0%} of it" if allowed else ""
+    share = f" ({reached / allowed:.0%})" if allowed else ""
     logger.warning(
-        "%s: the stride-4 grid allows PQ %.1f; reached %.1f%s",
+        "%s: upper bound of PQ on the stride-4 grid: %.1f; achieved: %.1f%s",
         predictions.run.run,
         100 * allowed,
         100 * reached,
@@ -151,8 +151,8 @@ def coco_precision(predictions: Predictions) -> Scores:
     if lacking:
         first = next(image for image in predictions.images if image.id in lacking)
         raise InputError(
-            f"{path}: lacks {len(lacking)} of the {len(predictions.images)} images, such as {first.id} "
-            f"({first.file_name}); is it of another split?"
+            f"{path}: does not contain {len(lacking)} of the {len(predictions.images)} images, such as "
+            f"{first.id} ({first.file_name}); is it the annotation of another split?"
         )
     truth |= {
         "images": [entry for entry in truth["images"] if entry["id"] in wanted],
@@ -261,17 +261,20 @@ def _own_annotation(data: Data, kind: str) -> Path:
         kind: `label_dir`, a folder of label PNGs, or `instance_json`.
 
     Raises:
-        InputError: the dataset file names none, or it is not there.
+        InputError: the dataset file names none, or it does not exist.
     """
     dataset = load_dataset(data.dataset)
     file = paths.dataset_file(data.dataset)
     name = getattr(dataset.own_annotation.get(data.val_split, OwnAnnotation()), kind)
     if name is None:
-        raise InputError(f"{file}: own_annotation.{data.val_split}.{kind}: not given; evaluation needs it")
+        raise InputError(
+            f"{file}: own_annotation.{data.val_split}.{kind}: missing; the evaluation requires it"
+        )
     path: Path = raw_root(dataset) / name
     if not path.exists():
         raise InputError(
-            f"{path}: not found ({data.dataset}/{data.val_split} is judged by it: own_annotation in {file})"
+            f"{path}: not found ({data.dataset}/{data.val_split} is scored against it: own_annotation in "
+            f"{file})"
         )
     return path
 
@@ -294,11 +297,13 @@ def _in_order(
     if set(wanted) != rows.keys():
         other = sorted(set(wanted) ^ set(map(str, rows)))
         raise InputError(
-            f"{truth_dir}: has {len(rows)} images, but the split has {len(wanted)}: {other[0]} is in one of "
-            f"them only"
+            f"{truth_dir}: has {len(rows)} images, but the split has {len(wanted)}: "
+            f"{other[0]} is only in one of them"
         )
     if {category.id for category in files.categories} != columns.keys():
-        raise InputError(f"{files.truth_json}: its categories are not those of the label maps in {truth_dir}")
+        raise InputError(
+            f"{files.truth_json}: its categories differ from those of the label maps in {truth_dir}"
+        )
     order = [rows[name] for name in wanted]
     classes = [columns[category.id] for category in files.categories]
     counts = pixels.per_image

@@ -1,4 +1,4 @@
-"""Files beside metrics.json: headline figures, scores per category, counts per image, the worst images."""
+"""Files next to metrics.json: headline figures, scores per category, counts per image, the worst images."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def write_per_class(path: Path, quality: PQResult, semantic: MiouResult) -> None
 
 
 def write_per_image(path: Path, quality: PQResult, semantic: MiouResult) -> None:
-    """Counts [images, categories], from which every score and interval can be made again."""
+    """Counts [images, categories], from which every score and interval can be recomputed."""
     counts, pixels = quality.per_image, semantic.per_image
     arrays: dict[str, Any] = {
         "image_ids": np.array([str(image_id) for image_id in quality.image_ids]),
@@ -80,13 +80,13 @@ def write_per_image(path: Path, quality: PQResult, semantic: MiouResult) -> None
         "pixels_predicted": pixels.predicted.astype(np.int64),
     }
     with atomic_path(path) as temporary, open(temporary, "wb") as stream:
-        np.savez_compressed(stream, **arrays)  # its zip entries carry a fixed date: equal bytes
+        np.savez_compressed(stream, **arrays)  # its zip entries have a fixed date: equal bytes
 
 
 def draw_worst(folder: Path, explanation: Explanation, predictions: Predictions) -> None:
     """Write <rank>_<name>/{image,ground_truth,prediction}.jpg of the images with the lowest quality.
 
-    An image that is missing on this machine is drawn grey, with a warning.
+    An image that is missing on this machine is drawn in grey, with a warning.
 
     Raises:
         InputError: a corrupt image or map.
@@ -115,7 +115,7 @@ def draw_worst(folder: Path, explanation: Explanation, predictions: Predictions)
         ):
             _save(place / f"{name}.jpg", overlay(pixels, read_map(map_path), classes, categories))
     if absent:
-        logger.warning("%d of the worst images are not in %s and are drawn grey", absent, images_dir)
+        logger.warning("%d of the worst images are not found in %s and are drawn in grey", absent, images_dir)
 
 
 def _save(path: Path, picture: Rgb) -> None:

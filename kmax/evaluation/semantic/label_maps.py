@@ -66,9 +66,9 @@ def known_labels(labels: NDArray[np.int64], known: Iterable[int], path: Path, na
     Raises:
         InputError: naming the image and each label.
     """
-    strange = sorted(set(labels.tolist()) - set(known))
-    if strange:
-        raise InputError([f"{path}: image {name}: unknown label {label}" for label in strange])
+    unknown = sorted(set(labels.tolist()) - set(known))
+    if unknown:
+        raise InputError([f"{path}: image {name}: unknown label {label}" for label in unknown])
 
 
 def evaluate_ade20k(
@@ -99,7 +99,9 @@ def evaluate_ade20k(
         raise InputError(f"{truth_dir}: no ground truth: no PNG files")
     others = {path.name for path in Path(predicted_dir).glob("*.png")} - {path.name for path in truths}
     if others:
-        warnings.add("predictions: images that the ground truth lacks are ignored", f"{len(others)} of them")
+        warnings.add(
+            "predictions: images that are not in the ground truth are ignored", f"{len(others)} of them"
+        )
     images = [LabelFiles(path.stem, path, Path(predicted_dir) / path.name) for path in truths]
     results = each_image(_count_ade20k, images, workers, warnings, strict)
     categories = [CategoryFacts(index, str(index), False) for index in range(ADE20K_CLASSES)]

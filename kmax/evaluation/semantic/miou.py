@@ -1,6 +1,6 @@
 """Mean intersection over union of the semantic maps that follow from panoptic maps.
 
-A pixel has the class of its segment. Void pixels of the ground truth are left out; a void prediction on a
+A pixel has the class of its segment. Void pixels of the ground truth are ignored; a void prediction on a
 labelled pixel is a miss. Crowd segments are ordinary pixels of their class. Which classes the mean goes over
 is a convention; the first of AVERAGES is the one that figures without a name follow.
 
@@ -26,7 +26,7 @@ from kmax.evaluation.score_provenance import Provenance
 
 EVALUATOR = "kmax mean IoU of panoptic maps"
 PROTOCOL = "the class of each pixel's segment, void ground truth left out"
-# Who divides by which number of classes. Where all classes occur in the ground truth they agree.
+# Which program averages over which classes. Where all classes occur in the ground truth they agree.
 AVERAGES = (
     "classes in ground truth or prediction",  # Cityscapes, mmsegmentation
     "classes in ground truth",  # detectron2
@@ -141,11 +141,11 @@ def count_pixels(image: ImageSegments, num_categories: int) -> PixelCounts:
 
 
 def _classes_of(
-    wanted: NDArray[np.int64], ids: NDArray[np.int64], classes: NDArray[np.int64]
+    queries: NDArray[np.int64], ids: NDArray[np.int64], classes: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """The class of each wanted id; -1 where `ids` does not list it."""
+    """The class of each of `queries`; -1 where `ids` does not list it."""
     table = dict(zip(ids.tolist(), classes.tolist(), strict=True))
-    return np.array([table.get(number, -1) for number in wanted.tolist()], np.int64)
+    return np.array([table.get(number, -1) for number in queries.tolist()], np.int64)
 
 
 def collect(

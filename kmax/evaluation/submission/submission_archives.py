@@ -4,7 +4,7 @@ COCO: `panoptic_<split>_<algorithm>_results.json` beside the folder of PNGs of t
 `detections_<split>_<algorithm>_results.json`, directly in the archive, which has the same name
 (https://cocodataset.org/#upload). Cityscapes: label PNGs; or a text file and masks per frame; or a panoptic
 JSON with the folder of PNGs of its name (https://www.cityscapes-dataset.com/submit). Everything is checked
-before it is written: servers give few details when they reject an archive, and count the attempt.
+before it is written: servers give few details when they reject an archive, and count the attempt anyway.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ def submit_coco(run: Run, out: Path, task: CocoTask, algorithm: str | None, spli
     algorithm = run.run.replace("_", "-") if algorithm is None else algorithm
     if not re.fullmatch(r"[A-Za-z0-9.-]+", algorithm):
         raise InputError(
-            f"algorithm '{algorithm}': letters, digits, '-' and '.' only; it goes into file names"
+            f"algorithm '{algorithm}': may contain only letters, digits, '-' and '.', "
+            "because it becomes part of file names"
         )
     _require_categories(run, {category.id for category in load_dataset("coco").categories or []}, "COCO")
     predicted = check.require_whole_split(run, folder)
@@ -65,7 +66,7 @@ def submit_coco(run: Run, out: Path, task: CocoTask, algorithm: str | None, spli
         entries: list[ArchiveMember] = [(f"{name}.json", _compact(content))]
         entries += [(f"{name}/{one.map.name}", one.map) for one in predicted]
     else:
-        path = check.require_sound_detections(run, folder, predicted)
+        path = check.require_valid_detections(run, folder, predicted)
         entries = [(f"{name}.json", _compact(read_json(path, "instance predictions")))]
     _write(out, entries)
     return f"{name}.zip"
@@ -80,10 +81,10 @@ def submit_cityscapes(run: Run, out: Path, task: CityscapesTask, split: str | No
     check_frame_names([one.image.file_name for one in predicted], where)
     entries: list[ArchiveMember]
     if task == "semantic":
-        labels = check.require_sound_labels(run, folder, predicted, [label.id for label in CLASSES])
+        labels = check.require_valid_labels(run, folder, predicted, [label.id for label in CLASSES])
         entries = [(path.name, path) for path in labels]
     elif task == "instances":
-        entries = [(path.name, path) for path in check.require_sound_frames(run, folder, predicted)]
+        entries = [(path.name, path) for path in check.require_valid_frames(run, folder, predicted)]
     else:
         check.require_sound_maps(predicted)
         name = f"cityscapes_panoptic_{run.data.val_split}"
@@ -108,8 +109,7 @@ def _require_categories(run: Run, wanted: set[int], name: str) -> None:
     found = {category.id for category in open_prepared(run.data.dataset).categories}
     if found != wanted:
         raise InputError(
-            f"{location(run.run)}.data: dataset '{run.data.dataset}' has other categories than {name}, "
-            "so its server cannot score it"
+            f"{location(run.run)}.data: dataset '{run.data.dataset}' does not have the categories of {name}"
         )
 
 
@@ -142,6 +142,6 @@ def _each_once(entries: Iterable[ArchiveMember]) -> Iterator[ArchiveMember]:
     seen: set[str] = set()
     for name, source in entries:
         if name in seen:
-            raise InputError(f"{source!s:.200}: two images would be called {name} in the archive")
+            raise InputError(f"{source!s:.200}: two images would have the same name {name} in the archive")
         seen.add(name)
         yield name, source

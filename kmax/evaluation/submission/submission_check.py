@@ -53,9 +53,11 @@ def require_whole_split(run: Run, folder: Path) -> list[Predicted]:
     """
     path = folder / "panoptic.json"
     if not path.exists():
-        raise InputError(f"{path}: not found; make the predictions again")
+        raise InputError(f"{path}: not found; predict again")
     if run.data.val_images is not None:
-        raise InputError(f"{location(run.run)}.data.val_images: a test server expects the whole split")
+        raise InputError(
+            f"{location(run.run)}.data.val_images: a test server expects predictions for the whole split"
+        )
     images = val_images(open_prepared(run.data.dataset), run.data)
     found = {entry["image_id"]: entry for entry in read_predictions(path)}
     where = f"{run.data.dataset}/{run.data.val_split}"
@@ -64,10 +66,12 @@ def require_whole_split(run: Run, folder: Path) -> list[Predicted]:
         for image in images
         if image.id not in found
     ]
-    strangers = found.keys() - {image.id for image in images}
-    if strangers:
-        first = min(strangers, key=str)
-        faults.append(f"{path}: {len(strangers)} predictions of images that {where} lacks, such as {first}")
+    unexpected = found.keys() - {image.id for image in images}
+    if unexpected:
+        first = min(unexpected, key=str)
+        faults.append(
+            f"{path}: {len(unexpected)} predictions for images that are not in {where}, such as {first}"
+        )
     if faults:
         raise InputError(faults)
     return [
@@ -86,7 +90,7 @@ def require_sound_maps(predicted: Sequence[Predicted]) -> None:
     each_image(_check_map, predicted, workers=None)
 
 
-def require_sound_labels(
+def require_valid_labels(
     run: Run, folder: Path, predicted: Sequence[Predicted], known: Sequence[int]
 ) -> list[Path]:
     """The label PNGs of all images, unless one is missing, corrupt, of another size, or has other labels."""
@@ -95,7 +99,7 @@ def require_sound_labels(
     return each_image(partial(_check_labels, folder=folder, known=known), predicted, workers=None)
 
 
-def require_sound_detections(run: Run, folder: Path, predicted: Sequence[Predicted]) -> Path:
+def require_valid_detections(run: Run, folder: Path, predicted: Sequence[Predicted]) -> Path:
     """The JSON of instances, if each detection has a valid mask and score."""
     path = folder / "instances.json"
     things = [c for c in open_prepared(run.data.dataset).categories if c.isthing]
@@ -107,7 +111,7 @@ def require_sound_detections(run: Run, folder: Path, predicted: Sequence[Predict
     return path
 
 
-def require_sound_frames(run: Run, folder: Path, predicted: Sequence[Predicted]) -> list[Path]:
+def require_valid_frames(run: Run, folder: Path, predicted: Sequence[Predicted]) -> list[Path]:
     """Text files and masks of all frames, if they are valid."""
     folder = folder / "instances"
     _require_made(folder, run, "predict.instances is cityscapes")
@@ -123,7 +127,7 @@ def _check_map(one: Predicted, _: InputWarnings) -> None:
     if in_map != listed:
         first = min(in_map ^ listed)
         only = "PNG" if first in in_map else "JSON"
-        raise InputError(f"{one.map}: image {one.image.id}: segment {first} is in the {only} only")
+        raise InputError(f"{one.map}: image {one.image.id}: segment {first} is only in the {only}")
 
 
 def _check_labels(one: Predicted, _: InputWarnings, folder: Path, known: Sequence[int]) -> Path:
@@ -155,7 +159,7 @@ def _require_size(size: str, one: Predicted, path: Path) -> None:
 
 def _require_made(path: Path, run: Run, when: str) -> None:
     if not path.exists():
-        raise InputError(f"{path}: not found; predictions have it where {when} in {location(run.run)}")
+        raise InputError(f"{path}: not found; it is written only if {when} in {location(run.run)}")
 
 
 def _raise(faults: list[str]) -> None:

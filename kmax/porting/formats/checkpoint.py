@@ -21,7 +21,7 @@ Allocate = Callable[[int], NDArray[np.uint8]]
 
 
 class Checkpoint(Mapping[str, NDArray[Any]]):
-    """Tensors by name. Reading one may raise `InputError`: damaged.
+    """Tensors by name. Reading one may raise `InputError` if the file is corrupt.
 
     Attributes:
         path: file, or prefix of files, as the user knows it.
@@ -70,11 +70,11 @@ def open_checkpoint(path: Path, source: CheckpointFormat) -> Checkpoint:
     The format's module is `kmax.porting.formats.<source>_format`, whose `open_file` takes the path.
 
     Args:
-        path: a file; for "tf" the common beginning of its files' names, or a folder with one checkpoint.
+        path: a file; for "tf" the common prefix of its files, or a folder with one checkpoint.
         source: the file's format.
 
     Raises:
-        InputError: missing, damaged, of another format, or without tensors.
+        InputError: missing, corrupt, of another format, or without tensors.
     """
     if source != "tf" and not path.is_file():
         raise InputError(f"{path}: checkpoint not found")
@@ -82,7 +82,7 @@ def open_checkpoint(path: Path, source: CheckpointFormat) -> Checkpoint:
     checkpoint: Checkpoint = module.open_file(path)
     for name in checkpoint:
         if not name.isprintable():
-            raise InputError(f"{path}: the tensor's name {name[:80]!r} is not text")
+            raise InputError(f"{path}: the tensor name {name[:80]!r} is not a printable string")
     if not checkpoint:
         raise InputError(f"{path}: contains no tensors")
     return checkpoint

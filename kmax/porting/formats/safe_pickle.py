@@ -1,8 +1,8 @@
-"""Pickles of tensors and arrays, read by a restricted `pickle.Unpickler` that runs nothing which they name.
+"""Pickles of tensors and arrays, read by a restricted `pickle.Unpickler` that calls nothing they name.
 
-`torch.load(weights_only=True)` is not used, since it accepts damaged weights: it never compares the archive's
+`torch.load(weights_only=True)` is not used, since it accepts corrupt weights: it never compares the archive's
 checksums, so that a flipped bit gives another number without an error (with and without `mmap`), it returns a
-tensor of 10^12 elements on a storage of 4, reads files of the old format whole, and refuses files with
+tensor of 10^12 elements on a storage of 4, reads files of the legacy format whole, and refuses files with
 settings of the training program beside the weights. Here tensors are only described; `torch_format` reads
 their bytes, one tensor at a time.
 
@@ -34,7 +34,7 @@ BFLOAT16 = "bfloat16"
 STORAGES = {"Float": "f4", "Double": "f8", "Half": "f2", "BFloat16": BFLOAT16, "Long": "i8", "Int": "i4"}
 STORAGES |= {"Short": "i2", "Char": "i1", "Byte": "u1", "Bool": "?"}
 ARRAY_TYPES = {"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"}
-# Settings that training programs keep beside the weights: skipped, never created.
+# Settings that training programs store with the weights: skipped, never instantiated.
 SKIPPED = {"argparse.Namespace", "yacs.config.CfgNode", "fvcore.common.config.CfgNode", "pathlib.PosixPath"}
 SKIPPED |= {"detectron2.config.config.CfgNode", "torch.device", "torch.Size"}
 
@@ -44,7 +44,7 @@ class RefusedError(ValueError):
 
 
 class Bounded:
-    """A stream that reads at most `size` bytes, whatever length a damaged file states."""
+    """A stream that reads at most `size` bytes, whatever length a corrupt file declares."""
 
     def __init__(self, stream: BinaryIO, size: int) -> None:
         self._stream, self.left = stream, size
@@ -66,14 +66,14 @@ def load(stream: BinaryIO, size: int, persistent: Callable[[Any], Any]) -> Any:
     """The value of the pickle that starts at the stream's position.
 
     Args:
-        stream: seekable; left behind the pickle's end.
+        stream: seekable; positioned after the pickle when this returns.
         size: bytes from there to the end of the stream.
         persistent: returns the value of a persistent id (torch's storages).
 
     Raises:
         RefusedError: the pickle contains something that is not data.
         ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, EOFError, UnpicklingError:
-            damaged.
+            the pickle is corrupt.
     """
     start, bounded = stream.tell(), Bounded(stream, size)
     _check_opcodes(bounded)
@@ -137,14 +137,14 @@ def _stand_in(full_name: str) -> type:
     def new(cls: type, *arguments: Any) -> Any:
         known = CALLS.get(full_name)
         if known is None:
-            raise RefusedError(f"asks for {full_name[:80]!r}, which is not data; nothing of it was run")
+            raise RefusedError(f"refers to {full_name[:80]!r}, which is not a data type; it was not called")
         return known(*arguments)
 
     return _Named("StandIn", (), {"__new__": new, "__slots__": (), "full_name": full_name})
 
 
 class Skipped(dict[Any, Any]):
-    """Settings of a training program: whatever they contain is dropped."""
+    """Settings of a training program: their contents are dropped."""
 
     __slots__ = ()
 
@@ -245,7 +245,7 @@ def _tensor(store: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> Store
         raise ValueError("a tensor with more elements than its storage")
     last = tensor.offset + sum((side - 1) * step for side, step in zip(sides, steps, strict=True))
     if 0 not in sides and last >= store.length:
-        raise ValueError("a tensor that passes the end of its storage")
+        raise ValueError("a tensor that extends beyond its storage")
     return tensor
 
 
@@ -310,25 +310,25 @@ def _encode(text: Any, encoding: Any = "latin1") -> bytes:
 
 def _ordered(items: Any = ()) -> Plain:
     if not isinstance(items, list | tuple):
-        raise TypeError("a dict of something that is not a list")
+        raise TypeError("a dict built from something that is not a list")
     return Plain({key: value for key, value in items})  # noqa: C416 - pairs that may be lists
 
 
 def _sequence(items: Any = ()) -> list[Any]:
     if not isinstance(items, list | tuple):
-        raise TypeError("a set of something that is not a list")
+        raise TypeError("a set built from something that is not a list")
     return list(items)
 
 
 def _count(value: Any) -> int:
     if type(value) is not int or not 0 <= value < 1 << 62:
-        raise ValueError("not a count")
+        raise ValueError("an invalid count")
     return value
 
 
 def _counts(values: Any) -> tuple[int, ...]:
     if not isinstance(values, Sequence) or len(values) > 64:
-        raise ValueError("not a shape")
+        raise ValueError("an invalid shape")
     return tuple(_count(value) for value in values)
 
 

@@ -22,7 +22,7 @@ def open_file(path: Path) -> Checkpoint:
     """Open a safetensors file.
 
     Raises:
-        InputError: damaged.
+        InputError: the file is corrupt.
     """
     return SafetensorsFile(path)
 
@@ -68,7 +68,7 @@ def read_metadata(path: Path) -> dict[str, str]:
     """The metadata of a safetensors file, which may be empty.
 
     Raises:
-        InputError: damaged.
+        InputError: the file is corrupt.
     """
     try:
         with safe_open(path, framework="pt") as file:

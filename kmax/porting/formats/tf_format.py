@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from kmax.errors import InputError
 from kmax.porting.formats.checkpoint import Allocate, Checkpoint
 from kmax.porting.tensorflow.encoding import (
-    DamagedError,
+    CorruptError,
     content_field,
     fields,
     masked,
@@ -47,7 +47,7 @@ def open_file(path: Path) -> Checkpoint:
     """Open the checkpoint that a prefix of files or a folder names.
 
     Raises:
-        InputError: none, several, or damaged.
+        InputError: none, several, or a corrupt one.
     """
     return Bundle(find_prefix(path))
 
@@ -55,10 +55,10 @@ def open_file(path: Path) -> Checkpoint:
 class Bundle(Checkpoint):
     """The tensors of a checkpoint by name, read one at a time and checked against their checksums.
 
-    Names are those of TensorFlow's `tf.train.load_checkpoint`. bfloat16 is widened to float32.
+    Names match TensorFlow's `tf.train.load_checkpoint`. bfloat16 is widened to float32.
 
     Attributes:
-        path: common beginning of the names of the files.
+        path: common prefix of the files.
         entries: each tensor's entry in the index, in the order of names.
     """
 
@@ -66,20 +66,20 @@ class Bundle(Checkpoint):
         """Read the index; the shards' sizes are checked, their tensors not read.
 
         Raises:
-            InputError: missing or damaged; names file and tensor.
+            InputError: missing or corrupt; names file and tensor.
         """
         self.path = prefix
         self.index = prefix.with_name(prefix.name + ".index")
         try:
             if self.index.stat().st_size > MAX_INDEX_BYTES:
-                raise InputError(f"{self.index}: larger than {MAX_INDEX_BYTES} bytes, which no index is")
+                raise InputError(f"{self.index}: larger than {MAX_INDEX_BYTES} bytes, the limit for an index")
             table = read_table(self.index.read_bytes())
             if "" not in table:
-                raise DamagedError("it has no header")
+                raise CorruptError("it has no header")
             header = parse_header(table.pop(""))
         except OSError as error:
             raise InputError(f"{self.index}: cannot be read: {error.strerror}") from error
-        except DamagedError as error:
+        except CorruptError as error:
             raise InputError(f"{self.index}: {error}") from error
         self.num_shards = header.num_shards
         self._sizes = dict(self._find_shards())
@@ -114,7 +114,7 @@ class Bundle(Checkpoint):
         if entry.dtype == STRING:
             return self._strings(name, entry, content.tobytes())
         if masked(crc) != entry.crc:
-            raise self._fault(name, entry, "its bytes do not have their checksum: the file is damaged")
+            raise self._fault(name, entry, "checksum mismatch: the file is corrupt")
         array = content.view("<" + NUMPY[entry.dtype]).reshape(entry.shape)
         if entry.dtype == BFLOAT16:
             return (array.astype("<u4") << 16).view("<f4").reshape(entry.shape)
@@ -145,17 +145,17 @@ class Bundle(Checkpoint):
         Empty if the checkpoint has no object graph. Tensors without a variable's name are omitted.
 
         Raises:
-            InputError: the graph is damaged.
+            InputError: the graph is corrupt.
         """
         if OBJECT_GRAPH not in self:
             return {}
         graph = self[OBJECT_GRAPH]
         try:
             if graph.shape != ():
-                raise DamagedError("not a single string")
+                raise CorruptError("not a single string")
             return {key: name for key, name in _attributes(bytes(graph[()])) if name}
-        except (DamagedError, TypeError, ValueError) as error:
-            raise InputError(f"{self.index}: tensor '{OBJECT_GRAPH}': damaged: {error}") from error
+        except (CorruptError, TypeError, ValueError) as error:
+            raise InputError(f"{self.index}: tensor '{OBJECT_GRAPH}': corrupt: {error}") from error
 
     def files(self) -> list[Path]:
         """All files of the checkpoint."""
@@ -166,7 +166,7 @@ class Bundle(Checkpoint):
             path = self.shard(number)
             if not path.is_file():
                 raise InputError(
-                    f"{path}: not there, but {self.index.name} says that the checkpoint has "
+                    f"{path}: not found, but {self.index.name} states that the checkpoint has "
                     f"{self.num_shards} data files"
                 )
             yield number, path.stat().st_size
@@ -174,7 +174,7 @@ class Bundle(Checkpoint):
     def _checked(self, name: str, message: bytes) -> TensorEntry:
         try:
             entry = parse_entry(message)
-        except DamagedError as error:
+        except CorruptError as error:
             raise InputError(f"{self.index}: tensor '{name}': {error}") from error
         if entry.shard not in self._sizes:
             raise InputError(
@@ -184,8 +184,8 @@ class Bundle(Checkpoint):
             raise self._fault(
                 name,
                 entry,
-                f"bytes {entry.offset} to {entry.offset + entry.size} pass the end of the file "
-                f"({self._sizes[entry.shard]} bytes): it is cut off, or another checkpoint's",
+                f"bytes {entry.offset} to {entry.offset + entry.size} are beyond the end of the file "
+                f"({self._sizes[entry.shard]} bytes): it is truncated or belongs to another checkpoint",
             )
         return entry
 
@@ -198,7 +198,7 @@ class Bundle(Checkpoint):
                 while done < entry.size:
                     count = stream.readinto(view[done : done + BLOCK])
                     if not count:
-                        raise self._fault(name, entry, "the file ended while it was read")
+                        raise self._fault(name, entry, "the file ended while it was being read")
                     crc = google_crc32c.extend(crc, content[done : done + count])
                     done += count
         except OSError as error:
@@ -216,15 +216,15 @@ class Bundle(Checkpoint):
                 length, at = varint(content, at)
                 lengths.append(length)
             if at + 4 + sum(lengths) != len(content):
-                raise DamagedError("lengths of strings do not fit its bytes")
-        except DamagedError as error:
+                raise CorruptError("lengths of strings do not fit its bytes")
+        except CorruptError as error:
             raise self._fault(name, entry, str(error)) from error
         wide = b"".join(length.to_bytes(4 if length < 1 << 32 else 8, "little") for length in lengths)
         check, start = content[at : at + 4], at + 4
         if masked_crc(wide) != int.from_bytes(check, "little") or (
             masked_crc(wide + content[at:]) != entry.crc
         ):
-            raise self._fault(name, entry, "its bytes do not have their checksum: the file is damaged")
+            raise self._fault(name, entry, "checksum mismatch: the file is corrupt")
         array = np.empty(count, dtype=object)
         for place, length in enumerate(lengths):
             array[place] = content[start : start + length]

@@ -1,4 +1,4 @@
-"""Checkpoints of torch: files of torch.save, old and new, and plain pickles of arrays (detectron2's .pkl)."""
+"""Checkpoints of torch: torch.save files (legacy, zip), and plain pickles of arrays (detectron2 .pkl)."""
 
 from __future__ import annotations
 
@@ -51,20 +51,20 @@ def open_file(path: Path) -> Checkpoint:
     """Read the names of the tensors of a `.pth`, `.pt`, `.bin` or `.pkl` file.
 
     Raises:
-        InputError: not found, damaged, without a state dict, or it contains something that is not data.
+        InputError: not found, corrupt, without a state dict, or it contains something that is not data.
     """
     try:
         if zipfile.is_zipfile(path):
             value, read_storage = _read_zip(path)
         elif _starts_like_zip(path):
-            raise RefusedError("cut off: it begins like a zip file, but the end of the zip file is missing")
+            raise RefusedError("truncated zip file: its end is missing")
         else:
             value, read_storage = _read_stream(path)
         values = _state_dict(value)
     except RefusedError as error:
         raise InputError(f"{path}: not a readable torch checkpoint: {error}") from error
     except DAMAGE as error:
-        fault = _foreign(path) or f"damaged: {_words(error)}"
+        fault = _foreign(path) or f"corrupt: {_words(error)}"
         raise InputError(f"{path}: not a readable torch checkpoint: {fault}") from error
     return PickledTensors(path, values, read_storage)
 
@@ -96,7 +96,7 @@ class PickledTensors(Checkpoint):
 
         Raises:
             KeyError: no such tensor.
-            InputError: its bytes are missing or damaged.
+            InputError: its bytes are missing or corrupt.
         """
         value = self._values[name]
         if isinstance(value, Array):
@@ -104,7 +104,7 @@ class PickledTensors(Checkpoint):
         try:
             return _strided(value, self._content(value.storage))
         except DAMAGE as error:
-            raise InputError(f"{self.path}: tensor '{name}': damaged: {_words(error)}") from error
+            raise InputError(f"{self.path}: tensor '{name}': corrupt: {_words(error)}") from error
 
     def _content(self, store: Storage) -> bytes:
         """The storage's bytes; the last one is kept for tensors that share it. Thread-safe."""
@@ -116,7 +116,7 @@ class PickledTensors(Checkpoint):
 
 
 def _foreign(path: Path) -> str | None:
-    """What a file is that never was a checkpoint: a web page, a pointer of git-lfs, an empty file."""
+    """Describe a file that is not a checkpoint (web page, git-lfs pointer, empty file); None if it may be."""
     try:
         with open(path, "rb") as stream:
             start = stream.read(24)
@@ -126,7 +126,7 @@ def _foreign(path: Path) -> str | None:
         return None
     if not start:
         return "the file is empty"
-    return f"neither an archive of torch.save nor a pickle: it begins with {start!r}"
+    return f"neither a torch.save archive nor a pickle: it begins with {start!r}"
 
 
 def _read_zip(path: Path) -> tuple[Any, ReadStorage]:
@@ -146,14 +146,14 @@ def _read_zip(path: Path) -> tuple[Any, ReadStorage]:
     def read_storage(store: Storage) -> bytes:
         content = archive.read(f"{folder}data/{store.key}")
         if len(content) < store.length * store.itemsize:
-            raise ValueError("its storage is shorter than stated")
+            raise ValueError("its storage is shorter than declared")
         return content
 
     return value, read_storage
 
 
 def _read_stream(path: Path) -> tuple[Any, ReadStorage]:
-    """A plain pickle, or torch's old format: five pickles, then the storages in the order of their keys."""
+    """A plain pickle, or torch's legacy format: five pickles, then the storages in order of their keys."""
     size = path.stat().st_size
     with open(path, "rb") as stream:
 
@@ -170,21 +170,21 @@ def _read_stream(path: Path) -> tuple[Any, ReadStorage]:
             return stores.setdefault(found.key, found)
 
         if load_next() != 1001:
-            raise RefusedError("torch's old format, of another version")
+            raise RefusedError("an unsupported version of torch's legacy format")
         load_next()
         value = load_next(remember)
         keys = load_next()
         if not isinstance(keys, list) or set(keys) != set(stores):
-            raise ValueError("the stored storages are not those of the tensors")
+            raise ValueError("the stored storages do not match the tensors")
         places, at = {}, stream.tell()
         for key in keys:
             places[key] = at + 8
             stream.seek(at)
             if int.from_bytes(stream.read(8), "little") != stores[key].length:
-                raise ValueError("a storage of another length than stated")
+                raise ValueError("a storage of a different length than declared")
             at += 8 + stores[key].length * stores[key].itemsize
         if at > size:
-            raise ValueError("cut off")
+            raise ValueError("truncated")
 
     def read_storage(store: Storage) -> bytes:
         with open(path, "rb") as stream:
@@ -225,7 +225,7 @@ def _check_directory(path: Path) -> None:
                     directory if directory != 0xFFFFFFFF else 0, int.from_bytes(stream.read(8), "little")
                 )
     if at >= 0 and directory > MAX_DIRECTORY_BYTES:
-        raise RefusedError("a directory of more entries than a checkpoint has")
+        raise RefusedError("a directory with more entries than any checkpoint has")
 
 
 def _check_entries(archive: zipfile.ZipFile, size: int) -> None:
@@ -249,7 +249,7 @@ def _state_dict(content: Any, depth: int = 0) -> dict[str, Value]:
             return _state_dict(content[wrapper], depth + 1)
         if all(_is_name(name) and _is_tensor(value) for name, value in content.items()):
             return _without_common_prefix(content)
-    raise RefusedError("no state dict inside: expected a mapping of names to tensors")
+    raise RefusedError("no state dict inside: expected a mapping from names to tensors")
 
 
 def _is_name(name: Any) -> bool:
@@ -274,10 +274,10 @@ def _whole(array: Array) -> NDArray[Any]:
 
 
 def _strided(tensor: StoredTensor, content: bytes) -> NDArray[Any]:
-    """The tensor's elements; `safe_pickle` has checked that they lie within the storage."""
+    """The tensor's elements; `safe_pickle` has checked that they are within the storage."""
     store = tensor.storage
     if len(content) < store.length * store.itemsize:
-        raise ValueError("its storage is cut off")
+        raise ValueError("its storage is truncated")
     row = np.frombuffer(content, dtype="<u2" if store.dtype == BFLOAT16 else store.dtype, count=store.length)
     if 0 in tensor.shape:
         array = np.zeros(tensor.shape, dtype=row.dtype)

@@ -15,7 +15,7 @@ MAX_VARINT_BYTES = 10
 MASK_DELTA = 0xA282EAD8
 
 
-class DamagedError(ValueError):
+class CorruptError(ValueError):
     """The bytes violate their format; the message says how."""
 
 
@@ -23,17 +23,17 @@ def varint(data: bytes, at: int) -> tuple[int, int]:
     """The integer at `at` and the position after it.
 
     Raises:
-        DamagedError: cut off, or more than 64 bits.
+        CorruptError: truncated, or more than 64 bits.
     """
     value = 0
     for count in range(MAX_VARINT_BYTES):
         if at + count >= len(data):
-            raise DamagedError("a number is cut off")
+            raise CorruptError("a number is truncated")
         byte = data[at + count]
         value |= (byte & 0x7F) << (7 * count)
         if byte < 0x80:
             return value & 0xFFFFFFFFFFFFFFFF, at + count + 1
-    raise DamagedError("a number has more than 64 bits")
+    raise CorruptError("a number has more than 64 bits")
 
 
 def signed(value: int) -> int:
@@ -45,14 +45,14 @@ def fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
     """(number, value) of every field of a message, in order: numbers as they are, the rest as bytes.
 
     Raises:
-        DamagedError: cut off, or of an unknown wire type.
+        CorruptError: truncated, or of an unknown wire type.
     """
     at = 0
     while at < len(message):
         tag, at = varint(message, at)
         number, kind = tag >> 3, tag & 7
         if number == 0:
-            raise DamagedError("a field has number 0")
+            raise CorruptError("a field has number 0")
         if kind == VARINT:
             value, at = varint(message, at)
             yield number, value
@@ -62,9 +62,9 @@ def fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
         elif kind in (FIXED64, FIXED32):
             length = 8 if kind == FIXED64 else 4
         else:
-            raise DamagedError(f"a field has wire type {kind}")
+            raise CorruptError(f"a field has wire type {kind}")
         if length > len(message) - at:
-            raise DamagedError("a field is cut off")
+            raise CorruptError("a field is truncated")
         content = message[at : at + length]
         at += length
         yield number, content if kind == BYTES else int.from_bytes(content, "little")
@@ -73,14 +73,14 @@ def fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
 def number_field(value: int | bytes) -> int:
     """A field that must be a number."""
     if isinstance(value, bytes):
-        raise DamagedError("a field should be a number")
+        raise CorruptError("expected a number field")
     return value
 
 
 def content_field(value: int | bytes) -> bytes:
     """A field that must be a string or a message."""
     if isinstance(value, int):
-        raise DamagedError("a field should be a message")
+        raise CorruptError("expected a message field")
     return value
 
 

@@ -1,4 +1,4 @@
-"""Finding the prefix of a checkpoint, the common beginning of its files' names."""
+"""Finding the prefix of a checkpoint, the common prefix of its files."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ def find_prefix(path: Path) -> Path:
     if path.name.endswith(".index") or shard:
         prefix = shard[1] if shard else path.name.removesuffix(".index")
         raise InputError(
-            f"{path}: one file of a TensorFlow checkpoint; give the common beginning of its files: "
+            f"{path}: this is one file of a TensorFlow checkpoint; pass the common prefix of its files: "
             f"{path.with_name(prefix)}"
         )
-    raise InputError(f"{path}: no TensorFlow checkpoint: {path.name}.index not found")
+    raise InputError(f"{path}: not a TensorFlow checkpoint: {path.name}.index not found")
 
 
 def _in_folder(folder: Path) -> Path:
     state = folder / "checkpoint"
     if state.is_file():
         if state.stat().st_size > MAX_STATE_BYTES:
-            raise InputError(f"{state}: larger than {MAX_STATE_BYTES} bytes, which no such file is")
+            raise InputError(f"{state}: larger than {MAX_STATE_BYTES} bytes, the limit for such a file")
         found = STATE.search(state.read_text(errors="replace"))
         if not found:
             raise InputError(f"{state}: names no checkpoint (model_checkpoint_path)")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kmax.porting.tensorflow.encoding import DamagedError, masked_crc, varint
+from kmax.porting.tensorflow.encoding import CorruptError, masked_crc, varint
 
 FOOTER, MAGIC, TRAILER = 48, bytes.fromhex("57fb808b247547db"), 5
 UNCOMPRESSED, SNAPPY = 0, 1
@@ -23,10 +23,12 @@ def read_table(data: bytes) -> dict[str, bytes]:
     """All entries of the table, in order; keys rise strictly.
 
     Raises:
-        DamagedError: a violation of the format.
+        CorruptError: a violation of the format.
     """
     if len(data) < FOOTER or data[-8:] != MAGIC:
-        raise DamagedError("not an index of a TensorFlow checkpoint (its last 8 bytes are not an index's)")
+        raise CorruptError(
+            "not an index of a TensorFlow checkpoint (its last 8 bytes are not the magic number)"
+        )
     metaindex, at = _handle(data, len(data) - FOOTER)
     index, _ = _handle(data, at)
     _block(data, *metaindex)
@@ -35,14 +37,14 @@ def read_table(data: bytes) -> dict[str, bytes]:
     for _, value in _entries(_block(data, *index)):
         (offset, size), _ = _handle(value, 0)
         if offset < end:
-            raise DamagedError("blocks of the index overlap")
+            raise CorruptError("blocks of the index overlap")
         end = offset + size
         for key, content in _entries(_block(data, offset, size)):
             if last is not None and key <= last:
-                raise DamagedError(f"the key '{_text(key)}' comes twice, or out of order")
+                raise CorruptError(f"the key '{_text(key)}' is a duplicate or out of order")
             budget -= len(key)
             if budget < 0:
-                raise DamagedError("the keys of the index are far longer than its file")
+                raise CorruptError("the keys of the index are far longer than the file")
             last = key
             entries[_text(key)] = content
     return entries
@@ -59,34 +61,32 @@ def _block(data: bytes, offset: int, size: int) -> bytes:
     """The content of a block: checked, unpacked."""
     end = offset + size
     if end + TRAILER > len(data) - FOOTER:
-        raise DamagedError("a block of the index passes the end of the file")
+        raise CorruptError("a block of the index extends beyond the end of the file")
     kind = data[end]
     stored = int.from_bytes(data[end + 1 : end + TRAILER], "little")
     if masked_crc(data[offset : end + 1]) != stored:
-        raise DamagedError(
-            f"the index block at byte {offset} does not have its checksum: the file is damaged"
-        )
+        raise CorruptError(f"checksum mismatch in the index block at byte {offset}: the file is corrupt")
     if kind == UNCOMPRESSED:
         return data[offset:end]
     if kind == SNAPPY:
         return uncompress(data[offset:end])
-    raise DamagedError(f"the index block at byte {offset} has compression type {kind}; there are 0 and 1")
+    raise CorruptError(f"the index block at byte {offset} has the unknown compression type {kind}")
 
 
 def _entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
     """(key, value) of a block: each key states how many bytes it shares with the previous one."""
     if len(block) < 4:
-        raise DamagedError("a block of the index is too short")
+        raise CorruptError("a block of the index is too short")
     end = len(block) - 4 - 4 * int.from_bytes(block[-4:], "little")
     if end < 0:
-        raise DamagedError("a block of the index states more restarts than it can hold")
+        raise CorruptError("a block of the index declares more restarts than it can hold")
     key, at = b"", 0
     while at < end:
         shared, at = varint(block, at)
         added, at = varint(block, at)
         length, at = varint(block, at)
         if shared > len(key) or at + added + length > end:
-            raise DamagedError("an entry of the index passes its block")
+            raise CorruptError("an entry of the index extends beyond its block")
         key = key[:shared] + block[at : at + added]
         at += added
         yield key, block[at : at + length]
@@ -96,7 +96,7 @@ def _entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
 def _text(key: bytes) -> str:
     text = key.decode(errors="replace")
     if not text.isprintable() or "\ufffd" in text:
-        raise DamagedError(f"the key {key[:60]!r} is not text")
+        raise CorruptError(f"the key {key[:60]!r} is not printable text")
     return text
 
 
@@ -104,11 +104,11 @@ def uncompress(data: bytes) -> bytes:
     """Unpack a Snappy block.
 
     Raises:
-        DamagedError: not Snappy, or not of the length that it states.
+        CorruptError: not Snappy, or not of the length that it states.
     """
     wanted, at = varint(data, 0)
     if wanted > MAX_RATIO * len(data):
-        raise DamagedError("a compressed block states a length that its bytes cannot unpack to")
+        raise CorruptError("a compressed block declares a length that its bytes cannot unpack to")
     out = bytearray()
     while at < len(data):
         tag = data[at]
@@ -117,7 +117,7 @@ def uncompress(data: bytes) -> bytes:
         if len(out) > wanted:
             break
     if len(out) != wanted:
-        raise DamagedError("a compressed block unpacks to another length than it states")
+        raise CorruptError("a compressed block unpacks to a different length than declared")
     return bytes(out)
 
 
@@ -128,7 +128,7 @@ def _literal(data: bytes, at: int, length: int, out: bytearray) -> int:
         length, at = int.from_bytes(data[at : at + size], "little"), at + size
     length += 1
     if at + length > len(data):
-        raise DamagedError("a compressed block is cut off")
+        raise CorruptError("a compressed block is truncated")
     out += data[at : at + length]
     return at + length
 
@@ -137,14 +137,14 @@ def _copy(data: bytes, at: int, tag: int, out: bytearray) -> int:
     """Append bytes that were unpacked before; source and target may overlap."""
     size = (0, 1, 2, 4)[tag & 3]
     if at + size > len(data):
-        raise DamagedError("a compressed block is cut off")
+        raise CorruptError("a compressed block is truncated")
     offset = int.from_bytes(data[at : at + size], "little")
     length = (tag >> 2) + 1
     if size == 1:
         offset |= tag >> 5 << 8
         length = (tag >> 2 & 7) + 4
     if not 0 < offset <= len(out):
-        raise DamagedError("a compressed block copies from before its start")
+        raise CorruptError("a compressed block copies from before its start")
     start = len(out) - offset
     pattern = out[start : start + length]
     out += (pattern * (length // len(pattern) + 1))[:length]

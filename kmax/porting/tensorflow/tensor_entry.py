@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kmax.porting.tensorflow.encoding import DamagedError, content_field, fields, number_field, signed
+from kmax.porting.tensorflow.encoding import CorruptError, content_field, fields, number_field, signed
 
 STRING, BFLOAT16, RESOURCE = 7, 14, 20
 # tensorflow/core/framework/types.proto; bfloat16 has no numpy type and is read as float32.
@@ -52,16 +52,16 @@ def parse_header(message: bytes) -> Header:
     """Read the header.
 
     Raises:
-        DamagedError: damaged, or of a big-endian machine.
+        CorruptError: corrupt, or written on a big-endian machine.
     """
     shards = 0
     for place, value in fields(message):
         if place == 1:
             shards = number_field(value)
         elif place == 2 and number_field(value) != 0:
-            raise DamagedError("written on a big-endian machine, which is not supported")
+            raise CorruptError("written on a big-endian machine, which is not supported")
     if shards < 1:
-        raise DamagedError("the header states no shards")
+        raise CorruptError("the header declares no shards")
     return Header(shards)
 
 
@@ -69,7 +69,7 @@ def parse_entry(message: bytes) -> TensorEntry:
     """Read an entry; zeros are omitted in the message.
 
     Raises:
-        DamagedError: damaged, in slices, of a type without numbers, or shape and size disagree.
+        CorruptError: corrupt, stored in slices, not numeric, or shape and size disagree.
     """
     found = {1: 0, 3: 0, 4: 0, 5: 0, 6: 0}
     shape: tuple[int, ...] = ()
@@ -79,16 +79,16 @@ def parse_entry(message: bytes) -> TensorEntry:
         elif place == 2:
             shape = _shape(content_field(value))
         elif place == 7:
-            raise DamagedError("stored in slices (a partitioned variable), which is not supported")
+            raise CorruptError("stored in slices (a partitioned variable), which is not supported")
     entry = TensorEntry(found[1], shape, found[3], found[4], found[5], found[6])
     if entry.dtype != STRING and entry.dtype not in NUMPY:
         what = NAMES.get(entry.dtype, "unknown")
-        raise DamagedError(f"of type {entry.dtype} ({what}), which cannot be weights")
+        raise CorruptError(f"type {entry.dtype} ({what}) cannot hold weights")
     if entry.dtype == STRING:
         if entry.count > entry.size:
-            raise DamagedError(f"shape {list(shape)} does not fit its {entry.size} bytes")
+            raise CorruptError(f"shape {list(shape)} does not fit its {entry.size} bytes")
     elif entry.count * np.dtype(NUMPY[entry.dtype]).itemsize != entry.size:
-        raise DamagedError(f"shape {list(shape)} of {entry.dtype_name} does not fit its {entry.size} bytes")
+        raise CorruptError(f"shape {list(shape)} of {entry.dtype_name} does not fit its {entry.size} bytes")
     return entry
 
 
@@ -101,10 +101,10 @@ def _shape(message: bytes) -> tuple[int, ...]:
                 if inner == 1:
                     side = signed(number_field(size))
             if side < 0:
-                raise DamagedError("a side of the shape is negative")
+                raise CorruptError("the shape has a negative dimension")
             sides.append(side)
             if len(sides) > MAX_DIMENSIONS:
-                raise DamagedError("more dimensions than a tensor has")
+                raise CorruptError("too many dimensions")
         elif place == 3 and number_field(value):
-            raise DamagedError("the shape has no known rank")
+            raise CorruptError("the shape has no known rank")
     return tuple(sides)

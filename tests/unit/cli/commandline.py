@@ -97,7 +97,7 @@ class Command:
 
     Args:
         folder: to call it in.
-        arguments: behind `kmax`.
+        arguments: after `kmax`.
         before: called in the process before the command.
         env: additions to its environment.
     """
@@ -118,7 +118,7 @@ class Command:
         os.kill(self.process.pid, number)
 
     def is_running(self) -> bool:
-        """Whether it has not ended yet."""
+        """Whether it is still running."""
         return self.process.is_alive()
 
     def result(self) -> subprocess.CompletedProcess[str]:
@@ -168,6 +168,6 @@ def tree(folder: Path) -> set[str]:
 
 
 def is_one_line(answer: subprocess.CompletedProcess[str]) -> bool:
-    """Whether stderr ends with one line of the command's own and no traceback."""
+    """Whether stderr ends with one error line of the command, without a traceback."""
     own = [line for line in answer.stderr.splitlines() if line.startswith("kmax: ")]
     return len(own) == 1 and "Traceback" not in answer.stderr

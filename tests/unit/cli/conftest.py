@@ -1,4 +1,4 @@
-"""Scratch projects: one with nothing made yet, one after all stages."""
+"""Scratch projects: one without outputs, one after all stages."""
 
 import shutil
 from pathlib import Path
@@ -18,7 +18,7 @@ STAGES = [
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """The project with nothing made yet."""
+    """The project without outputs."""
     return write_project(tmp_path / "project")
 
 

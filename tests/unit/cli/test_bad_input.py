@@ -1,4 +1,4 @@
-"""What users and machines get wrong ends in one clear line, the right exit code, and nothing half-written."""
+"""Errors of users and machines give a one-line message, the right exit code, and no half-written files."""
 
 import ctypes
 import fcntl
@@ -40,7 +40,7 @@ def heed_permissions() -> None:
 
 
 def allow_files_up_to(size: int) -> None:
-    """The kernel refuses to write more into a file, as it does on a full disk."""
+    """The kernel refuses larger files, as it does on a full disk."""
     heed_interrupts()
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
@@ -51,7 +51,7 @@ def half_written(folder: Path) -> list[str]:
 
 @pytest.fixture
 def coco(copy: Path) -> Path:
-    """The mini dataset in COCO layout as a user would bring it, named `mine`; its folder."""
+    """The mini dataset in COCO layout as a user would provide it, named `mine`; its folder."""
     folder = copy / "mine"
     (copy / "data/prepared/shapes_mini").rename(folder)
     (folder / "manifest.json").unlink()
@@ -135,7 +135,7 @@ def test_a_dataset_folder_that_moved_is_named(copy: Path, coco: Path) -> None:
     refused_dataset(copy, str(coco))
 
 
-def test_stages_say_which_stage_comes_first(project: Path) -> None:
+def test_stages_name_the_stage_that_must_run_first(project: Path) -> None:
     for words, advice in {
         ("data", "prepare", "shapes_mini"): "kmax data download shapes_mini",
         ("train", "shapes-mini"): "kmax data prepare shapes_mini",
@@ -148,7 +148,7 @@ def test_stages_say_which_stage_comes_first(project: Path) -> None:
     assert not any((project / folder).exists() for folder in ("results", "reports"))
 
 
-def test_predict_evaluate_and_benchmark_want_what_comes_before(copy: Path) -> None:
+def test_predict_evaluate_and_benchmark_require_earlier_results(copy: Path) -> None:
     (copy / "results/shapes-mini/model.safetensors").unlink()
     (copy / "results/shapes-mini/predictions/panoptic.json").unlink()
     for verb in ("predict", "evaluate", "benchmark"):
@@ -157,7 +157,7 @@ def test_predict_evaluate_and_benchmark_want_what_comes_before(copy: Path) -> No
         assert is_one_line(answer)
 
 
-def test_damaged_weights_are_named(copy: Path) -> None:
+def test_corrupt_weights_are_named(copy: Path) -> None:
     model = copy / "results/shapes-mini/model.safetensors"
     model.write_bytes(model.read_bytes()[:100_000])
     for verb in ("predict", "benchmark"):
@@ -167,7 +167,7 @@ def test_damaged_weights_are_named(copy: Path) -> None:
         assert "results/shapes-mini/model.safetensors" in answer.stderr
 
 
-def test_images_that_are_none_are_all_named(copy: Path) -> None:
+def test_all_invalid_images_are_named(copy: Path) -> None:
     (copy / "note.jpg").write_text("hello")
     answer = run_kmax(
         copy,
@@ -210,7 +210,7 @@ def test_an_unwritable_folder_is_named(copy: Path, closed: str, words: list[str]
     assert answer.returncode == 2, answer.stderr
     assert is_one_line(answer), answer.stderr
     assert "cannot be written" in answer.stderr or "no permission" in answer.stderr
-    # What the run keeps beside its declared outputs (events, finished predictions) may go on.
+    # The run may still write files other than its declared outputs (events, finished predictions).
     assert {name for name in tree(copy) if not name.startswith("runs/")} == {
         name for name in before if not name.startswith("runs/")
     }
@@ -249,7 +249,7 @@ def test_a_full_disk_gives_one_line_and_keeps_files(copy: Path, limit: int, word
         (
             ("jinja2",),
             ["report"],
-            'jinja2: not installed; install the report extra: pip install "kmax-deeplab[report]"',
+            'jinja2: not installed; install the report extra: pip install ".[report]"',
         ),
         (("markupsafe", "matplotlib"), ["report"], "markupsafe, matplotlib: not installed; install"),
     ],
@@ -264,7 +264,7 @@ def test_a_missing_package_is_reported_with_its_installation(copy: Path, modules
     assert not (copy / "reports/tables").exists()
 
 
-def test_record_without_snakemake_says_how_to_get_it(copy: Path) -> None:
+def test_record_without_snakemake_explains_how_to_install_it(copy: Path) -> None:
     """The interpreter is in a separate folder, with no snakemake beside it or on PATH."""
     (copy / "bin").mkdir()
     (copy / "bin/python").symlink_to(sys.executable)
@@ -278,7 +278,7 @@ def test_record_without_snakemake_says_how_to_get_it(copy: Path) -> None:
     )
     assert answer.returncode == 2, answer.stderr
     assert is_one_line(answer)
-    assert "snakemake: not installed; install it by" in answer.stderr
+    assert "snakemake: not installed; install it with" in answer.stderr
 
 
 def test_a_tracking_server_that_is_down_loses_nothing(copy: Path) -> None:
@@ -315,7 +315,7 @@ def test_a_second_copy_of_the_same_training_is_refused(copy: Path) -> None:
 def test_ctrl_c_and_the_schedulers_signal_keep_the_training(copy: Path) -> None:
     change_run(copy, lambda run: run["train"].update(steps=100_000))
     saved = checkpoints(copy)
-    endings = {signal.SIGINT: (130, "kmax: interrupted"), signal.SIGUSR1: (75, "call again to resume")}
+    endings = {signal.SIGINT: (130, "kmax: interrupted"), signal.SIGUSR1: (75, "run again to resume")}
     for number, (code, line) in endings.items():
         command = Command(copy, "train", "shapes-mini")
         command.wait_for(partial(has_more_checkpoints, copy, saved))

@@ -1,4 +1,4 @@
-"""Help is quick, usage errors are one line, every verb says what it wrote."""
+"""Help is quick, usage errors are one line, every command prints what it wrote."""
 
 import json
 import subprocess
@@ -40,7 +40,7 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
-def test_every_verb_has_help_that_says_what_it_does(words: list[str], capsys) -> None:
+def test_every_command_has_a_help_text(words: list[str], capsys) -> None:
     assert call([*words, "--help"]) == 0
     text = capsys.readouterr().out
     assert text.startswith(f"Usage: kmax {' '.join(words)} ")
@@ -61,7 +61,7 @@ def test_no_arguments_give_help(capsys) -> None:
         (["track", "ui", "--port", "many"], "Invalid value for '--port'"),
         (["data"], "Missing command. (see `kmax data --help`)"),
         (["port-file", "onnx", "f"], "'onnx' is not one of 'tf', 'torch', 'safetensors'"),
-        (["train", "shapes-mini", "--time-budget", "soon"], "time budget 'soon': write seconds"),
+        (["train", "shapes-mini", "--time-budget", "soon"], "time budget 'soon': expected seconds"),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_2(

@@ -1,4 +1,4 @@
-"""`kmax metrics`: tables on the terminal, figures with their origin in a file, faults in lines."""
+"""`kmax metrics`: tables on the terminal, scores with their provenance in a file, one-line errors."""
 
 import json
 from pathlib import Path
@@ -43,7 +43,7 @@ VERBS = {
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_files_say_where_their_figures_come_from(verb: str, tmp_path: Path, capsys: Any) -> None:
+def test_files_contain_the_provenance_of_their_figures(verb: str, tmp_path: Path, capsys: Any) -> None:
     out = tmp_path / "figures.json"
     assert call(["metrics", verb, *VERBS[verb], "--out", str(out), "--split", "mine"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -97,16 +97,25 @@ def test_faults_leave_no_file(tmp_path: Path, capsys: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
-        (["miou", "--gt-dir", "a", "--pred-dir", "b"], "--labels panoptic, which needs both"),
-        (["miou", *VERBS["miou"], "--labels", "ade20k"], "--labels panoptic, which needs both"),
-        (["miou", *VERBS["miou"], "--check-with", "official"], "only the mean IoU of --labels cityscapes"),
-        (["pq", *VERBS["pq"], "--evaluator", "deeplab2", "--check-with", "official"], "only panopticapi"),
+        (
+            ["miou", "--gt-dir", "a", "--pred-dir", "b"],
+            "required with --labels panoptic, not accepted with others",
+        ),
+        (
+            ["miou", *VERBS["miou"], "--labels", "ade20k"],
+            "required with --labels panoptic, not accepted with others",
+        ),
+        (["miou", *VERBS["miou"], "--check-with", "official"], "only available with --labels cityscapes"),
+        (
+            ["pq", *VERBS["pq"], "--evaluator", "deeplab2", "--check-with", "official"],
+            "only available with the rules of panopticapi",
+        ),
         (["pq", *VERBS["pq"], "--workers", "0"], "--workers"),
         (["ap", *VERBS["ap"], "--max-detections", "5"], "must exceed 10"),
     ],
 )
-def test_options_that_do_not_fit(arguments: list[str], said: str, capsys: Any) -> None:
+def test_options_that_do_not_fit(arguments: list[str], message: str, capsys: Any) -> None:
     assert call(["metrics", *arguments]) == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err

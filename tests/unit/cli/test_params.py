@@ -18,7 +18,7 @@ def _in_project(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(project)
 
 
-def test_show_prints_what_can_be_read_again(capsys) -> None:
+def test_the_output_of_show_can_be_parsed(capsys) -> None:
     assert call(["params", "show", "shapes-mini"]) == 0
     shown = yaml.safe_load(capsys.readouterr().out)
     assert parse(Run, shown, Path("shown")).run == "shapes-mini"
@@ -99,7 +99,7 @@ def test_the_files_of_this_repository_are_right(monkeypatch: pytest.MonkeyPatch,
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_wrong_keys_name_file_key_and_what_is_allowed(edit, expected: str, capsys) -> None:
+def test_wrong_keys_name_file_key_and_allowed_values(edit, expected: str, capsys) -> None:
     change_run(Path(), edit)
     assert call(["params", "check"]) == 2
     error = capsys.readouterr().err
@@ -121,7 +121,7 @@ def test_files_that_are_not_such_yaml(text: str, capsys) -> None:
     assert error.startswith(f"kmax: {FAMILY}: ")
 
 
-def test_all_faults_are_told_at_most_20_and_a_count(capsys) -> None:
+def test_at_most_20_faults_are_listed_and_the_rest_counted(capsys) -> None:
     change_run(Path(), lambda run: run["train"].update({f"wrong_{number}": 1 for number in range(30)}))
     assert call(["params", "check"]) == 2
     lines = capsys.readouterr().err.splitlines()
@@ -158,7 +158,7 @@ def test_unknown_runs_suggest_the_nearest(capsys) -> None:
         assert "did you mean 'shapes_mini'?" in capsys.readouterr().err
 
 
-def test_a_folder_that_is_no_project_says_so(tmp_path: Path, monkeypatch, capsys) -> None:
+def test_a_folder_that_is_not_a_project_gives_an_error(tmp_path: Path, monkeypatch, capsys) -> None:
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert call(["train", "shapes-mini"]) == 2

@@ -40,7 +40,7 @@ def test_report_and_its_comparison_with_a_published_set(with_tables: Path) -> No
     table.write_text(table.read_text().replace(",measured,shapes-mini", ",reproduced,shapes-mini"))
     answer = run_kmax(with_tables, "report", "shapes-mini", "--check", "published")
     assert answer.returncode == 2
-    assert "here measured, there reproduced" in answer.stderr
+    assert "ours measured, published reproduced" in answer.stderr
     assert "Traceback" not in answer.stderr
 
 

@@ -91,9 +91,11 @@ def official_run(dataset: str, folder: Path, monkeypatch: pytest.MonkeyPatch, **
     value = {"images": images, "annotations": annotations}
     value["categories"] = [c.model_dump() | {"isthing": int(c.isthing)} for c in described.categories]
     Path("truth.json").write_text(json.dumps(value))
-    told = [a | {"file_name": str(Path(n).with_suffix(".png"))}
+    annotations = [a | {"file_name": str(Path(n).with_suffix(".png"))}
             for a, n in zip(annotations, NAMES[dataset], strict=True)]  # fmt: skip
-    (paths.predictions("small") / "panoptic.json").write_text(json.dumps(value | {"annotations": told}))
+    (paths.predictions("small") / "panoptic.json").write_text(
+        json.dumps(value | {"annotations": annotations})
+    )
     (paths.predictions("small") / "instances.json").write_text(json.dumps(results))
     if dataset == "coco":
         _write_coco(root / "annotations/instances_val2017.json", images, results, value["categories"])
@@ -115,7 +117,7 @@ def _regions(categories: list[int], shift: int) -> tuple[NDArray[np.int32], dict
 
 
 def _write_own(dataset: str, root: Path, stem: str, ids: NDArray[np.int32], segments: dict[int, int]) -> None:
-    """The label PNGs by which Cityscapes and ADE20K judge."""
+    """The label PNGs that Cityscapes and ADE20K evaluate against."""
     labels = np.zeros(SIZE, np.uint8)
     for key, category in segments.items():
         labels[ids == key] = category

@@ -11,7 +11,7 @@ def test_large_regions_survive_the_grid() -> None:
     assert (back == ids).mean() > 0.98
 
 
-def test_what_is_thinner_than_the_grid_is_lost() -> None:
+def test_details_finer_than_the_grid_are_lost() -> None:
     ids = np.full((129, 129), 1, np.int32)
     ids[:, 65:67] = 2
     assert set(np.unique(through_grid(ids, (129, 129)))) == {1}

@@ -1,4 +1,4 @@
-"""What the evaluators of Cityscapes say about input that is not what it should be."""
+"""The Cityscapes evaluators on invalid and unusual input."""
 
 from pathlib import Path
 
@@ -73,23 +73,23 @@ def test_masks_may_be_links_of_any_kind_of_picture(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("masks/0.png 26\n", "line 1: expected 'mask label confidence'"),
         ("masks/0.png 26 nan\n", "confidence nan is not a finite number"),
         ("masks/0.png 77 0.5\n", "unknown label 77"),
         ("masks/0.png car 0.5\n", "unknown label car"),
         ("masks/9.png 26 0.5\n", "9.png: image city_000000_000019: label 26: mask not found"),
-        ("../val/x.png 26 0.5\n", "outside of the folder of predictions"),
-        ("/etc/passwd 26 0.5\n", "outside of the folder of predictions"),
+        ("../val/x.png 26 0.5\n", "outside the prediction folder"),
+        ("/etc/passwd 26 0.5\n", "outside the prediction folder"),
     ],
 )
-def test_faults_in_the_text_file(folder: Path, text: str, said: str) -> None:
+def test_faults_in_the_text_file(folder: Path, text: str, message: str) -> None:
     (folder / "instances" / f"{FRAME}_pred.txt").write_text(text)
     with pytest.raises(InputError) as caught:
         ap(folder)
     assert len(caught.value.faults) == 1
-    assert said in caught.value.faults[0]
+    assert message in caught.value.faults[0]
     assert FRAME in caught.value.faults[0]
 
 
@@ -100,19 +100,21 @@ def test_a_text_file_of_bytes(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("masks/1.png 26 0.3", "empty mask"),
         ("masks/0.png 29 0.3", "without evaluated instances"),
         ("masks/0.png 26 0.3", "listed twice"),
     ],
 )
-def test_what_the_official_evaluator_overlooks_is_told(folder: Path, line: str, said: str) -> None:
+def test_input_that_the_official_evaluator_ignores_is_a_warning(
+    folder: Path, line: str, message: str
+) -> None:
     Image.fromarray(np.zeros(SHAPE, np.uint8)).save(folder / "instances/masks/1.png")
     with (folder / "instances" / f"{FRAME}_pred.txt").open("a") as stream:
         stream.write(line + "\n")
-    assert any(said in warning for warning in ap(folder).warnings)
-    with pytest.raises(InputError, match=said):
+    assert any(message in warning for warning in ap(folder).warnings)
+    with pytest.raises(InputError, match=message):
         ap(folder, strict=True)
 
 
@@ -122,7 +124,7 @@ def test_missing_several_and_other_predictions(folder: Path, evaluate: object) -
     first = where / f"{FRAME}_pred{suffix}"
     other = where / f"town_000001_000019_pred{suffix}"
     other.write_bytes(first.read_bytes())
-    assert any("ground truth lacks" in warning for warning in evaluate(folder).warnings)
+    assert any("not in the ground truth" in warning for warning in evaluate(folder).warnings)
     second = where / f"{FRAME}_second{suffix}"
     second.write_bytes(first.read_bytes())
     with pytest.raises(InputError, match=f"image {FRAME}: 2 predictions"):
@@ -170,7 +172,7 @@ def test_folders_without_ground_truth(folder: Path) -> None:
 
 
 def test_all_predictions_ignored_scores_zero(folder: Path) -> None:
-    """A car is there and missed; the only prediction lies on void."""
+    """A car is missed; the only prediction is on void."""
     path = folder / "val" / "city" / f"{FRAME}_gtFine_instanceIds.png"
     truth = np.array(Image.open(path))
     truth[truth == 7] = 0

@@ -1,4 +1,4 @@
-"""COCO's average precision by hotcoco: the arrays of pycocotools, bit for bit, and where that takes over."""
+"""COCO average precision by hotcoco: bit-identical to pycocotools, and where pycocotools is used instead."""
 
 import importlib.util
 import json
@@ -68,7 +68,7 @@ def test_random_cases(seed: int) -> None:
             both(truth, detections, iou_type=iou_type, max_detections=max_detections)
 
 
-def test_input_stays_as_it_is_and_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
+def test_input_is_unchanged_and_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
     truth, detections = random_case(np.random.default_rng(0), names=False)
     before = json.dumps([truth, detections])
     both(truth, detections)

@@ -1,4 +1,4 @@
-"""What the evaluator of COCO's instances says about input that is not what it should be."""
+"""The COCO AP evaluator on invalid and unusual input."""
 
 import json
 from pathlib import Path
@@ -71,7 +71,7 @@ def test_no_detections_score_zero(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda d: d[0].update(image_id=9), "another split"),
         (lambda d: d[0].update(image_id="1"), "another split"),
@@ -88,17 +88,17 @@ def test_no_detections_score_zero(folder: Path) -> None:
         (lambda d: d.append({**d[0], "bbox": [0, 0, 1, 1]}), "some detections have 'bbox'"),
     ],
 )
-def test_faults_of_detections(folder: Path, change: Any, said: str) -> None:
+def test_faults_of_detections(folder: Path, change: Any, message: str) -> None:
     edit(folder / "pred.json", change)
     with pytest.raises(InputError) as caught:
         evaluate(folder)
     assert len(caught.value.faults) == 1
-    assert said in caught.value.faults[0]
+    assert message in caught.value.faults[0]
     assert "detection" in caught.value.faults[0]
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda t: t.pop("images"), "'images' is missing or not a list"),
         (lambda t: t["images"][0].pop("height"), "images[0]: 'height'"),
@@ -110,11 +110,11 @@ def test_faults_of_detections(folder: Path, change: Any, said: str) -> None:
         (lambda t: t["annotations"].append(t["annotations"][0]), "occurs twice"),
     ],
 )
-def test_faults_of_the_ground_truth(folder: Path, change: Any, said: str) -> None:
+def test_faults_of_the_ground_truth(folder: Path, change: Any, message: str) -> None:
     edit(folder / "gt.json", change)
     with pytest.raises(InputError) as caught:
         evaluate(folder)
-    assert said in caught.value.faults[0]
+    assert message in caught.value.faults[0]
 
 
 def test_detections_of_another_split_are_one_fault(folder: Path) -> None:
@@ -132,14 +132,14 @@ def test_detections_of_another_split_are_one_fault(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[1]", "null", "["])
-def test_json_that_is_no_list_of_detections(folder: Path, text: str) -> None:
+def test_json_that_is_not_a_list_of_detections(folder: Path, text: str) -> None:
     (folder / "pred.json").write_text(text)
     with pytest.raises(InputError, match=r"pred\.json"):
         evaluate(folder)
 
 
-def test_annotation_id_zero_is_told(folder: Path) -> None:
-    """The official evaluator takes a match with it for none."""
+def test_annotation_id_zero_is_a_warning(folder: Path) -> None:
+    """The official evaluator treats a match with it as none."""
     edit(folder / "gt.json", lambda t: t["annotations"][0].update(id=0))
     result = evaluate_files(folder / "gt.json", folder / "pred.json")
     assert result.to_json()["ap"] == 0.0
@@ -164,12 +164,12 @@ def test_any_text_is_decoded_or_refused(text: str) -> None:
     assert decode_run_lengths(text) is None or decode_run_lengths(text).dtype == np.int64
 
 
-def test_what_is_no_part_of_a_detection_is_left_alone(folder: Path) -> None:
+def test_unknown_keys_of_a_detection_are_ignored(folder: Path) -> None:
     edit(folder / "pred.json", lambda found: found[0].update(caption="a car", keypoints=[1, 2, 2]))
     assert evaluate(folder)["ap"] == pytest.approx(1)
 
 
-def test_an_image_listed_twice_is_told_and_counts_once(folder: Path) -> None:
+def test_an_image_listed_twice_is_a_warning_and_counts_once(folder: Path) -> None:
     edit(folder / "gt.json", lambda truth: truth["images"].append(truth["images"][0]))
     result = evaluate_files(folder / "gt.json", folder / "pred.json")
     assert result.warnings == ["ground truth: an entry of images is listed twice (id 1)"]

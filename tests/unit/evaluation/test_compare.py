@@ -23,7 +23,7 @@ DIGEST = "a" * 64
 
 
 def model(rng: np.random.Generator, segments: np.ndarray, skill: float) -> tuple[PQResult, MiouResult]:
-    """What a model finds of so many segments per image and category."""
+    """Counts of a model that finds a share of the segments per image and category."""
     tp = rng.binomial(segments, skill)
     fp = rng.poisson(0.1, segments.shape)
     iou = np.clip(0.8 + rng.normal(0, 0.05, segments.shape), 0.51, 1) * tp
@@ -52,7 +52,7 @@ def test_p_values_are_uniform_and_intervals_cover_where_there_is_no_difference()
     assert (np.mean(covered, axis=0) > 0.86).all()
 
 
-def test_a_better_run_is_told_and_order_turns_the_sign() -> None:
+def test_a_better_run_is_detected_and_swapping_the_runs_flips_the_sign() -> None:
     rng = np.random.default_rng(1)
     segments = rng.poisson(0.5, (150, len(CATEGORIES)))
     worse, better = evaluated(rng, segments, 0.5), evaluated(rng, segments, 0.7)
@@ -73,7 +73,7 @@ def test_a_run_equals_itself() -> None:
 
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Writes what the evaluate stage leaves of a run; keyword arguments change its provenance."""
+    """Writes the outputs of the evaluate stage of a run; keyword arguments change its provenance."""
     monkeypatch.chdir(tmp_path)
 
     def write(run: str, seed: int, miou: str = "miou", **changed: Any) -> None:
@@ -107,22 +107,22 @@ def test_the_verb_prints_a_table_and_writes_the_same_figures(write, capsys) -> N
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "message"),
     [
         ({"split": "test"}, "split: val and test"),
         ({"ground_truth_digest": "b" * 64}, "ground truth digest: aaaaaaaaaaaa... and bbbbbbbbbbbb..."),
         ({"evaluator": {"pq": "other"}, "version": {"pq": "2"}}, "evaluator: e and other; version: 1 and 2"),
     ],
 )
-def test_runs_judged_differently_are_refused_in_one_line(write, capsys, changed, told) -> None:
+def test_runs_evaluated_differently_give_a_one_line_error(write, capsys, changed, message) -> None:
     write("a", 1)
     write("b", 2, **changed)
     assert call(["compare", "a", "b"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert f"a and b cannot be compared: {told}" in line
+    assert f"a and b cannot be compared: {message}" in line
 
 
-def test_mean_iou_of_other_pixels_is_left_out_and_told(write) -> None:
+def test_mean_iou_of_other_pixels_is_omitted_with_a_note(write) -> None:
     write("a", 1)
     write("b", 2, miou="miou_panoptic")
     found = compare(read_evaluated("a"), read_evaluated("b"), samples=20, seed=0)
@@ -130,14 +130,14 @@ def test_mean_iou_of_other_pixels_is_left_out_and_told(write) -> None:
     assert found.to_json()["miou"] is None
 
 
-def test_what_is_missing_or_damaged_is_one_fault(write) -> None:
+def test_missing_or_corrupt_files_give_a_one_line_error(write) -> None:
     write("a", 1)
-    with pytest.raises(InputError, match="run 'b' is not evaluated: kmax evaluate b"):
+    with pytest.raises(InputError, match="run 'b' has not been evaluated; run: kmax evaluate b"):
         read_evaluated("b")
     with open(paths.per_class("a")) as stream:
         rows = list(csv.reader(stream))
     paths.per_class("a").write_text("\n".join(",".join(row) for row in rows[:-1]))
-    with pytest.raises(InputError, match="is not of the same evaluation"):
+    with pytest.raises(InputError, match="does not belong to the same evaluation"):
         read_evaluated("a")
     paths.per_image("a").write_bytes(b"PK")
     with pytest.raises(InputError, match="counts per image cannot be read"):

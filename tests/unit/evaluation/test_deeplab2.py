@@ -1,4 +1,4 @@
-"""Panoptic quality by deeplab2's rules, where they part from those of panopticapi."""
+"""Panoptic quality by deeplab2's rules, where they differ from those of panopticapi."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ def test_two_stuff_segments_of_a_class_are_one(tmp_path: Path) -> None:
     assert ours["all"]["pq"] == 1.0
 
 
-def test_two_things_of_a_class_stay_two(tmp_path: Path) -> None:
+def test_two_things_of_a_class_remain_two(tmp_path: Path) -> None:
     write_side(tmp_path, "gt", {1: (halves(1, 2), {1: 1, 2: 1})})
     write_side(tmp_path, "pred", {1: (halves(7, 5), {5: 1, 7: 1})})
     _, ours = both(tmp_path)
@@ -52,7 +52,7 @@ def test_areas_are_counted_pixels(tmp_path: Path) -> None:
     assert ours["all"]["pq"] == 1.0
 
 
-def test_void_predictions_are_no_segment(tmp_path: Path) -> None:
+def test_void_predictions_are_not_a_segment(tmp_path: Path) -> None:
     write_side(tmp_path, "gt", {1: (halves(0, 2), {2: 9})})
     write_side(tmp_path, "pred", {1: (np.where(halves(0, 1) > 0, 5, 0), {5: 9})})
     _, ours = both(tmp_path)

@@ -1,4 +1,4 @@
-"""Where quality is lost: five parts that add up to 1, a confusion table, and the worst images."""
+"""Error analysis: five parts that add up to 1, a confusion table, and the worst images."""
 
 import csv
 import json
@@ -70,8 +70,8 @@ def found(one: ImageSegments) -> list[tuple[str, bool, int, int]]:
         ("aaaa....", "BB......", [("MISSED", True, 0, -1), ("SPURIOUS", False, 1, -1)]),
         ("aaaa....", "........", [("MISSED", True, 0, -1)]),
         ("ssssssss", "sssssssA", [("MATCHED", True, 2, -1), ("SPURIOUS", False, 0, -1)]),
-        ("ssss....", "ssss.BBB", [("MATCHED", True, 2, -1)]),  # on void: forgiven
-        ("ssssCCCC", "ssssAAA.", [("MATCHED", True, 2, -1)]),  # on a crowd: forgiven
+        ("ssss....", "ssss.BBB", [("MATCHED", True, 2, -1)]),  # on void: not counted
+        ("ssssCCCC", "ssssAAA.", [("MATCHED", True, 2, -1)]),  # on a crowd: not counted
     ],
 )  # fmt: skip
 def test_every_segment_has_one_outcome(truth: str, predicted: str, expected: list) -> None:
@@ -83,8 +83,8 @@ def test_parts_are_those_of_the_formula() -> None:
     classes = {"a": 1, "A": 1, "B": 2, "s": 3}
     whole = explained(
         image(["aaaassss"], ["AAA.ssss"], classes),  # IoU 3/4
-        image(["aaaassss"], ["BBBBssss"], classes),  # a cat taken for a dog
-        image(["aaaassss"], ["ssssssss"], classes),  # a cat taken for sky: no mask of its own
+        image(["aaaassss"], ["BBBBssss"], classes),  # a cat predicted as a dog
+        image(["aaaassss"], ["ssssssss"], classes),  # a cat predicted as sky: no separate mask
     )
     parts = {name: values[0].tolist() for name, values in whole.parts().items()}
     assert parts["pq"][:2] == [0.75 / 2, 0]
@@ -166,7 +166,7 @@ def test_the_stage_explains_the_scores_and_draws_the_worst_images(tmp_path, monk
         assert {p.name for p in path.iterdir()} == {"image.jpg", "ground_truth.jpg", "prediction.jpg"}
     shutil.rmtree(open_prepared("shapes_small").split("val").images_dir)
     evaluate_run(run, {})
-    assert "4 of the worst images are not in" in caplog.text
+    assert "4 of the worst images are not found in" in caplog.text
     assert (folder / "worst" / worst[0] / "prediction.jpg").exists()
 
 

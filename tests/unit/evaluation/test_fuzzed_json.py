@@ -1,4 +1,4 @@
-"""Any value anywhere in the JSON files is evaluated or refused in words, never a traceback."""
+"""Any value anywhere in the JSON files is evaluated or gives an error message, never a traceback."""
 
 import contextlib
 import copy

@@ -1,4 +1,4 @@
-"""Mean IoU of ADE20K's label maps: conventions, and input that is not what it should be."""
+"""Mean IoU of ADE20K's label maps: conventions, invalid and unusual input."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from kmax.evaluation.semantic.miou import MiouResult
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Class 3 found half, as 5 the other half; a quarter is unlabelled."""
+    """Half of class 3 is found, the other half predicted as 5; a quarter is unlabelled."""
     truth, predicted = np.full((8, 8), 4, np.uint8), np.full((8, 8), 3, np.uint8)
     truth[:, 6:] = 0
     predicted[4:] = 5
@@ -56,10 +56,10 @@ def test_faults_name_image_and_class(folder: Path) -> None:
         evaluate(folder)
 
 
-def test_other_images_are_told_and_refused_when_strict(folder: Path) -> None:
+def test_other_images_are_a_warning_and_an_error_if_strict(folder: Path) -> None:
     (folder / "pred" / "other.png").write_bytes(b"")
-    assert "ground truth lacks" in evaluate(folder).warnings[0]
-    with pytest.raises(InputError, match="ground truth lacks"):
+    assert "not in the ground truth" in evaluate(folder).warnings[0]
+    with pytest.raises(InputError, match="not in the ground truth"):
         evaluate(folder, strict=True)
 
 

@@ -1,4 +1,4 @@
-"""The metric inside a training loop gives the numbers of the files, whoever saw which image."""
+"""The metric inside a training loop gives the scores of the files, however images are distributed."""
 
 import json
 import multiprocessing
@@ -76,7 +76,7 @@ def test_of_a_segment_listed_twice_the_last_counts_as_in_files() -> None:
     assert "two entries of one segment id" in twice.compute().warnings[0]
 
 
-def test_merged_parts_are_the_whole() -> None:
+def test_merged_metrics_equal_one_metric_of_all_images() -> None:
     whole, first, second = (PanopticQuality(FACTS) for _ in range(3))
     for number in range(6):
         add(whole, number)
@@ -92,14 +92,14 @@ def _rank(rank: int, store: str, results: Any) -> None:
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.distributed.init_process_group("gloo", f"file://{store}", rank=rank, world_size=2)
     metric = PanopticQuality(FACTS)
-    for number in (0, 1, 2) if rank == 0 else (2, 3, 4):  # 2 is a padded sampler's repetition
+    for number in (0, 1, 2) if rank == 0 else (2, 3, 4):  # 2 is repeated by a padded sampler
         add(metric, number)
     metric.merge_across_ranks()
     results.put(metric.compute().to_json())
     torch.distributed.destroy_process_group()
 
 
-def test_ranks_merge_to_the_whole(tmp_path: Path) -> None:
+def test_merged_ranks_equal_one_process(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
     store = str(tmp_path / "store")

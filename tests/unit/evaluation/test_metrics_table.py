@@ -1,4 +1,4 @@
-"""The table of metrics: whatever it names exists, and a new evaluator is a function and an entry."""
+"""The table of metrics: its functions exist, and a new evaluator is one function and one entry."""
 
 import importlib
 import json
@@ -20,20 +20,20 @@ from kmax.reporting import report
 
 
 @pytest.mark.parametrize("evaluator", EVALUATORS, ids=lambda one: f"{one.option}-{one.value}")
-def test_what_the_table_names_exists(evaluator: Evaluator) -> None:
+def test_functions_named_in_the_table_exist(evaluator: Evaluator) -> None:
     for name in filter(None, (evaluator.function, evaluator.count)):
         module, function = name.split(":")
         assert callable(getattr(importlib.import_module(module), function))
     assert set(evaluator.needs) <= Predict.model_fields.keys()
 
 
-def test_names_stand_once() -> None:
+def test_names_are_unique() -> None:
     figures = [figure.name for metric in METRICS.values() for figure in metric.headline]
     assert len(set(figures)) == len(figures)
     assert len({(one.option, one.value) for one in EVALUATORS}) == len(EVALUATORS)
 
 
-def test_run_files_accept_the_values_of_the_table_only() -> None:
+def test_run_files_accept_only_the_values_of_the_table() -> None:
     bootstrap = {"bootstrap_samples": 1, "bootstrap_seed": 0}
     for one in EVALUATORS:
         entry = {one.option: [one.value] if one.option == "metrics" else one.value}

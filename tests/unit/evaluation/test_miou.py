@@ -6,7 +6,7 @@ from panoptic_folder import files, halves, write_side
 from kmax.evaluation.semantic.miou import evaluate_files
 
 
-def test_void_truth_is_left_out_and_void_prediction_is_a_miss(tmp_path: Path) -> None:
+def test_void_truth_is_ignored_and_void_prediction_is_a_miss(tmp_path: Path) -> None:
     truth = halves(0, 2)
     predicted = np.zeros((8, 8), np.int32)
     predicted[:, :6] = 5

@@ -27,7 +27,7 @@ def arguments(tmp_path: Path) -> PanopticArguments:
 
 @pytest.fixture
 def python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Sets a script in place of the Python that has panopticapi; it prints and exits as told."""
+    """Sets a script in place of the Python that has panopticapi; it prints and exits as requested."""
 
     def install(stdout: str = "", stderr: str = "", code: int = 0) -> None:
         path = tmp_path / "python"
@@ -41,7 +41,7 @@ def python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def official(figures: dict[str, Any]) -> dict[str, Any]:
-    """Our figures in the words of panopticapi."""
+    """Our figures in the format of panopticapi."""
     groups = {name.capitalize(): figures[name] for name in ("all", "things", "stuff")}
     names = ("pq", "sq", "rq")
     per_class = {c: {n: s[n] for n in names} for c, s in figures["per_category"].items()}
@@ -63,7 +63,7 @@ def test_missing_python(monkeypatch: pytest.MonkeyPatch, arguments: PanopticArgu
 def test_agreement(python: Any, arguments: PanopticArguments, capfd: Any) -> None:
     result = pq.evaluate_files(arguments)
     python(json.dumps(official(result.to_json())))
-    assert "agrees on 18 figures" in check_pq(result, arguments)
+    assert "agrees on 18 values" in check_pq(result, arguments)
     assert capfd.readouterr().out == ""
 
 

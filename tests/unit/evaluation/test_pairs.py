@@ -16,7 +16,7 @@ MAPS = SHAPES.flatmap(
 
 @pytest.fixture(scope="module", autouse=True)
 def _machine_code() -> None:
-    """Made before Hypothesis watches each step, which would take long."""
+    """Generated outside of Hypothesis, which would be slow."""
     for shape in ((1, 1), (1, 1, 3)):
         count_pairs(np.zeros(shape, np.uint8), np.zeros(shape, np.uint8))
 
@@ -55,7 +55,7 @@ def test_maps_of_different_shapes_are_refused() -> None:
         count_pairs(np.zeros((4, 4), np.int32), np.zeros((4, 3), np.int32))
 
 
-def test_without_a_folder_for_machine_code_it_is_made_anew() -> None:
+def test_without_a_cache_folder_code_is_compiled_again() -> None:
     nowhere: dict[str, object] = {}
     exec("def successor(x): return x + 1", nowhere)  # a function of no file, for which no folder is found
     assert compiled(nowhere["successor"])(2) == 3  # type: ignore[type-var, operator]

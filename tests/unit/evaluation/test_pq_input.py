@@ -1,4 +1,4 @@
-"""What the evaluator says about input that is not what it should be."""
+"""The panoptic quality evaluator on invalid and unusual input."""
 
 import json
 from pathlib import Path
@@ -74,7 +74,7 @@ def test_predictions_of_another_split(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda c: c.pop("annotations"), "'annotations' is missing"),
         (lambda c: c["annotations"][0].pop("file_name"), "'file_name' is missing"),
@@ -85,15 +85,15 @@ def test_predictions_of_another_split(folder: Path) -> None:
         (lambda c: c["annotations"].pop(), "image 12: no prediction"),
     ],
 )
-def test_malformed_prediction_json(folder: Path, change: object, said: str) -> None:
+def test_malformed_prediction_json(folder: Path, change: object, message: str) -> None:
     edit(folder / "pred.json", change)
     lines = faults(folder)
     assert len(lines) == 1
-    assert said in lines[0]
+    assert message in lines[0]
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"annotations": 3}', "{"])
-def test_json_that_is_no_panoptic_json(folder: Path, text: str) -> None:
+def test_json_that_is_not_panoptic_json(folder: Path, text: str) -> None:
     (folder / "pred.json").write_text(text)
     assert "pred.json" in faults(folder)[0]
 
@@ -109,7 +109,7 @@ def test_unusual_input_gives_one_warning_per_kind_and_one_fault_per_case_if_stri
         folder / "gt.json",
         lambda c: [a["segments_info"][0].update(area=30) for a in c["annotations"][:3]],
     )
-    kind = "ground truth: JSON area differs from the pixels, and the JSON area is used"
+    kind = "ground truth: the JSON area differs from the number of pixels and is used"
     places = [f"image {number} segment 1 category 1" for number in (1, 2, 3)]
     assert evaluate_files(files(folder)).warnings == [f"{kind} (3 times, first: {places[0]})"]
     with pytest.raises(InputError) as caught:
@@ -119,9 +119,7 @@ def test_unusual_input_gives_one_warning_per_kind_and_one_fault_per_case_if_stri
 
 def test_ground_truth_without_images_is_refused(folder: Path) -> None:
     edit(folder / "gt.json", lambda content: content.update(annotations=[]))
-    assert faults(folder) == [
-        f"{folder}/gt.json: ground truth JSON: no annotations, so there is nothing to score"
-    ]
+    assert faults(folder) == [f"{folder}/gt.json: the ground truth JSON has no annotations"]
 
 
 def test_empty_prediction_misses_everything(folder: Path) -> None:

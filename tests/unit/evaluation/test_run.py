@@ -31,11 +31,11 @@ def test_ground_truth_as_prediction_scores_one(run: Run) -> None:
     assert metrics["ap"]["ap"] == metrics["ap_box"]["ap"] == 1.0
     assert metrics["intervals"]["pq"]["all"]["pq"] == [1.0, 1.0]
     for name in ("pq", "ap", "ap_box", "miou", "miou_panoptic"):
-        told = metrics[name]["provenance"]
-        assert told["images"] == 4
-        assert told["split"] == "val"
-        assert told["protocol"]
-        assert len(told["ground_truth_digest"]) == len(told["predictions_digest"]) == 64
+        provenance = metrics[name]["provenance"]
+        assert provenance["images"] == 4
+        assert provenance["split"] == "val"
+        assert provenance["protocol"]
+        assert len(provenance["ground_truth_digest"]) == len(provenance["predictions_digest"]) == 64
     provenance = metrics["provenance"]
     assert provenance["commit"] == "abc"
     assert provenance["images"] == 4
@@ -108,7 +108,7 @@ def test_both_rules_of_panoptic_quality_are_named(run: Run) -> None:
     assert "deeplab2" in evaluators["pq_deeplab2"]
 
 
-def test_missing_predictions_say_how_to_make_them(run: Run) -> None:
+def test_missing_predictions_name_the_command_that_makes_them(run: Run) -> None:
     shutil.rmtree(paths.predictions("small"))
     with pytest.raises(InputError, match="kmax predict small"):
         evaluate_run(run, {})

@@ -22,7 +22,7 @@ def figures(run) -> dict:
     return json.loads(evaluate_run(run, {}).read_text())
 
 
-def test_cityscapes_judges_instances_and_labels_of_whole_frames(tmp_path: Path, monkeypatch) -> None:
+def test_cityscapes_scores_instances_and_labels_of_whole_frames(tmp_path: Path, monkeypatch) -> None:
     run = official_run("cityscapes", tmp_path, monkeypatch)
     metrics = figures(run)
     assert metrics["ap"]["ap"] == metrics["miou"]["miou"] == metrics["miou"]["iiou"] == 1.0
@@ -90,7 +90,7 @@ def test_coco_judges_instances_against_its_own_annotation(tmp_path: Path, monkey
         (
             "ade20k",
             "root/ADEChallengeData2016/annotations/validation/ADE_val_00000001.png",
-            "in one of them only",
+            "only in one of them",
         ),
     ],
 )
@@ -110,7 +110,7 @@ def test_annotation_of_another_split_is_refused(tmp_path: Path, monkeypatch) -> 
     value["images"] = value["images"][:1]
     value["annotations"] = [a for a in value["annotations"] if a["image_id"] == value["images"][0]["id"]]
     path.write_text(json.dumps(value))
-    with pytest.raises(InputError, match=r"lacks 1 of the 2 images, such as 285 .* another split"):
+    with pytest.raises(InputError, match=r"does not contain 1 of the 2 images, such as 285 .* another split"):
         evaluate_run(run, {})
 
 
@@ -123,7 +123,7 @@ def test_annotation_of_another_split_is_refused(tmp_path: Path, monkeypatch) -> 
         ({"segmentation": {"size": [9, 9], "counts": "a"}}, "mask of size"),
     ],
 )
-def test_unsound_detections_are_refused(tmp_path: Path, monkeypatch, change: dict, message: str) -> None:
+def test_invalid_detections_are_refused(tmp_path: Path, monkeypatch, change: dict, message: str) -> None:
     run = perfect_run(tmp_path, monkeypatch)
     path = FOLDER / "instances.json"
     results = json.loads(path.read_text())
@@ -134,7 +134,7 @@ def test_unsound_detections_are_refused(tmp_path: Path, monkeypatch, change: dic
 
 
 @pytest.mark.parametrize("damage", ["truncated", "size", "label", "colour"])
-def test_damaged_labels_are_refused(tmp_path: Path, monkeypatch, damage: str) -> None:
+def test_corrupt_labels_are_refused(tmp_path: Path, monkeypatch, damage: str) -> None:
     run = perfect_run(tmp_path, monkeypatch)
     path = sorted((FOLDER / "semantic").iterdir())[2]
     labels = np.array(Image.open(path))

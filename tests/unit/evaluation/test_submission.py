@@ -1,4 +1,4 @@
-"""Archives for test servers: complete, named as the servers want, or refused before anything is written."""
+"""Archives for test servers: complete, named as the servers expect, or refused before anything is written."""
 
 import json
 import shutil
@@ -30,7 +30,7 @@ def unpacked(archive: Path, folder: Path) -> list[str]:
         return sorted(opened.namelist())
 
 
-def test_panoptic_archive_of_coco_is_what_its_server_reads(tmp_path: Path, monkeypatch) -> None:
+def test_panoptic_archive_of_coco_has_the_servers_format(tmp_path: Path, monkeypatch) -> None:
     run = official_run("coco", tmp_path, monkeypatch)
     name = submit_coco(run, Path("out.zip"), "panoptic", "my-net")
     assert name == "panoptic_val2017_my-net_results.zip"
@@ -83,14 +83,14 @@ def test_archives_of_cityscapes_score_one(tmp_path: Path, monkeypatch) -> None:
     ("dataset", "task", "damage", "message"),
     [
         ("coco", "panoptic", "missing entry", r"image 285 .* has no prediction"),
-        ("coco", "panoptic", "stranger", "1 predictions of images that coco/val lacks, such as 7"),
+        ("coco", "panoptic", "unknown image", "1 predictions for images that are not in coco/val, such as 7"),
         (
             "coco",
             "panoptic",
             "panoptic/000000000285.png",
             "image 285: panoptic PNG cannot be read: truncated",
         ),
-        ("coco", "panoptic", "other ids", "image 139: segment 999 is in the JSON only"),
+        ("coco", "panoptic", "other ids", "image 139: segment 999 is only in the JSON"),
         ("coco", "instances", "instances.json", "cannot be read as JSON"),
         (
             "cityscapes",
@@ -99,11 +99,11 @@ def test_archives_of_cityscapes_score_one(tmp_path: Path, monkeypatch) -> None:
             "label PNG cannot be read: truncated",
         ),
         ("cityscapes", "semantic", "size", "90x40 pixels, but the image has 96x48"),
-        ("cityscapes", "instances", "no folder", "not found; predictions have it where predict.instances"),
+        ("cityscapes", "instances", "no folder", "not found; it is written only if predict.instances"),
         ("cityscapes", "instances", "score", "confidence nan is not a finite number"),
     ],
 )
-def test_what_a_server_would_refuse_is_refused(
+def test_predictions_that_a_server_would_reject_are_refused(
     tmp_path: Path, monkeypatch, dataset: str, task: str, damage: str, message: str
 ) -> None:
     run = official_run(dataset, tmp_path, monkeypatch)
@@ -111,7 +111,7 @@ def test_what_a_server_would_refuse_is_refused(
     match damage:
         case "missing entry":
             content["annotations"].pop()
-        case "stranger":
+        case "unknown image":
             content["annotations"].append(content["annotations"][0] | {"image_id": 7})
         case "other ids":
             content["annotations"][0]["segments_info"][0]["id"] = 999
@@ -134,10 +134,10 @@ def test_what_a_server_would_refuse_is_refused(
 
 def test_other_categories_and_parts_of_a_split_are_refused(tmp_path: Path, monkeypatch) -> None:
     run = official_run("coco", tmp_path, monkeypatch)
-    with pytest.raises(InputError, match="has other categories than Cityscapes"):
+    with pytest.raises(InputError, match="does not have the categories of Cityscapes"):
         submit_cityscapes(run, Path("out.zip"), "panoptic")
     with pytest.raises(InputError, match="letters, digits"):
         submit_coco(run, Path("out.zip"), "panoptic", "my net")
     part = run.model_copy(update={"data": run.data.model_copy(update={"val_images": ["a"]})})
-    with pytest.raises(InputError, match="expects the whole split"):
+    with pytest.raises(InputError, match="expects predictions for the whole split"):
         submit_coco(part, Path("out.zip"), "panoptic", None)

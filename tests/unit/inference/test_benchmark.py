@@ -31,14 +31,14 @@ def test_flops_are_two_for_each_multiply_add() -> None:
     assert count_flops(lambda: convolution(torch.rand(1, 4, 10, 10))) == 2 * 4 * 6 * 9 * 100
 
 
-def test_a_call_is_warmed_up_and_its_median_lies_between_the_extremes() -> None:
+def test_a_call_is_warmed_up_and_its_median_is_between_the_extremes() -> None:
     calls: list[int] = []
     times = measure(lambda: calls.append(1), CPU)
     assert times["fastest"] <= times["median"] <= times["slowest"]
     assert len(calls) == times["calls"] + 2
 
 
-def test_peak_memory_sees_what_a_call_needs_for_a_while() -> None:
+def test_peak_memory_includes_temporary_memory() -> None:
     def needs(megabytes: int) -> int | None:
         return peak_memory(lambda: np.ones(megabytes * 2**20, np.uint8).sum(), CPU)["above_rest"]
 

@@ -13,7 +13,7 @@ CATEGORIES = [
 GREY = np.full((128, 96, 3), 128, np.uint8)
 
 
-def test_small_images_grow_by_whole_factors_and_large_ones_shrink() -> None:
+def test_small_images_are_enlarged_by_whole_factors_and_large_ones_reduced() -> None:
     assert picture_size(128, 96) == (512, 384)
     assert picture_size(300, 200) == (300, 200)
     assert picture_size(1024, 2048) == (512, 1024)

@@ -94,7 +94,7 @@ def test_complete_predictions_are_published_again_without_the_network(
     assert contents(predict_run(run, STATE, {})) == before
 
 
-def test_damaged_outputs_heal_when_predicted_again(project: Path) -> None:
+def test_corrupt_outputs_are_replaced_by_predicting_again(project: Path) -> None:
     folder = predict_run(load_run("small"), STATE, {})
     before = contents(folder)
     published = next((folder / "panoptic").iterdir())
@@ -171,14 +171,14 @@ def test_frames_of_cityscapes_need_their_names(project: Path) -> None:
         predict_run(run.model_copy(update={"predict": predict}), STATE, {})
 
 
-def test_missing_model_says_how_to_make_it(project: Path) -> None:
+def test_a_missing_model_names_the_command_that_makes_it(project: Path) -> None:
     paths.model("small").unlink()
     with pytest.raises(InputError, match="kmax train small"):
         predict_run(load_run("small"), STATE, {})
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated"])
-def test_damaged_image_is_named_and_nothing_is_published(project: Path, damage: str) -> None:
+def test_a_corrupt_image_is_named_and_nothing_is_published(project: Path, damage: str) -> None:
     image = sorted(Path("data/prepared/shapes_small").glob("images_val/*"))[1]
     content = image.read_bytes()
     image.unlink()
@@ -206,9 +206,7 @@ def test_images_of_ones_own_need_the_weights_alone(project: Path, tmp_path: Path
     assert content["annotations"][0]["segments_info"]
 
 
-def test_images_of_ones_own_are_segmented_with_the_thresholds_in_the_file(
-    project: Path, tmp_path: Path
-) -> None:
+def test_any_images_are_segmented_with_the_thresholds_in_the_file(project: Path, tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (30, 50, 3), dtype=np.uint8)
     image = tmp_path / "a.png"
     Image.fromarray(pixels).save(image)

@@ -177,7 +177,7 @@ def test_archives_are_those_of_the_same_images_with_annotation(
 
 
 @pytest.mark.parametrize("dataset", ["coco", "cityscapes"])
-def test_predictions_without_annotation_lie_apart_and_show_none(
+def test_predictions_without_annotation_are_in_a_separate_folder_and_show_none(
     predicted: dict[str, Path], monkeypatch: pytest.MonkeyPatch, dataset: str
 ) -> None:
     enter(predicted[dataset], monkeypatch)
@@ -228,7 +228,7 @@ def test_faulty_lists_of_images_are_refused(coco: None, change: Any, message: st
     assert len(raised.value.faults) == 1
 
 
-def test_what_is_not_there_is_one_line(coco: None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_files_give_a_one_line_error(coco: None, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.rmtree("media/coco/test2017")
     shutil.rmtree("runs")  # finished shards would be published again
     assert call(["predict", "small", "--split", "test-dev"]) == 2
@@ -268,7 +268,7 @@ def test_an_archive_wants_the_predictions_of_just_this_split(coco: None, capsys)
     assert "make them: kmax predict small --split test-dev" in capsys.readouterr().err
 
 
-def test_folders_of_images_are_listed_by_what_they_hold(cityscapes: None) -> None:
+def test_folders_of_images_are_listed_by_their_contents(cityscapes: None) -> None:
     folder = Path(IMAGES["cityscapes"][1])
     (folder / "berlin/.hidden.png").write_bytes(b"")
     (folder / "berlin/notes.txt").write_bytes(b"")

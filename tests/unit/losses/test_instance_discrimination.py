@@ -38,7 +38,7 @@ def test_value_and_gradient_equal_the_definition(at_once: int, monkeypatch: pyte
         torch.testing.assert_close(instance_discrimination_loss(features, shares), expected)
 
 
-def test_nothing_is_kept_for_the_backward_pass_when_none_is_wanted() -> None:
+def test_nothing_is_kept_without_a_backward_pass() -> None:
     with torch.no_grad():
         value = instance_discrimination_loss(torch.zeros(1, 2, 4), torch.ones(1, 1, 4))
     assert value.item() == pytest.approx(torch.log(torch.tensor(4.0)).item())

@@ -147,7 +147,7 @@ def test_wrong_images_are_refused(model, images, said):
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
-def test_images_with_numbers_that_are_none_are_named(model, wrong):
+def test_images_with_nan_are_named(model, wrong):
     images = torch.zeros(3, 3, 129, 129)
     images[1, 1, 5, 5] = wrong
     with pytest.raises(InputError, match="NaN or infinite values in image 1 of the batch"):

@@ -59,7 +59,7 @@ def test_file_systems_that_cannot_reserve_get_the_same_file(
 
 
 @pytest.mark.parametrize("call", ["posix_fallocate", "pwrite", "fsync"])
-def test_a_full_disk_is_one_line_and_leaves_what_was_there(
+def test_a_full_disk_gives_a_one_line_error_and_keeps_the_old_file(
     call: str, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path.write_bytes(b"former")

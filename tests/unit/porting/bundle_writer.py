@@ -1,4 +1,4 @@
-"""Writes TensorFlow's checkpoint files, well or badly: parts can be replaced before checksums are made."""
+"""Writes TensorFlow checkpoints, valid or corrupt: parts can be replaced before checksums are computed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def varint(value: int) -> bytes:
 
 
 def message(*parts: tuple[int, int | bytes]) -> bytes:
-    """A protocol buffer; zero numbers are left out, as TensorFlow does. Field 6 is a fixed32."""
+    """A protocol buffer; zeros are omitted, as TensorFlow does. Field 6 is a fixed32."""
     out = b""
     for number, value in parts:
         if isinstance(value, bytes):
@@ -72,7 +72,7 @@ def block(pairs: Iterable[tuple[bytes, bytes]], interval: int = 16) -> bytes:
 
 
 def snappy(data: bytes) -> bytes:
-    """Compress: runs of bytes that stood before become copies of 1-, 2- or 4-byte offsets in turn."""
+    """Compress: repeated runs of bytes become copies of 1-, 2- or 4-byte offsets in turn."""
     out, literal, at, seen, forms = bytearray(varint(len(data))), bytearray(), 0, {}, 0
 
     def flush() -> None:

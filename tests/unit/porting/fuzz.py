@@ -70,7 +70,7 @@ def damaged(rng: Rng, content: bytes) -> bytes:
 
 
 def bundles(folder: Path) -> dict[str, Callable[[Rng], Input]]:
-    """Damaged checkpoints of TensorFlow; by most of them the checksums are right again."""
+    """Corrupt TensorFlow checkpoints, most of them with matching checksums."""
     prefix = bundle(folder / "base", TENSORS, shards=2)
     shards = {f"x.data-{n:05d}-of-00002": shard_path(prefix, n, 2).read_bytes() for n in range(2)}
     forms = ({}, {"compressed": True}, {"block_size": 1}, {"block_size": 300, "compressed": True})
@@ -97,7 +97,7 @@ def bundles(folder: Path) -> dict[str, Callable[[Rng], Input]]:
         return "tf", {"x.index": table(found, rng.random() < 0.3, rng.choice((1, 200, 1 << 18))), **shards}
 
     def blocks(rng: Rng) -> Input:
-        """Damaged inside of their blocks, which are checksummed afterwards."""
+        """Corrupt inside the blocks, whose checksums are computed afterwards."""
         kept = bundle_writer.framed
 
         def change(content: bytes, kind: int = 0) -> bytes:
@@ -123,7 +123,7 @@ def bundles(folder: Path) -> dict[str, Callable[[Rng], Input]]:
 
 
 def bombs(pairs: list[tuple[bytes, bytes]]) -> Iterator[bytes]:
-    """Indexes with small blocks that unpack to much, and with long keys of which little is stored."""
+    """Indexes with small blocks that unpack to large ones, and long keys with few stored bytes."""
     for size in (1 << 20, 1 << 22, 1 << 31, 1 << 62):
         for repeats in (10, 20000):
             content = bundle_writer.varint(size) + b"\x00a" + b"\xfe\x01\x00" * repeats
@@ -140,7 +140,7 @@ def bombs(pairs: list[tuple[bytes, bytes]]) -> Iterator[bytes]:
 
 
 def pickles() -> dict[str, Callable[[Rng], Input]]:
-    """Damaged .pth files, new and old, and .pkl files."""
+    """Corrupt .pth files (zip and legacy), and .pkl files."""
     archives, olds = [], []
     for content in (STATE, {"model": STATE, "epoch": 3}):
         for new, kept in ((True, archives), (False, olds)):
@@ -154,7 +154,7 @@ def pickles() -> dict[str, Callable[[Rng], Input]]:
         return "torch", {"x.pth": damaged(rng, rng.choice(archives))}
 
     def inside(rng: Rng) -> Input:
-        """The pickle in the archive damaged, under a checksum that fits."""
+        """An archive with a corrupt pickle and a matching checksum."""
         stream = io.BytesIO()
         with (
             zipfile.ZipFile(io.BytesIO(rng.choice(archives))) as source,
@@ -172,7 +172,7 @@ def pickles() -> dict[str, Callable[[Rng], Input]]:
         return "torch", {"x.pkl": damaged(rng, rng.choice(plain))}
 
     def opcodes(rng: Rng) -> Input:
-        """Opcodes in any order, many of them making something of nothing."""
+        """Opcodes in any order, many of which create large objects."""
         makers = [
             b"]",
             b"}",
@@ -230,7 +230,7 @@ def inputs(rng: Rng, folder: Path) -> Iterator[tuple[str, Input]]:
 
 
 def read(kind: str, files: dict[str, bytes], folder: Path) -> bool:
-    """Whether the checkpoint was read; False: it was refused in words."""
+    """Whether the checkpoint was read; False: it was refused with a message."""
     for name, content in files.items():
         (folder / name).write_bytes(content)
     path = folder / ("x" if kind == "tf" else next(iter(files)))
@@ -273,7 +273,7 @@ def main(count: int, seed: int, folder: Path) -> None:
         slowest = max(slowest, time.process_time() - at)
     signal.setitimer(signal.ITIMER_PROF, 0)
     grown = peak() - start
-    found = {f"{name} {fate}": number for (name, fate), number in sorted(counts.items())}
+    found = {f"{name} {status}": number for (name, status), number in sorted(counts.items())}
     seconds = round(time.monotonic() - begun)
     print(json.dumps({"inputs": count, "seconds": seconds, "slowest": slowest, "grown_bytes": grown} | found))
     assert grown < LIMIT_BYTES, f"memory grew by {grown} bytes"

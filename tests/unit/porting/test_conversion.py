@@ -46,15 +46,17 @@ def test_weights_of_the_other_original_are_refused_naming_the_right_function(sma
 @pytest.mark.parametrize("flavour", ["tf", "torch"])
 def test_weights_of_this_project_need_no_conversion(small, flavour):
     model, _ = small[flavour]
-    assert "weights of this project; load_state_dict loads them" in fault(flavour, model.state_dict(), model)
+    assert "weights of this project; load them with load_state_dict" in fault(
+        flavour, model.state_dict(), model
+    )
 
 
 @pytest.mark.parametrize("flavour", ["tf", "torch"])
 def test_a_model_of_the_other_flavour_is_refused(small, flavour):
     other = {"tf": "torch", "torch": "tf"}[flavour]
     line = fault(flavour, small[flavour][1], small[other][0])
-    assert f"made with flavour '{other}'" in line
-    assert f"make it with flavour='{flavour}'" in line
+    assert f"created with flavour '{other}'" in line
+    assert f"create it with flavour='{flavour}'" in line
 
 
 @pytest.mark.parametrize("flavour", ["tf", "torch"])
@@ -62,25 +64,25 @@ def test_another_model_is_refused(small, flavour):
     model, found = small[flavour]
     wrapped = torch.nn.DataParallel(model)
     line = fault(flavour, found, wrapped)
-    assert "expected a model of kmax.create_model, found DataParallel" in line
+    assert "expected a model made by kmax.create_model, found DataParallel" in line
 
 
 @pytest.mark.parametrize("flavour", ["tf", "torch"])
 def test_wrapped_and_prefixed_weights_are_refused_naming_the_wrapper(small, flavour):
     model, found = small[flavour]
-    assert "are under 'model' of this mapping" in fault(flavour, {"model": found, "iteration": 3}, model)
+    assert "are under the key 'model'" in fault(flavour, {"model": found, "iteration": 3}, model)
     prefix = {"tf": "model/", "torch": "module."}[flavour]
     line = fault(flavour, {prefix + name: value for name, value in found.items()}, model)
-    assert f"with '{prefix}' before their names" in line
+    assert f"with the prefix '{prefix}' of a wrapper" in line
 
 
 @pytest.mark.parametrize("flavour", ["tf", "torch"])
 def test_input_that_is_not_a_mapping_of_names_is_refused(small, flavour):
     model, found = small[flavour]
-    assert "expected a mapping of names to arrays, found list" in fault(flavour, list(found), model)
-    assert "3 is not a name" in fault(flavour, {3: 4}, model)
-    assert "there are no tensors" in fault(flavour, {}, model)
-    assert "'stem.weight') are those of neither" in fault(flavour, {"stem.weight": np.zeros(3)}, model)
+    assert "expected a mapping from names to arrays, found list" in fault(flavour, list(found), model)
+    assert "the key 3 is not a string" in fault(flavour, {3: 4}, model)
+    assert "contains no tensors" in fault(flavour, {}, model)
+    assert "'stem.weight') match neither" in fault(flavour, {"stem.weight": np.zeros(3)}, model)
 
 
 @pytest.mark.parametrize("flavour", ["tf", "torch"])
@@ -89,14 +91,14 @@ def test_input_that_is_not_a_mapping_of_names_is_refused(small, flavour):
     [
         (lambda array: array.tolist(), "expected an array or tensor, found list"),
         (lambda array: None, "expected an array or tensor, found NoneType"),
-        (lambda array: array.astype(object), "of type object, but the model needs a floating-point type"),
-        (lambda array: array.astype("U8"), "of type str256, but the model needs a floating-point type"),
-        (lambda array: array.astype(int), "of type int64, but the model needs a floating-point type"),
-        (lambda array: array.astype(np.longdouble), "of type float128, but the model needs at most 64 bits"),
-        (lambda array: torch.from_numpy(array).int(), "of type torch.int32, but the model needs"),
+        (lambda array: array.astype(object), "type object, but the model needs a floating-point type"),
+        (lambda array: array.astype("U8"), "type str256, but the model needs a floating-point type"),
+        (lambda array: array.astype(int), "type int64, but the model needs a floating-point type"),
+        (lambda array: array.astype(np.longdouble), "type float128, but the model needs at most 64 bits"),
+        (lambda array: torch.from_numpy(array).int(), "type torch.int32, but the model needs"),
     ],
 )
-def test_values_that_are_no_arrays_of_numbers_are_named(small, flavour, make, words):
+def test_values_that_are_not_numeric_arrays_are_named(small, flavour, make, words):
     model, found = small[flavour]
     name = sorted(found)[0]
     assert fault(flavour, found | {name: make(found[name])}, model).startswith(f"{name}: {words}")

@@ -1,4 +1,4 @@
-"""Fetched weights are what params/weights.yaml says, or nothing is kept."""
+"""Fetched weights match params/weights.yaml, or nothing is kept."""
 
 import contextlib
 import hashlib
@@ -92,7 +92,7 @@ def test_a_safetensors_file_keeps_its_metadata(project, register, tmp_path) -> N
     assert read_metadata(fetch_weights("tiny"))["kmax"] == "{}"
 
 
-def test_fetched_anew_the_bytes_are_the_same(project, register, checkpoint) -> None:
+def test_fetched_again_the_bytes_are_the_same(project, register, checkpoint) -> None:
     register("tiny", checkpoint, "torch")
     contents = set()
     for _ in range(8):
@@ -102,7 +102,7 @@ def test_fetched_anew_the_bytes_are_the_same(project, register, checkpoint) -> N
     assert len(contents) == 1
 
 
-def test_what_is_there_is_not_fetched_again_but_a_changed_entry_is(project, register, checkpoint) -> None:
+def test_existing_weights_are_fetched_again_only_for_a_changed_entry(project, register, checkpoint) -> None:
     register("tiny", checkpoint, "torch")
     path = fetch_weights("tiny")
     before = path.stat().st_mtime_ns
@@ -133,7 +133,7 @@ def test_a_cut_connection_is_continued_by_the_next_call(project, register, check
     assert [file.name for file in path.parent.iterdir()] == ["tiny.safetensors"]
 
 
-def test_weights_that_changed_on_the_server_are_fetched_anew(project, register, checkpoint) -> None:
+def test_weights_that_changed_on_the_server_are_fetched_again(project, register, checkpoint) -> None:
     with faulty_server.serving() as server:
         url = server.add("w.pth", bytes(2000), cuts=[200] * transfer.ATTEMPTS)
         register("tiny", checkpoint, "torch", url=url)
@@ -146,13 +146,16 @@ def test_weights_that_changed_on_the_server_are_fetched_anew(project, register, 
 def test_weights_that_another_process_fetches_are_left_to_it(project, register, checkpoint) -> None:
     register("tiny", checkpoint, "torch", url="http://127.0.0.1:9/w.pth")
     lock = Path("data/weights/.downloads/tiny.lock")
-    with files.exclusive_lock(lock, "held"), pytest.raises(InputError, match="another process is fetching"):
+    with (
+        files.exclusive_lock(lock, "held"),
+        pytest.raises(InputError, match="another process is downloading"),
+    ):
         fetch_weights("tiny")
 
 
 def test_a_wrong_sha256_keeps_nothing(project, register, checkpoint) -> None:
     register("tiny", checkpoint, "torch", sha256="0" * 64)
-    with pytest.raises(InputError, match=r"sha256 is [0-9a-f]{64}, but params/weights.yaml says 0000"):
+    with pytest.raises(InputError, match=r"SHA-256 is [0-9a-f]{64}, but params/weights.yaml expects 0000"):
         fetch_weights("tiny")
     assert nothing_kept(project)
 
@@ -163,7 +166,7 @@ def test_servers_that_fail_end_in_one_line_and_keep_nothing(project, register, c
         "404": lambda handler: handler.send_error(404),
         "503": lambda handler: handler.send_error(503),
         "ended after|cannot be fetched": bytes_of(data[:100], length=len(data)),
-        "sha256": bytes_of(data[:-5]),
+        "SHA-256": bytes_of(data[:-5]),
         "not allowed|only http and https": redirect("file:///etc/passwd"),
         "only http and https are|cannot be fetched": redirect("ftp://127.0.0.1/x"),
     }

@@ -1,4 +1,4 @@
-"""Whatever a checkpoint file holds: it is read or refused in words, soon, and in little memory."""
+"""Any checkpoint file is read or gives an error message, quickly and within bounded memory."""
 
 import json
 import subprocess
@@ -20,10 +20,10 @@ def fuzz(folder: Path, count: int, seed: int) -> dict[str, float]:
     return found
 
 
-def test_damaged_checkpoints_are_read_or_refused(tmp_path):
+def test_corrupt_checkpoints_are_read_or_refused(tmp_path):
     assert fuzz(tmp_path, 3000, seed=1)["inputs"] == 3000
 
 
 @pytest.mark.long
-def test_200_000_damaged_checkpoints_are_read_or_refused(tmp_path):
+def test_200_000_corrupt_checkpoints_are_read_or_refused(tmp_path):
     assert sum(fuzz(tmp_path, 50_000, seed)["inputs"] for seed in range(2, 6)) == 200_000

@@ -51,7 +51,7 @@ def test_port_file_gives_the_same_model_and_an_account(project, model, tmp_path)
 
 
 def test_an_unknown_flavour_is_asked_for(project, model, tmp_path) -> None:
-    with pytest.raises(InputError, match="does not state which original its network computes"):
+    with pytest.raises(InputError, match="the original implementation cannot be determined from the file"):
         port_file(
             "torch",
             state(model, tmp_path),
@@ -94,7 +94,7 @@ def test_tensors_that_do_not_fit_are_all_named_and_nothing_is_written(project, m
 @pytest.mark.parametrize(
     ("other", "advice"),
     [
-        ({"num_clusters": 16}, "the weights have 4 clusters, but the model 16"),
+        ({"num_clusters": 16}, "the weights have 4 clusters, but the model has 16"),
         ({"dataset": "coco"}, "the weights predict 8 classes, but dataset 'coco' has 133"),
     ],
     ids=["clusters", "classes"],
@@ -113,7 +113,7 @@ def test_sizes_of_other_weights_are_reported_before_their_tensors(
 def test_port_run_writes_model_and_report(project, register, model, tmp_path) -> None:
     register("tiny", state(model, tmp_path), "torch")
     run = ported_run(project)
-    with pytest.raises(InputError, match="run `kmax weights fetch tiny` first"):
+    with pytest.raises(InputError, match="run: kmax weights fetch tiny"):
         port_run(run)
     fetch_weights("tiny")
     path = port_run(run)
@@ -129,5 +129,5 @@ def test_port_run_notices_that_the_entry_has_changed(project, register, model, t
     register("tiny", state(model, tmp_path), "torch")
     fetch_weights("tiny")
     register("tiny", tmp_path / "w.pth", "torch", sha256="0" * 64)
-    with pytest.raises(InputError, match=r"not the file that params/weights\.yaml names now"):
+    with pytest.raises(InputError, match=r"not the file named in params/weights\.yaml"):
         port_run(ported_run(project))

@@ -101,7 +101,7 @@ def test_a_run_is_ported_from_an_archive_of_tensorflow(project, tensorflow):
     assert fetch_weights("published").stat().st_mtime_ns == before  # the server is gone: nothing is fetched
 
 
-def test_a_digest_that_nobody_states_is_recorded_and_checked_ever_after(project, tensorflow):
+def test_a_missing_digest_is_recorded_at_the_first_fetch_and_verified_later(project, tensorflow):
     content = archive(tensorflow)
     with serving(bytes_of(content)) as url:
         entry_of(project, url=f"{url}/kmax.tar.gz", format="tf")
@@ -112,7 +112,7 @@ def test_a_digest_that_nobody_states_is_recorded_and_checked_ever_after(project,
         Path("params/weights.recorded.json").write_text(
             json.dumps({"weights": {"published": recorded | {"sha256": "0" * 64}}})
         )
-        with pytest.raises(InputError, match=r"weights\.recorded\.json says 0000"):
+        with pytest.raises(InputError, match=r"weights\.recorded\.json expects 0000"):
             fetch_weights("published")
     assert not list(Path("data/weights").iterdir())
 
@@ -171,7 +171,7 @@ def test_missing_extra_misshapen_and_orphaned_tensors_are_all_named(project, tmp
     text = "\n".join(caught.value.faults)
     for expected in (f"{names[0]}: missing", f"{names[1]}: shape [2, 3], but", f"{names[2]}: contains NaN"):
         assert expected in text
-    assert f"{slot}: state of an optimiser, but its weight is missing" in text
+    assert f"{slot}: optimiser state whose weight is missing" in text
     assert f"encoder/extra{suffix}: unexpected tensor of shape [2]" in text
     assert not list(project.glob("m.*"))
 
@@ -227,11 +227,11 @@ def test_a_run_gives_its_preprocessing_to_the_model(project, tensorflow):
     assert load_model(again)[1].extra["data"] == metadata.extra["data"]
 
 
-def test_verify_says_what_the_model_gives_and_that_nothing_is_recorded(project, tensorflow):
+def test_verify_summarises_the_outputs_and_reports_missing_recordings(project, tensorflow):
     path = port_file("tf", tensorflow, Path("m.safetensors"), NAME, **PORT_FILE)
     *lines, last = verify_file(path)
     assert any(line.startswith("mask_logits 1x4x") for line in lines)
-    assert "there are no recorded outputs of the original" in last
+    assert "no recorded outputs of the original exist" in last
 
 
 @pytest.mark.parametrize("form", ["timm", "original", "tensorflow"])
@@ -311,13 +311,13 @@ def test_a_model_that_gives_other_outputs_than_recorded_is_not_kept(project, tmp
     with pytest.raises(InputError) as caught:
         stages.port_file(flavour, checkpoint, Path("differs.safetensors"), NAME, **arguments)
     first, *others = caught.value.faults
-    assert "differs.safetensors: not kept" in first
+    assert "differs.safetensors: removed" in first
     assert len(others) == 1
-    assert "_logits: off by" in others[0]
+    assert "_logits: relative rms deviation" in others[0]
     assert not list(Path().glob("*differs*"))
 
     other = {"tf": "torch", "torch": "tf"}[flavour]
-    with pytest.raises(InputError, match=f"recorded from the original called '{flavour}', but .* '{other}'"):
+    with pytest.raises(InputError, match=f"recorded with flavour '{flavour}', but .* '{other}'"):
         stages.port_file(
             other, checkpoint_of(other, tmp_path), Path("differs.safetensors"), NAME, **arguments
         )
@@ -347,7 +347,7 @@ def test_a_run_is_verified_too(project, tensorflow):
         (None, "recorded outputs not found"),
         (b"text", "not an NPZ file"),
         ({"image_uint8": np.zeros((65, 65, 3), np.uint8)}, "'arrays' is missing"),
-        ({"image0": np.zeros((3, 65, 65), np.float32)}, "an image of float32"),
+        ({"image0": np.zeros((3, 65, 65), np.float32)}, "found float32"),
         ({"pred__x": np.zeros(3)}, "'image0' is missing"),
     ],
 )

@@ -1,4 +1,4 @@
-"""TensorFlow's checkpoints are read as they were written, and each damage is one line that says where."""
+"""TensorFlow checkpoints are read exactly, and corrupt ones give a one-line error that says where."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_a_recorded_index_of_several_blocks_is_read(golden):
 
 
 @pytest.mark.parametrize("data", [b"", b"a", b"abcd" * 40, bytes(range(256)) * 300, b"x" * 70000])
-def test_snappy_blocks_unpack_to_what_was_packed(data):
+def test_snappy_blocks_round_trip(data):
     assert uncompress(snappy(data)) == data
 
 
@@ -123,12 +123,12 @@ def test_a_folder_names_its_latest_or_its_only_checkpoint(tmp_path):
 @pytest.mark.parametrize("name", ["ckpt-1.index", "ckpt-1.data-00000-of-00001"])
 def test_one_of_the_files_instead_of_their_prefix_is_refused(tmp_path, name):
     bundle(tmp_path / "ckpt-1", TENSORS)
-    with pytest.raises(InputError, match=rf"{name}: one file of .*; give .*: {tmp_path}/ckpt-1$"):
+    with pytest.raises(InputError, match=rf"{name}: this is one file of .*; pass .*: {tmp_path}/ckpt-1$"):
         find_prefix(tmp_path / name)
 
 
 def test_a_prefix_without_files_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"no TensorFlow checkpoint: ckpt-1\.index not found"):
+    with pytest.raises(InputError, match=r"not a TensorFlow checkpoint: ckpt-1\.index not found"):
         find_prefix(tmp_path / "ckpt-1")
 
 
@@ -142,7 +142,7 @@ def replaced(name: str, value: bytes) -> Callable[[Pairs], Pairs]:
 ENTRIES = {
     "passes the end": (
         replaced(A, entry(1, (2, 3), 0, 99, 24, 0)),
-        "data-.*: tensor 'encoder/a.*pass the end",
+        "data-.*: tensor 'encoder/a.*beyond the end",
     ),
     "shape and size": (
         replaced(A, entry(1, (2, 4), 0, 0, 24, 0)),
@@ -154,19 +154,19 @@ ENTRIES = {
     "slices": (replaced(A, entry(1, (2, 3), 0, 0, 24, 0, (7, b""))), "tensor 'encoder/a.*in slices"),
     "no such shard": (replaced(A, entry(1, (2, 3), 5, 0, 24, 0)), "tensor 'encoder/a.*data file 5 of 1"),
     "big-endian": (replaced("", header(1, (2, 1))), r"ckpt-1\.index: .*big-endian"),
-    "no shards": (replaced("", header(0)), r"ckpt-1\.index: the header states no shards"),
-    "more shards": (replaced("", header(3)), r"data-00000-of-00003: not there, .*3 data files"),
+    "no shards": (replaced("", header(0)), r"ckpt-1\.index: the header declares no shards"),
+    "more shards": (replaced("", header(3)), r"data-00000-of-00003: not found, .*3 data files"),
     "no header": (lambda pairs: pairs[1:], r"ckpt-1\.index: it has no header"),
     "no entries": (lambda pairs: [], r"ckpt-1\.index: it has no header"),
-    "twice": (lambda pairs: [*pairs[:2], pairs[1], *pairs[2:]], "the key 'encoder/a.* comes twice"),
-    "out of order": (lambda pairs: [*pairs[:1], *pairs[:0:-1]], "comes twice, or out of order"),
-    "no text": (lambda pairs: [*pairs, (b"\xff", b"")], "is not text"),
-    "cut entry": (replaced(A, b"\x08"), "tensor 'encoder/a.*cut off"),
+    "twice": (lambda pairs: [*pairs[:2], pairs[1], *pairs[2:]], "the key 'encoder/a.* is a duplicate"),
+    "out of order": (lambda pairs: [*pairs[:1], *pairs[:0:-1]], "is a duplicate or out of order"),
+    "no text": (lambda pairs: [*pairs, (b"\xff", b"")], "is not printable text"),
+    "cut entry": (replaced(A, b"\x08"), "tensor 'encoder/a.*truncated"),
 }
 
 
 @pytest.mark.parametrize(("change", "expected"), ENTRIES.values(), ids=ENTRIES)
-def test_an_index_that_says_what_cannot_be_is_refused(tmp_path, change, expected):
+def test_an_index_with_impossible_entries_is_refused(tmp_path, change, expected):
     prefix = bundle(tmp_path / "ckpt-1", TENSORS, change=change)
     with pytest.raises(InputError, match=expected) as caught:
         Bundle(prefix)
@@ -187,14 +187,14 @@ INDEX_DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
     "a byte short": (lambda path: cut(path, path.stat().st_size - 1), "last 8 bytes"),
     "without its end": (lambda path: cut(path, path.stat().st_size - 48), "last 8 bytes"),
     "zeroed end": (lambda path: path.write_bytes(path.read_bytes()[:-8] + bytes(8)), "last 8 bytes"),
-    "a byte of the block": (lambda path: flip(path, 30), "does not have its checksum"),
+    "a byte of the block": (lambda path: flip(path, 30), "checksum mismatch"),
     "empty": (lambda path: cut(path, 0), "last 8 bytes"),
     "the data file": (lambda path: shutil.copy(shard_path(path.with_suffix(""), 0, 1), path), "last 8 bytes"),
 }
 
 
 @pytest.mark.parametrize(("damage", "expected"), INDEX_DAMAGE.values(), ids=INDEX_DAMAGE)
-def test_a_damaged_index_is_refused(tmp_path, damage, expected):
+def test_a_corrupt_index_is_refused(tmp_path, damage, expected):
     prefix = bundle(tmp_path / "ckpt-1", TENSORS)
     damage(tmp_path / "ckpt-1.index")
     with pytest.raises(InputError, match=rf"ckpt-1\.index: .*{expected}"):
@@ -208,7 +208,7 @@ def test_a_changed_compression_byte_is_detected(tmp_path, monkeypatch, kind, sig
 
     monkeypatch.setattr(bundle_writer, "framed", lambda content, _=0: sealed(content, kind, signed))
     prefix = bundle(tmp_path / "ckpt-1", TENSORS)
-    expected = "does not have its checksum" if not signed else "compress"
+    expected = "checksum mismatch" if not signed else "compress"
     with pytest.raises(InputError, match=rf"ckpt-1\.index: .*{expected}"):
         Bundle(prefix)
 
@@ -234,7 +234,7 @@ def test_a_changed_byte_is_reported_with_the_name_of_its_tensor(tmp_path):
 def test_a_truncated_data_file_is_refused(tmp_path, keep):
     prefix = bundle(tmp_path / "ckpt-1", TENSORS)
     cut(shard_path(prefix, 0, 1), keep)
-    with pytest.raises(InputError, match=r"data-00000-of-00001: tensor 'encoder/a/.*pass the end"):
+    with pytest.raises(InputError, match=r"data-00000-of-00001: tensor 'encoder/a/.*beyond the end"):
         Bundle(prefix)
 
 
@@ -247,7 +247,7 @@ def test_missing_and_swapped_shards_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"data-00000-of-00002: tensor 't0': .*checksum"):
         Bundle(prefix)["t0"]
     second.unlink()
-    with pytest.raises(InputError, match="data-00001-of-00002: not there"):
+    with pytest.raises(InputError, match="data-00001-of-00002: not found"):
         Bundle(prefix)
 
 

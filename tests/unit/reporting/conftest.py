@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def metrics_of(run: str, pq: float) -> dict[str, Any]:
-    """A metrics.json in the form that the evaluate stage writes."""
+    """A metrics.json in the format that the evaluate stage writes."""
 
     def group(value: float) -> dict[str, Any]:
         return {"pq": value, "sq": 0.8, "rq": value / 0.8, "n": 4}
@@ -72,7 +72,7 @@ Measure = Callable[[str, float], None]
 
 @pytest.fixture
 def measure(project: Path) -> Measure:
-    """Writes what the stages of a run write, with a PQ of one's choice."""
+    """Writes the outputs of the stages of a run, with a given PQ."""
     from PIL import Image
 
     def write(run: str, pq: float) -> None:

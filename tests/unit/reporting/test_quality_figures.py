@@ -1,4 +1,4 @@
-"""Where quality is lost, as pictures and on the page of a run."""
+"""Error analysis, as pictures and on the page of a run."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ RUN = "shapes-tiny"
 
 @pytest.fixture
 def explained(measure) -> Path:
-    """An evaluated run of 30 classes, a segment each: found, taken for the next class, missed, by turns."""
+    """An evaluated run of 30 classes with one segment each: found, of the next class, or missed, in turn."""
     measure(RUN, 0.5)
     size = 30
     categories = [CategoryFacts(n, f"class <{n}>", n % 2 == 0) for n in range(1, size + 1)]
@@ -49,7 +49,7 @@ def test_the_page_shows_parts_confusions_and_the_worst_images(explained) -> None
 def test_a_run_that_is_not_explained_has_no_such_pictures(measure, tmp_path) -> None:
     measure(RUN, 0.5)
     assert write_figures([RUN], tmp_path)[RUN] == [f"{RUN}-training.svg", f"{RUN}-classes.svg"]
-    assert "Where quality is lost" not in (report([RUN]).parent / f"runs/{RUN}.html").read_text()
+    assert "Error analysis" not in (report([RUN]).parent / f"runs/{RUN}.html").read_text()
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_a_run_that_is_not_explained_has_no_such_pictures(measure, tmp_path) -> 
         (confusions, "confusion.csv", "truth,predicted,segments\na,b,many\n"),
     ],
 )
-def test_damaged_files_are_one_fault(explained, draw, name, content) -> None:
+def test_corrupt_files_give_a_one_line_error(explained, draw, name, content) -> None:
     (explained / name).write_text(content)
     with pytest.raises(InputError, match=name):
         draw(RUN)

@@ -48,7 +48,7 @@ def built(measure) -> Path:
     return report(["shapes-tiny", "shapes-smoke"])
 
 
-def test_the_site_stands_alone_and_its_links_lead_somewhere(built):
+def test_the_site_is_self_contained_and_its_links_work(built):
     site = built.parent
     pages = sorted(site.rglob("*.html"))
     assert [str(page.relative_to(site)) for page in pages] == ["index.html", "runs/shapes-tiny.html"]
@@ -110,7 +110,7 @@ def test_a_report_of_nothing_still_shows_what_was_reported(project):
     assert page.count("not run") > 40
 
 
-def test_a_damaged_file_is_one_clear_fault_and_the_old_report_stays(built):
+def test_a_corrupt_file_gives_a_one_line_error_and_keeps_the_old_report(built):
     before = contents(paths.REPORTS / "site")
     paths.metrics("shapes-tiny").write_text("{")
     with pytest.raises(InputError, match=r"metrics\.json: measured figures cannot be read"):
@@ -131,7 +131,7 @@ def test_comparison_lists_differing_figures_but_not_those_of_the_machine(built, 
     paths.metrics("shapes-tiny").write_text(json.dumps(metrics))
     report(["shapes-tiny"])
     (cross, shapes) = compare_reports(published)
-    assert str(shapes) == "shapes: kMaX tiny: mIoU: measured: here 50.0, there 61.2"
+    assert str(shapes) == "shapes: kMaX tiny: mIoU: measured: ours 50.0, published 61.2"
     assert cross.table == "cross_attention"
 
 

@@ -31,7 +31,7 @@ def test_every_reported_row_is_in_some_table_with_its_source(project):
             assert "Reported: " in table.evaluator_line
 
 
-def test_the_reference_keeps_what_was_collected_to_the_letter(golden):
+def test_the_reference_equals_the_collected_figures(golden):
     facts = golden.parent / "facts" / "reported_results.csv"
     if not facts.exists():
         pytest.skip(f"{facts} is absent")
@@ -95,7 +95,7 @@ def test_published_weights_are_shown_until_the_run_is_trained(measure):
     assert (row.verdict, row.runs) == ("short by 3.0", ["coco-resnet50"])
 
 
-def test_figures_that_nobody_reported_are_measured_without_a_judgement(measure):
+def test_figures_without_a_reported_value_get_no_verdict(measure):
     measure("shapes-tiny", 0.546)
     tables = filled("shapes-tiny")
     assert tables["shapes"]["kMaX tiny"].verdict == "measured"
@@ -171,7 +171,7 @@ def test_faults_of_the_reference_name_line_and_column(project, old, new, fault):
         read_reference()
 
 
-def test_a_missing_reference_is_one_clear_fault(project):
+def test_a_missing_reference_gives_a_one_line_error(project):
     shutil.move(paths.REFERENCE_FILE, "elsewhere.csv")
     with pytest.raises(InputError, match=r"reference\.csv: reported figures cannot be read"):
         read_reference()

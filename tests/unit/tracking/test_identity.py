@@ -14,7 +14,7 @@ def changed(run: Run, section: str, **values: object) -> Run:
     return run.model_copy(update={section: getattr(run, section).model_copy(update=values)})
 
 
-def test_what_determines_the_weights_determines_the_digest(run, project):
+def test_everything_that_determines_the_weights_changes_the_digest(run, project):
     first = identify(run)
     assert identify(run) == first
     assert first.state == paths.state("shapes-smoke", first.digest)
@@ -64,7 +64,7 @@ def test_an_unprepared_dataset_is_reported_with_the_command_that_prepares_it(run
         identify(run)
 
 
-def test_the_commit_says_whether_tracked_files_differ_from_it(project):
+def test_the_commit_is_marked_if_tracked_files_differ(project):
     assert commit() == "unknown"
     git = ["git", "-c", "user.name=n", "-c", "user.email=e"]
     (project / "file").write_text("a")

@@ -66,7 +66,7 @@ OTHER_SEED = ("seed: 0\n    weights", "seed: 1\n    weights")
 OTHER_THRESHOLD = ("overlap_threshold: 0.8", "overlap_threshold: 0.7")
 
 
-def test_what_the_run_file_makes_now_is_accepted(made):
+def test_results_of_the_current_run_file_are_accepted(made):
     assert require_model(made, identify(made))["model_commit"] == "c" * 40
     assert require_predictions(made, identify(made))["model_sha256"] == files.sha256(MODEL)
     assert stale_results(made) == []
@@ -132,7 +132,7 @@ def test_predictions_of_unknown_origin_are_refused(made):
     ids=["description", "bootstrap", "threshold", "seed"],
 )
 @pytest.mark.parametrize("prepared", [True, False])
-def test_a_changed_section_makes_stale_what_depends_on_it(
+def test_a_changed_section_makes_dependent_results_stale(
     made, change_of: tuple[str, str], stale: list[Path], prepared: bool
 ):
     if not prepared:
@@ -146,7 +146,7 @@ def test_a_new_evaluator_makes_scores_stale(made, monkeypatch):
     assert fault.startswith(f"{METRICS}: ")
 
 
-def test_a_model_trained_again_makes_stale_what_was_made_with_the_other(made, network):
+def test_a_retrained_model_makes_results_of_the_old_one_stale(made, network):
     write_model(made, network, note="other bytes")
     faults = stale_results(made)
     assert [Path(fault.split(":")[0]) for fault in faults] == [PREDICTIONS, METRICS, SPEED]

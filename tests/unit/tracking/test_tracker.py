@@ -83,10 +83,10 @@ def test_a_log_that_cannot_be_written_does_not_hide_how_a_stage_ended(run, offli
     log = identify(run).state / events.FILE_NAME
     with pytest.raises(error), track(run, "train"):
         fail(log, error)
-    assert f"not recorded: {log}" in capsys.readouterr().err
+    assert f"could not be recorded: {log}" in capsys.readouterr().err
 
 
-def test_a_finished_stage_whose_end_cannot_be_recorded_says_so_and_ends_its_mirror(run, monkeypatch):
+def test_a_finished_stage_whose_end_cannot_be_recorded_warns_and_ends_its_mirror(run, monkeypatch):
     log = identify(run).state / events.FILE_NAME
     mirror = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
     monkeypatch.setattr("kmax.tracking.tracker._start_mirror", lambda *_: mirror)
@@ -200,7 +200,7 @@ def test_four_stages_at_once_on_a_fresh_store_lose_nothing(run):
     assert tracked_runs().keys() == runs.keys()
 
 
-def test_a_server_that_is_down_costs_one_line_and_sync_sends_what_it_missed(run, empty_store):
+def test_an_unavailable_server_gives_one_warning_and_sync_sends_the_missing_events(run, empty_store):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         uri = f"http://127.0.0.1:{unused.getsockname()[1]}"
@@ -226,7 +226,7 @@ def test_the_events_of_a_killed_stage_are_not_lost(run, store):
     assert child.info.status == "RUNNING"
 
 
-def test_sync_suggests_the_nearest_run_and_says_when_the_store_fails(run, offline, monkeypatch):
+def test_sync_suggests_the_nearest_run_and_reports_a_failing_store(run, offline, monkeypatch):
     with track(run, "train"):
         pass
     with pytest.raises(InputError, match="shapes-smoke"):

@@ -1,4 +1,4 @@
-"""A little project: a few generated shapes, a run of six steps, and its result when nothing interrupts it."""
+"""A small project: a few generated shapes, a run of six steps, and its uninterrupted result."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MACHINE = ("KMAX_RANKS", "KMAX_MICRO_BATCHES", "KMAX_WORKERS", "KMAX_TIME_BUDGET
 
 @dataclass(frozen=True)
 class Result:
-    """What a training leaves: the weight file bit for bit, and the history without its column of seconds."""
+    """Outputs of a training: the weight file bit for bit, and the history without its column of seconds."""
 
     weights: bytes
     history: list[list[str]]
@@ -135,7 +135,7 @@ def project(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pr
 
 @pytest.fixture(scope="session")
 def uninterrupted(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Result:
-    """The result of the run, trained in one go."""
+    """The result of the run, trained without interruption."""
     folder = tmp_path_factory.mktemp("uninterrupted")
     with pytest.MonkeyPatch.context() as monkeypatch, inside(folder):
         make_plain(monkeypatch)

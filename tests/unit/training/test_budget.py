@@ -36,7 +36,7 @@ def test_the_earlier_of_budget_and_job_end_counts(monkeypatch) -> None:
 
 
 @pytest.mark.parametrize("text", ["soon", "-1", "nan"])
-def test_a_budget_that_is_no_number_is_refused(monkeypatch, text: str) -> None:
+def test_a_budget_that_is_not_a_number_is_refused(monkeypatch, text: str) -> None:
     monkeypatch.setenv("KMAX_TIME_BUDGET", text)
     with pytest.raises(InputError, match="KMAX_TIME_BUDGET: expected a number of seconds"):
         read_budget(None)

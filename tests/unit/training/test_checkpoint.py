@@ -37,7 +37,7 @@ def flip_a_bit(data: bytes) -> bytes:
     [flip_a_bit, lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"garbage" * 100],
     ids=["bit", "truncated", "empty", "garbage"],
 )
-def test_a_damaged_newest_one_falls_back_with_one_warning(tmp_path: Path, damage) -> None:
+def test_a_corrupt_newest_checkpoint_falls_back_with_one_warning(tmp_path: Path, damage) -> None:
     write(tmp_path, 3, 4)
     path = tmp_path / "checkpoint-00000004.pt"
     path.write_bytes(damage(path.read_bytes()))
@@ -47,11 +47,11 @@ def test_a_damaged_newest_one_falls_back_with_one_warning(tmp_path: Path, damage
     assert "checkpoint-00000004.pt" in warnings[0]
 
 
-def test_when_all_are_damaged_the_user_decides(tmp_path: Path) -> None:
+def test_if_all_are_corrupt_the_user_decides(tmp_path: Path) -> None:
     write(tmp_path, 3, 4)
     for path in checkpoint.checkpoints(tmp_path):
         path.write_bytes(b"garbage")
-    with pytest.raises(InputError, match="no checkpoint can be read; start again with --fresh") as error:
+    with pytest.raises(InputError, match="no checkpoint can be read; restart with --fresh") as error:
         checkpoint.newest(tmp_path)
     assert len(error.value.faults) == 3
 
@@ -63,7 +63,7 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
 
     path = tmp_path / "checkpoint-00000005.pt"
     torch.save({"step": 5, "evil": Evil()}, path)
-    with pytest.raises(InputError, match="damaged checkpoint"):
+    with pytest.raises(InputError, match="corrupt checkpoint"):
         checkpoint.load(path)
     assert not (tmp_path / "ran").exists()
 
@@ -71,7 +71,7 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
 def test_a_renamed_checkpoint_is_not_believed(tmp_path: Path) -> None:
     write(tmp_path, 3)
     (tmp_path / "checkpoint-00000003.pt").rename(tmp_path / "checkpoint-00000009.pt")
-    with pytest.raises(InputError, match="does not hold the step"):
+    with pytest.raises(InputError, match="its step differs from the one in its name"):
         checkpoint.load(tmp_path / "checkpoint-00000009.pt")
 
 
@@ -84,7 +84,7 @@ def test_leftovers_of_a_killed_writer_are_removed(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is absent")
-def test_a_full_disk_is_one_clear_line_and_older_checkpoints_stay(tmp_path: Path, monkeypatch) -> None:
+def test_a_full_disk_gives_a_one_line_error_and_keeps_older_checkpoints(tmp_path: Path, monkeypatch) -> None:
     write(tmp_path, 3)
     save = torch.save
     monkeypatch.setattr(torch, "save", lambda state, path: save(state, "/dev/full"))

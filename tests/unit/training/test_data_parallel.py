@@ -1,4 +1,4 @@
-"""Ranks and micro-batches compute what one process with the whole batch computes."""
+"""Ranks and micro-batches compute the same as one process with the whole batch."""
 
 import csv
 import signal
@@ -92,10 +92,11 @@ def test_three_ranks_resume_to_the_same_bits(project, monkeypatch) -> None:
     assert project.result() == straight
 
 
-def test_fewer_images_for_batch_norm_are_said(whole_batch, monkeypatch, capsys) -> None:
+def test_fewer_images_for_batch_norm_are_logged(whole_batch, monkeypatch, capsys) -> None:
     monkeypatch.setenv("KMAX_MICRO_BATCHES", "2")
     whole_batch.train()
-    assert "batch norm sees 4 images at a time, less than the recipe's 8" in capsys.readouterr().err
+    message = "batch norm statistics are of 4 images, fewer than the recipe's batch of 8"
+    assert message in capsys.readouterr().err
 
 
 def test_a_batch_that_cannot_be_divided_is_refused(project, monkeypatch) -> None:

@@ -1,4 +1,4 @@
-"""A finished training is published again only where it is not there: the engines go by the times of files."""
+"""A finished training is published again only if it is missing: the engines compare file times."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ RUN = "little"
 
 @pytest.fixture
 def trained(project):
-    """The little project after its training."""
+    """The small project after its training."""
     project.train()
     return project
 
@@ -27,7 +27,7 @@ def commit_of(path: Path) -> str:
         return stream.metadata()["kmax"].split('"commit": "')[1].split('"')[0]
 
 
-def test_files_that_are_there_stay_untouched_whatever_commit_calls_again(trained, monkeypatch):
+def test_existing_files_stay_untouched_whatever_the_commit(trained, monkeypatch):
     before, commit = times(), commit_of(paths.model(RUN))
     monkeypatch.setattr("kmax.runs.identity.commit", lambda: "f" * 40)
     trained.train()
@@ -36,7 +36,7 @@ def test_files_that_are_there_stay_untouched_whatever_commit_calls_again(trained
 
 
 @pytest.mark.parametrize("damage", ["other weights", "truncated", "absent"])
-def test_what_is_there_and_is_another_file_is_replaced(trained, damage: str):
+def test_an_existing_file_with_other_content_is_replaced(trained, damage: str):
     path = paths.model(RUN)
     content = path.read_bytes()
     if damage == "absent":
@@ -51,19 +51,17 @@ def test_what_is_there_and_is_another_file_is_replaced(trained, damage: str):
     assert path.read_bytes() == content
 
 
-def test_a_model_takes_the_thresholds_of_now(trained):
+def test_a_model_gets_the_current_thresholds(trained):
     trained.change("predict", overlap_threshold=0.5)
     trained.train()
     assert load_model(paths.model(RUN))[1].extra["predict"]["overlap_threshold"] == 0.5
 
 
-def test_training_anew_beside_the_state_of_other_parameters_does_not_say_that_they_have_changed(
-    trained, capfd
-):
+def test_a_fresh_training_does_not_report_changed_parameters(trained, capfd):
     trained.change("train", seed=1)
     trained.train()
     assert "have changed" in capfd.readouterr().err
     trained.train(fresh=True)
     said = capfd.readouterr().err
     assert "have changed" not in said
-    assert "state of other parameters, data or weights is kept in" in said
+    assert "state for the previous parameters, data or weights is kept in" in said

@@ -31,7 +31,7 @@ def test_gpus_give_a_rank_each(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     assert plan_ranks().world_size == 4
     monkeypatch.setenv("KMAX_RANKS", "8")
-    with pytest.raises(InputError, match="8 ranks do not fit on 4 GPUs"):
+    with pytest.raises(InputError, match="8 ranks exceed the 4 available GPUs"):
         plan_ranks()
 
 
@@ -53,12 +53,12 @@ def test_several_nodes_without_srun_are_refused(monkeypatch) -> None:
 
 
 @pytest.mark.parametrize("node", [0, 1])
-def test_a_node_that_stays_alone_gives_an_error(monkeypatch, node: int) -> None:
+def test_a_node_without_peers_gives_an_error(monkeypatch, node: int) -> None:
     monkeypatch.setattr(ranks, "RENDEZVOUS_SECONDS", 1)
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]
-    with pytest.raises(InputError, match=f"2 nodes did not meet at localhost:{port}"):
+    with pytest.raises(InputError, match=f"2 nodes could not connect at localhost:{port}"):
         run_ranks(Plan(2, node, 1, "localhost", port, 1), everyone_out_of_time)
 
 

@@ -77,7 +77,7 @@ def test_killed_and_resumed_the_result_is_the_same(project, uninterrupted, funct
 
 
 @pytest.mark.long
-def test_killed_again_and_again_the_result_is_the_same(project, uninterrupted) -> None:
+def test_killed_repeatedly_the_result_is_the_same(project, uninterrupted) -> None:
     draw = random.Random(0)
     places = ["kmax.training.ranks:Ranks.sum", "os:replace", "os:fsync", "torch:save", "os:unlink"]
     for _ in range(12):
@@ -95,7 +95,7 @@ def test_killed_again_and_again_the_result_is_the_same(project, uninterrupted) -
     ],
 )
 @pytest.mark.parametrize("step", [2, 4])
-def test_a_signal_saves_the_step_at_hand(
+def test_a_signal_saves_the_current_step(
     project, uninterrupted, monkeypatch, number: int, error: type[BaseException], step: int
 ) -> None:
     with monkeypatch.context() as patch:
@@ -119,7 +119,7 @@ def test_out_of_time_after_every_step_the_result_is_the_same(project, uninterrup
 
 
 def test_an_attempt_without_progress_ends_the_retries(project) -> None:
-    with pytest.raises(InputError, match="time budget of 0 s was over before the first step"):
+    with pytest.raises(InputError, match="time budget of 0 s ended before the first step"):
         project.train(time_budget=0)
 
 
@@ -131,10 +131,10 @@ def test_complete_is_published_again_without_training(project, uninterrupted, mo
         patch.setattr(History, "step", None)
         project.train()
     assert project.result() == uninterrupted
-    assert "publishing again without training" in capsys.readouterr().err
+    assert "only the results are published again" in capsys.readouterr().err
 
 
-def test_changed_parameters_train_anew_beside_the_old_state(project, capsys) -> None:
+def test_changed_parameters_restart_and_keep_the_old_state(project, capsys) -> None:
     project.train()
     old = project.state
     project.change("train", seed=1)
@@ -151,7 +151,7 @@ def test_a_decoder_of_five_stages_trains_on_labels_as_fine_as_its_output(project
     assert paths.model("little").exists()
 
 
-def test_fresh_trains_anew(project, uninterrupted, capsys) -> None:
+def test_fresh_restarts_the_training(project, uninterrupted, capsys) -> None:
     project.train()
     project.train(fresh=True)
     assert project.result() == uninterrupted
@@ -159,7 +159,7 @@ def test_fresh_trains_anew(project, uninterrupted, capsys) -> None:
     assert stderr.count("training 6 steps") == 2
 
 
-def test_a_damaged_newest_checkpoint_costs_one_warning_and_no_bit(
+def test_a_corrupt_newest_checkpoint_gives_one_warning_and_the_same_bits(
     project, uninterrupted, monkeypatch, capsys
 ) -> None:
     with monkeypatch.context() as patch:
@@ -189,7 +189,7 @@ def test_a_loss_that_is_not_finite_names_term_and_images_and_keeps_the_state(pro
         project.train()
 
 
-def test_another_environment_is_reported(project, monkeypatch, capsys) -> None:
+def test_a_different_environment_is_reported(project, monkeypatch, capsys) -> None:
     with monkeypatch.context() as patch:
         interrupt_after(patch, 4, signal.SIGTERM)
         with pytest.raises(OutOfTimeError):
@@ -197,5 +197,5 @@ def test_another_environment_is_reported(project, monkeypatch, capsys) -> None:
     monkeypatch.setenv("KMAX_MICRO_BATCHES", "2")
     project.train()
     stderr = capsys.readouterr().err
-    assert "before the interruption: ranks 1, micro_batches 1" in stderr
-    assert "agree up to rounding only" in stderr
+    assert "differs from before the interruption (ranks 1, micro_batches 1" in stderr
+    assert "agree only up to rounding" in stderr
