@@ -89,8 +89,8 @@ def environment_count(variable: str, *, minimum: int = 0) -> int | None:
     if not text:
         return None
     if not text.isdecimal() or int(text) < minimum:
-        wanted = "a positive number" if minimum else "a number"
-        raise InputError(f"environment variable {variable}: expected {wanted}, got '{text}'")
+        expected = "a positive number" if minimum else "a number"
+        raise InputError(f"environment variable {variable}: expected {expected}, got '{text}'")
     return int(text)
 
 

@@ -35,7 +35,7 @@ def train(name: str, *, fresh: bool = False, time_budget: str | None = None) -> 
     """
     run = load_run(name)
     if run.train is None:
-        raise InputError(f"{location(name)}: no 'train' section: `kmax port {name}` makes its model")
+        raise InputError(f"{location(name)}: no 'train' section; run: kmax port {name}")
     budget = None if time_budget is None else seconds(time_budget)
     from kmax.training.loop import train_run
 
@@ -50,7 +50,7 @@ def seconds(text: str) -> float:
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip())
     if match is None or float(match[1]) == 0:
-        raise InputError(f"time budget '{text}': write seconds, or a number with s, m, h or d, such as 45m")
+        raise InputError(f"time budget '{text}': expected seconds, or a number with s, m, h or d (45m)")
     return float(match[1]) * SECONDS[match[2]]
 
 
@@ -68,7 +68,7 @@ def port(name: str, *, verify: bool = False, recorded: Path | None = None, log: 
     """
     run = load_run(name)
     if run.port is None:
-        raise InputError(f"{location(name)}: no 'port' section: `kmax train {name}` makes its model")
+        raise InputError(f"{location(name)}: no 'port' section; run: kmax train {name}")
     from kmax.porting import port_run
     from kmax.tracking.tracker import track
 
@@ -179,7 +179,7 @@ def report(
         The first page of the site.
 
     Raises:
-        InputError: a package for reports is not installed, unknown names, damaged files, or figures that
+        InputError: a package for reports is not installed, unknown names, corrupt files, or figures that
             differ from those in `check`.
     """
     if missing := [name for name in REPORT_PACKAGES if find_spec(name) is None]:

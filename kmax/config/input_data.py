@@ -12,7 +12,7 @@ from kmax.config.base import Flavour, Fraction, Name, Parameters, PositiveInt, S
 class CopyPaste(Parameters):
     """Panoptic copy-paste: a second image's things (all) and stuff (a random part) over the first."""
 
-    scale_factor: Annotated[float, Field(gt=0, description="scale range of the pasted image, times this")]
+    scale_factor: Annotated[float, Field(gt=0, description="factor on the scale range for the pasted image")]
 
 
 class Augmentation(Parameters):
@@ -41,7 +41,7 @@ class Augmentation(Parameters):
     def _ascending_scale(self) -> Self:
         low, high = self.scale
         if not 0 < low <= high:
-            raise ValueError(f"scale: the range {self.scale} must be above 0 and ascend")
+            raise ValueError(f"scale: {self.scale} must be positive and ascending")
         return self
 
     @model_validator(mode="after")
@@ -52,23 +52,23 @@ class Augmentation(Parameters):
 
 
 class Preprocessing(Parameters):
-    """How images become network input."""
+    """The conversion of images to network input."""
 
     preprocessing: Flavour | None = Field(
         default=None,
-        description="the original whose input pipeline holds, to the pixel: deeplab2's or bytedance's; left "
-        "out: deeplab2's, but each image resampled once and smoothed where it shrinks",
+        description="input pipeline to reproduce exactly, of deeplab2 or bytedance; if omitted: that of "
+        "deeplab2, but with a single, antialiased resampling",
     )
     native_size: bool = Field(
         default=False,
-        description="images keep their size (unless larger than the input at test time), like Cityscapes "
-        "in deeplab2; left out: resized to fit the input",
+        description="keep the size of images (unless larger than the input at test time), like Cityscapes "
+        "in deeplab2; if omitted: resized to fit the input",
     )
 
     @model_validator(mode="after")
     def _native_in_tf(self) -> Self:
         if self.native_size and self.preprocessing == "torch":
-            raise ValueError("native_size: bytedance's pipeline has none; leave it out")
+            raise ValueError("native_size: bytedance's pipeline has none; remove the key")
         return self
 
 
@@ -79,7 +79,7 @@ class Data(Preprocessing):
     train_split: str
     val_split: str
     image_size: Annotated[Size, AfterValidator(odd)] = Field(
-        description="network input (height, width); both odd"
+        description="network input (height, width), both odd"
     )
     train_images: list[str] | None = Field(description="the only images to train on; null: all")
     val_images: list[str] | None = Field(description="the only images to evaluate on; null: all")

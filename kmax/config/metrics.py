@@ -22,7 +22,7 @@ class HeadlineFigure:
     Attributes:
         name: its key in scores.json.
         title: its name on the page.
-        path: where it stands in the metric's part of metrics.json, such as `all/pq`.
+        path: its place in the metric's part of metrics.json, such as `all/pq`.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Metric:
 
 @dataclass(frozen=True)
 class Evaluator:
-    """One way to judge a run's predictions.
+    """One way to evaluate a run's predictions.
 
     Attributes:
         option, value: the entry of the run file's section `evaluate` that asks for it; `metrics` is a list.
@@ -60,7 +60,7 @@ class Evaluator:
         count: `module:name` of a function that counts one image's panoptic map, called in the one pass over
             all maps with an image's segments and whether each category is a thing; None: not needed.
         needs: entries of the section `predict` that write the predictions it reads.
-        whole_split: whether it judges whole splits only, not the images listed in `data.val_images`.
+        whole_split: whether it evaluates whole splits only, not the images listed in `data.val_images`.
     """
 
     option: Option
@@ -181,7 +181,7 @@ EVALUATORS = (
         "ceiling",
         (CEILING,),
         f"{_RUN}:grid_ceiling",
-        "PQ that ground truth keeps on the stride-4 grid of the network's output",
+        "PQ of the ground truth on the stride-4 grid of the network's output",
     ),
 )
 METRICS = {metric.name: metric for evaluator in EVALUATORS for metric in evaluator.metrics}

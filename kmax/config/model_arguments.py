@@ -1,4 +1,4 @@
-"""The arguments of `kmax.create_model`, which run files and the metadata of weight files hold."""
+"""The arguments of `kmax.create_model`, as stored in run files and in the metadata of weight files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CrossAttention = Literal["kmeans", "cmt", "softmax"]  # how centres gather pixel
 
 def _known_model(name: str) -> str:
     if name not in SIZES:
-        raise ValueError(f"there is no model '{name}'; available: {', '.join(SIZES)}")
+        raise ValueError(f"unknown model '{name}'; available: {', '.join(SIZES)}")
     return name
 
 
@@ -35,7 +35,7 @@ class Model(Parameters):
     """The network of a run, independent of its dataset."""
 
     name: ModelName = Field(description="an entry of kmax/config/model_sizes.py")
-    flavour: Flavour = Field(description="which original is computed: deeplab2 or bytedance")
+    flavour: Flavour = Field(description="original implementation to reproduce: deeplab2 or bytedance")
     num_clusters: PositiveInt = Field(description="cluster centres (object queries)")
     decoder_stages: Annotated[int, Field(ge=4, le=5)] = Field(
         description="stages of the pixel decoder: 4, on Cityscapes 5"

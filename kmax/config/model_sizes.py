@@ -1,4 +1,4 @@
-"""The sizes of the models, by name: numbers are all that tells one from another.
+"""The sizes of the models, by name: they differ in numbers only.
 
 A further model is a further entry of `SIZES`, here and nowhere else.
 """

@@ -36,7 +36,7 @@ class SplitManifest(Parameters):
 
 
 class Manifest(Parameters):
-    """`data/prepared/<dataset>/manifest.json`; it has no absolute path."""
+    """`data/prepared/<dataset>/manifest.json`; it contains no absolute path."""
 
     version: int
     dataset: Name
@@ -60,8 +60,8 @@ class ImageFolder:
         """
         if not self.images_dir.is_dir():
             raise InputError(
-                f"{self.images_dir}: folder of images not found; prepared datasets read images from the "
-                "raw files; restore it, or set KMAX_DATA_ROOT or 'root' in the dataset file to its new place"
+                f"{self.images_dir}: folder of images not found; images are read from the "
+                "raw files; restore it, or set KMAX_DATA_ROOT or 'root' in the dataset file to its new path"
             )
 
 

@@ -1,8 +1,8 @@
 """One request for a part of a file: what the server announces, and which faults are temporary.
 
-The transport is urllib3. Retries stand in `kmax.fetch.transfer` and not in `urllib3.Retry`, which repeats a
-request only before its body: what is received of a body is kept there, and the rest is requested with
-If-Range. HTTP semantics are those of RFC 9110 (ranges, conditions, Retry-After). Proxies come from the
+The transport is urllib3. Retries are implemented in `kmax.fetch.transfer`, not with `urllib3.Retry`, which
+repeats a request only before its body: `transfer` keeps the received part of a body and requests the rest
+with If-Range. HTTP semantics are those of RFC 9110 (ranges, conditions, Retry-After). Proxies come from the
 environment: http_proxy, https_proxy, no_proxy.
 """
 
@@ -85,7 +85,7 @@ def require_http(url: str) -> None:
         InputError: the URL is neither http nor https.
     """
     if urllib.parse.urlsplit(url).scheme not in {"http", "https"}:
-        raise InputError(f"{url}: only http and https are fetched; give a local file by its path")
+        raise InputError(f"{url}: only http and https are supported; give a local file by its path")
 
 
 def direct_url(url: str) -> str:
@@ -118,7 +118,9 @@ def request(url: str, start: int = 0, validator: str | None = None) -> Iterator[
             _require_success(url, response)
             first, length = _extent(response)
             if first not in (0, start):
-                raise urllib3.exceptions.HTTPError(f"byte {start} was requested first, but {first} was sent")
+                raise urllib3.exceptions.HTTPError(
+                    f"requested bytes from {start}, received bytes from {first}"
+                )
         yield Answer(url, first, length, _validator(response), response)
 
 
@@ -202,7 +204,7 @@ def one_line_faults(url: str) -> Iterator[None]:
         while reason.__cause__ is not None:
             reason = reason.__cause__
         text = " ".join(str(reason).split()) or type(reason).__name__
-        message = f"{url}: cannot be fetched: {text}"
+        message = f"{url}: cannot be downloaded: {text}"
         if isinstance(reason, ssl.SSLCertVerificationError) or isinstance(error, ValueError):
             raise InputError(message) from error
         raise TemporaryFaultError(message) from error

@@ -40,10 +40,10 @@ class _Bounded:
         """
         if self.left is not None:
             if not 0 <= size <= LONGEST_READ:
-                raise tarfile.ReadError(f"a header of {size} bytes, which no archive of data has")
+                raise tarfile.ReadError(f"a header of {size} bytes, larger than in any valid archive")
             self.left -= size
             if self.left < 0:
-                raise tarfile.ReadError("far more headers than the archive is large")
+                raise tarfile.ReadError("headers larger than the archive itself")
         return self._stream.read(size)
 
     def __getattr__(self, name: str) -> Any:
@@ -55,7 +55,7 @@ def open_tar(archive: Path) -> Iterator[tuple[tarfile.TarFile, Iterator[tarfile.
     """A tar, plain or compressed, and its members; these have to be gone through before any is opened.
 
     Raises:
-        tarfile.ReadError: no tar, or one whose headers are larger than those of any dataset.
+        tarfile.ReadError: not a tar, or its headers are implausibly large.
     """
     with open(archive, "rb") as file:
         start = file.read(max(map(len, _COMPRESSIONS)))

@@ -37,7 +37,7 @@ def benchmark_run(run: config.Run, provenance: Mapping[str, Any]) -> Path:
     """Benchmark stage: measure the run's model, alone on its device; writes `speed.json`.
 
     Args:
-        run: whose model is measured, with its thresholds.
+        run: the run whose model and thresholds are used.
         provenance: of the model, as far as the caller knows it; written beside the model's SHA-256.
 
     Raises:

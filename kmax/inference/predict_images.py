@@ -57,7 +57,7 @@ def predict_images(paths: Sequence[Path], weights: Path, out: Path, predict: Pre
     model, metadata = load_model(weights)
     stems = [path.stem for path in paths]
     faults = [
-        f"{path}: another image has the stem '{path.stem}' too; their outputs would overwrite each other"
+        f"{path}: duplicate stem '{path.stem}': the outputs of two images would overwrite each other"
         for place, path in enumerate(paths)
         if path.stem in stems[:place]
     ]

@@ -45,11 +45,11 @@ class Shard:
             record = read_json(self.folder / RECORD, "record of the shard")
             listed: dict[str, str] = record["files"]
             annotations: list[dict[str, Any]] = record["annotations"]
-            damaged = [name for name, digest in listed.items() if sha256(self.folder / name) != digest]
+            corrupt = [name for name, digest in listed.items() if sha256(self.folder / name) != digest]
         except (InputError, OSError, KeyError, TypeError, AttributeError):
-            damaged = [RECORD]
-        if damaged:
-            print(f"{self.folder / damaged[0]}: corrupt or missing; predicted again", file=sys.stderr)
+            corrupt = [RECORD]
+        if corrupt:
+            print(f"{self.folder / corrupt[0]}: corrupt or missing; predicting it again", file=sys.stderr)
             return None
         return annotations
 

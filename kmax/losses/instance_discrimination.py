@@ -62,7 +62,7 @@ class _WeightedLogPartition(torch.autograd.Function):
         limit = CPU_SIMILARITIES if features.device.type == "cpu" else GPU_SIMILARITIES
         at_once, columns = max(1, limit // pixels**2), max(1, limit // pixels)
         bands = [(start, min(start + columns, pixels)) for start in range(0, pixels, columns)]
-        # [B, k, D]: products are fastest where the numbers of a pixel lie together.
+        # [B, k, D]: products are fastest if the numbers of a pixel are adjacent.
         by_pixel = features.transpose(1, 2).contiguous()
         buffers = _buffers(by_pixel, bands, min(at_once, images), ctx.needs_input_grad[0])
         values, gradients = [], []
@@ -96,7 +96,7 @@ def _buffers(f: Tensor, bands: Bands, images: int, all_bands: bool) -> list[Tens
 def _log_partition(
     f: Tensor, w: Tensor, bands: Bands, buffers: list[Tensor], with_gradient: bool
 ) -> tuple[Tensor, Tensor]:
-    """The value [B] and its gradient [B, k, D] (zeros if not wanted), one band of columns of E at a time."""
+    """The value [B] and its gradient [B, k, D] (zeros if not needed), one band of columns of E at a time."""
     images, pixels, _ = f.shape
     kept, total, gradient = [], torch.zeros_like(w), torch.zeros_like(f)
     for (start, end), buffer in zip(bands, buffers, strict=True):

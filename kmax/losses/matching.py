@@ -104,7 +104,7 @@ def match(
 
 
 def mask_similarity(mask_probabilities: Tensor, targets: Targets) -> Tensor:
-    """Dice [B, M, N] of each segment with each cluster's soft mask, void pixels left out."""
+    """Dice [B, M, N] of each segment with each cluster's soft mask, void pixels excluded."""
     intersection = targets.masks @ mask_probabilities.transpose(1, 2)
     predicted = mask_probabilities @ (~targets.void).float()[:, :, None]  # [B, N, 1]
     return intersection / ((targets.masks.sum(2, keepdim=True) + predicted.transpose(1, 2)) / 2 + 1e-5)
@@ -137,7 +137,7 @@ def assign(dice: Tensor, probability: Tensor, present: Tensor, image_ids: Sequen
 
 
 def _void_share(mask_probabilities: Tensor, targets: Targets) -> Tensor:
-    """Share [B, N] of each cluster's soft mask that lies on void pixels."""
+    """Share [B, N] of each cluster's soft mask on void pixels."""
     on_void = (mask_probabilities @ targets.void.float()[:, :, None]).squeeze(2)
     return on_void / (mask_probabilities.sum(2) + 1e-5)
 

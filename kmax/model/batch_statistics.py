@@ -125,7 +125,7 @@ def _native_backward(
 
     Both maps have channels last in memory: torch's kernel is ten times slower where they differ in layout.
     """
-    exact = weight.to(scale.dtype)  # the kernel wants the statistics' type
+    exact = weight.to(scale.dtype)  # the kernel expects the statistics' type
     grad_x, grad_weight, grad_bias = torch.ops.aten.native_batch_norm_backward(
         grad, _like(centred, grad), exact, None, None, -offset, scale, True, 0.0, [True, True, True]
     )
@@ -150,7 +150,7 @@ def _of_all_ranks(mean: Tensor, variance: Tensor, count: int) -> tuple[Tensor, T
 
 
 def _rows(x: Tensor) -> Tensor:
-    """[B, C, ...] -> [values per channel, C]; a view where channels lie last in memory."""
+    """[B, C, ...] -> [values per channel, C]; a view if channels are last in memory."""
     return x.movedim(1, -1).reshape(-1, x.shape[1])
 
 

@@ -49,7 +49,7 @@ def convolve(x: Tensor, kernel: Tensor, bias: Tensor | None, like: nn.Conv2d) ->
 
 
 def _keeps_size(kernel: Tensor, like: nn.Conv2d) -> bool:
-    """Whether taps lie evenly around each pixel, so that the result has the size of the input."""
+    """Whether taps are placed evenly around each pixel, so that the result has the size of the input."""
     padding = tuple(d * (side // 2) for d, side in zip(like.dilation, kernel.shape[2:], strict=True))
     odd = kernel.shape[2] % 2 == kernel.shape[3] % 2 == 1
     return odd and like.groups == 1 and like.stride == (1, 1) and like.padding == padding
@@ -153,8 +153,8 @@ def _library_gradient(
     grad: Tensor, x: Tensor, kernel: Tensor, like: nn.Conv2d, padding: tuple[int, int], of_kernel: bool
 ) -> Tensor:
     """The gradient of the kernel, or of x, by torch's library."""
-    wanted = [not of_kernel, of_kernel, False]
-    settings = (like.stride, padding, like.dilation, False, (0, 0), like.groups, wanted)
+    needed = [not of_kernel, of_kernel, False]
+    settings = (like.stride, padding, like.dilation, False, (0, 0), like.groups, needed)
     gradients = torch.ops.aten.convolution_backward(grad, x, kernel, None, *settings)
     found: Tensor = gradients[int(of_kernel)]
     return found

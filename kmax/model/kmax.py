@@ -117,7 +117,7 @@ class KMaX(nn.Module):
         """Raise InputError unless images of this (height, width) can go through."""
         height, width = image_size
         if min(height, width) < 3:
-            raise InputError(f"{where}: image size {height}x{width}: sides must be 3 pixels or more")
+            raise InputError(f"{where}: image size {height}x{width}: both sides must be at least 3 pixels")
         if height % 2 == 0 or width % 2 == 0:
             odd = f"{height + 1 - height % 2}x{width + 1 - width % 2}"
             raise InputError(f"{where}: image size {height}x{width}: both sides must be odd; pad to {odd}")

@@ -62,7 +62,7 @@ class EncoderConfig:
 def init_truncated(weight: Tensor, std: float | None = None) -> None:
     """Truncated normal, cut at two standard deviations and not rescaled.
 
-    The default `std` is sqrt(2 / input channels). The kernel's area is left out on purpose, as in the
+    The default `std` is sqrt(2 / input channels). The kernel's area is omitted on purpose, as in the
     originals: a 3x3 kernel starts three times larger than by He's rule.
     """
     trunc_normal_tf_(weight, std=math.sqrt(2.0 / weight.shape[1]) if std is None else std)

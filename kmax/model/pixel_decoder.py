@@ -76,7 +76,9 @@ class PixelDecoder(nn.Module):
     def __init__(self, in_channels: Sequence[int], config: PixelDecoderConfig) -> None:
         super().__init__()
         if len(in_channels) != len(config.stages):
-            raise ValueError(f"{len(config.stages)} stages need as many features, not {len(in_channels)}")
+            raise ValueError(
+                f"{len(config.stages)} stages need the same number of features, not {len(in_channels)}"
+            )
         self.norms = nn.ModuleList(ChannelLayerNorm(channels) for channels in in_channels)
         self.fuses = nn.ModuleList()
         self.stages = nn.ModuleList()

@@ -75,7 +75,7 @@ class Predictor(nn.Module):
         nn.init.zeros_(self.class_head.bias)
         self.mask_norm = layers.norm(1)  # one channel, shared by the clusters
         nn.init.constant_(self.mask_norm.weight, size.mask_norm_scale)
-        # Most clusters are void, so void starts with probability 0.9; checkpoints do not hold this constant.
+        # Most clusters are void, so void starts with probability 0.9; this constant is not in checkpoints.
         self.void_logit = math.log(num_classes * VOID_PRIOR / (1.0 - VOID_PRIOR))
 
     def forward(self, pixels: Tensor, mask_centers: Tensor, class_centers: Tensor) -> Prediction:

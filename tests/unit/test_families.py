@@ -120,7 +120,7 @@ def test_a_fault_of_the_base_is_reported_once_not_for_every_run():
 
 def test_a_run_of_two_families_is_refused_with_both_files():
     write_run(Path(), "shapes-smoke", sections("shapes-smoke"), family="again")
-    line = "params/runs/smoke.yaml: runs.shapes-smoke: params/runs/again.yaml has a run of this name, too"
+    line = "params/runs/smoke.yaml: runs.shapes-smoke: duplicate run name, also in params/runs/again.yaml"
     assert refused(families.load_run, "shapes-smoke") == [line]
     assert refused(families.families) == [line]
     assert families.load_run("shapes-tiny").run == "shapes-tiny"

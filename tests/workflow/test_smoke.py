@@ -243,8 +243,8 @@ def test_what_snakemake_knows_nothing_of_is_not_recorded_with_parameters_it_was_
         paths.metrics(RUN): "evaluate",
         paths.speed(RUN): "benchmark",
     }.items():
-        assert f"{path}: was made with other parameters" in told
-        assert f"make it again: kmax {verb} {RUN}" in told
+        assert f"{path}: was produced with different parameters" in told
+        assert f"run: kmax {verb} {RUN}" in told
     assert f"train@{RUN}" in left_to_dvc(recorded)
 
 

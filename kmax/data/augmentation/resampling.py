@@ -1,4 +1,4 @@
-"""Resampling of the two originals, to the pixel; only the wanted window of the result is computed.
+"""Resampling of the two originals, to the pixel; only the requested window of the result is computed.
 
 deeplab2 resamples twice (to the size that fits, then by the random scale), corners on corners, between the
 nearest two pixels even where the image shrinks; intermediate results stay float32. bytedance resamples
@@ -111,7 +111,7 @@ def _nearest_centre(n_in: int, n_out: int) -> NDArray[np.intp]:
 
 @functools.lru_cache(maxsize=4096)
 def _taps(n_in: int, n_out: int) -> Taps:
-    """Element i of the result lies between two elements of the source: lower, upper, fraction between."""
+    """For element i of the result, the two neighbours in the source and the fraction between them."""
     position = positions(n_in, n_out)
     lower = np.floor(position)
     index = lower.astype(np.intp)

@@ -133,7 +133,7 @@ def draw_parameters(
         base = original if data.native_size else fitting_size(original, target, data.preprocessing)
         sizes = [base, scaled_size(base, scale)]
     color_transform = draw_color_transform(rng, augmentation)
-    missing = [wanted - side for wanted, side in zip(target, sizes[-1], strict=True)]
+    missing = [expected - side for expected, side in zip(target, sizes[-1], strict=True)]
     top, left = 0, 0
     if data.preprocessing != "torch":  # the largest offset is not drawn, as in the original
         top, left = (int(rng.integers(0, max(number, 1))) for number in missing)

@@ -1,4 +1,4 @@
-"""The download stage: fetch or find the raw files of a dataset, and record them."""
+"""The download stage: download or find the raw files of a dataset, and record them."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from kmax.files import digest, exclusive_lock, read_json, remove_leftovers, writ
 
 
 def download(name: str) -> Path:
-    """Fetch the files that the dataset file lists, check that all others exist, write the raw manifest.
+    """Download the files that the dataset file lists, check that all others exist, write the raw manifest.
 
     The manifest records name, size and SHA-256 of every raw file (for generated datasets: what they are
-    generated from). It holds no absolute path.
+    generated from). It contains no absolute path.
 
     Returns:
         `data/raw/<dataset>/manifest.json`.
@@ -121,7 +121,7 @@ def _is_raw_manifest(value: Any) -> bool:
 def _is_unchanged(
     path: Path, source: RawFiles, root: Path, record: dict[str, Any], digests: KnownDigests
 ) -> bool:
-    """Whether the manifest is still right, judged by sizes and modification times."""
+    """Whether the manifest is still valid, according to sizes and modification times."""
     try:
         seen = read_json(path, "note on the last download") if path.exists() else None
     except InputError:

@@ -30,7 +30,7 @@ Listed = list[tuple[int, bool, Any]]  # (category id, crowd, polygons or run-len
 
 
 class InstanceFiles(Parameters):
-    """Where one split lies under the data root, in the layout of COCO's instance annotation."""
+    """The location of one split below the data root, in the layout of COCO's instance annotation."""
 
     images: str
     instances_json: str

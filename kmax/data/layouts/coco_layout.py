@@ -62,14 +62,14 @@ class AgreedCategories:
 
 
 def _compare(header: Header, categories: list[Category], agreed_with: str, faults: Faults) -> None:
-    wanted = {category.id: (category.name, category.isthing) for category in categories}
+    expected = {category.id: (category.name, category.isthing) for category in categories}
     found = {category.id: (category.name, category.isthing) for category in header.categories.values()}
-    lines = [f"category {key} is not in {agreed_with}" for key in sorted(found.keys() - wanted.keys())]
-    lines += [f"category {key} of {agreed_with} is missing" for key in sorted(wanted.keys() - found.keys())]
+    lines = [f"category {key} is not in {agreed_with}" for key in sorted(found.keys() - expected.keys())]
+    lines += [f"category {key} of {agreed_with} is missing" for key in sorted(expected.keys() - found.keys())]
     lines += [
-        f"category {key} is {_describe(found[key])}, in {agreed_with} {_describe(wanted[key])}"
-        for key in sorted(found.keys() & wanted.keys())
-        if found[key] != wanted[key]
+        f"category {key} is {_describe(found[key])}, in {agreed_with} {_describe(expected[key])}"
+        for key in sorted(found.keys() & expected.keys())
+        if found[key] != expected[key]
     ]
     for line in lines:
         faults.add(FaultKind.CATEGORY, f"{header.path}: {line}")

@@ -25,7 +25,7 @@ MAX_LISTED = 10  # ids named in one fault
 
 
 class SplitFiles(Parameters):
-    """Where one split lies under the data root, in COCO panoptic layout."""
+    """The location of one split below the data root, in COCO panoptic layout."""
 
     images: str
     panoptic_json: str

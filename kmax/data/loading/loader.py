@@ -36,7 +36,7 @@ class InferenceBatch:
     """Images to predict on.
 
     Attributes:
-        images: float32 [B, 3, H, W] in -1..1; the image lies at the top left, padding is 0.
+        images: float32 [B, 3, H, W] in -1..1; the image is at the top left, padding is 0.
         image_ids: as in the panoptic JSON.
         file_names: of the images.
         content_sizes: per image (height, width) of the part of the input that is image.
@@ -105,7 +105,7 @@ def train_batches(
     parts = world_size * micro_batches
     if global_batch_size % parts:
         raise InputError(
-            f"train.global_batch_size: {global_batch_size} images do not divide by {world_size} ranks "
+            f"train.global_batch_size: {global_batch_size} images cannot be divided among {world_size} ranks "
             f"with {micro_batches} micro-batches"
         )
     size = global_batch_size // parts
@@ -226,7 +226,7 @@ class _ValSamples(Dataset[_ValSample]):
         rgb = read_image_words(path)
         if rgb.shape[:2] != (about.height, about.width):
             found, listed = f"{rgb.shape[1]}x{rgb.shape[0]}", f"{about.width}x{about.height}"
-            raise InputError(f"{path}: image is {found}, but listed as {listed}")
+            raise InputError(f"{path}: image is {found}, listed as {listed}")
         return _ValSample(rgb, about)
 
 

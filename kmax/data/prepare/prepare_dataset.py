@@ -1,6 +1,6 @@
-"""The prepare stage: one canonical form for all datasets.
+"""The prepare stage: conversion of all datasets to one canonical format.
 
-`data/prepared/<dataset>/` holds per split `panoptic_<split>.json` and `panoptic_<split>/*.png` in COCO
+`data/prepared/<dataset>/` contains per split `panoptic_<split>.json` and `panoptic_<split>/*.png` in COCO
 panoptic format and `files_<split>.csv` with a row per image, and `manifest.json` with categories in class
 order, counts and digests. Raw images stay where they are; generated ones are drawn into `images_<split>/`.
 """
@@ -173,7 +173,7 @@ def _convert(
 
 
 def _forget_lost_files(journal: Journal, pngs: Path) -> None:
-    """Remove images from the journal whose PNG a crash of the machine has lost."""
+    """Remove images from the journal whose PNG was lost in a crash of the machine."""
     for image in list(journal.images()):
         path = pngs / image.annotation.file_name
         if not path.is_file() or path.stat().st_size != image.png_bytes:
@@ -206,7 +206,7 @@ def _convert_one(target: Path, dataset: str, item: tuple[ImageRecord, list[str |
     files = [record.images_dir / record.file_name, *record.label_files]
     for path, now, before in zip(files, [found[3], *label_sha256], recorded, strict=True):
         if now != before:
-            change = "changed since the download" if before else "is new since the download"
+            change = "changed since the download" if before else "was added since the download"
             faults.append((FaultKind.CHANGED, f"{path}: {change}; run: kmax data download {dataset}"))
     if any(not kind.harmless for kind, _ in faults):
         return faults, None

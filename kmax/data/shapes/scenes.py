@@ -2,7 +2,7 @@
 
 Things (circle, ring, bar, star) have any colour, size, rotation and fill; they cover each other and
 are cut by the border. Stuff (stripes, checks, dots, noise) fills regions with curved borders. Some regions
-are plain and unlabelled (void), and some images hold a crowd: a group of small shapes of one class that is
+are plain and unlabelled (void), and some images contain a crowd: a group of small shapes of one class that is
 one segment.
 An image depends on (seed, split, index) alone.
 """
@@ -31,7 +31,7 @@ MIN_VISIBLE_PIXELS = 16  # what is left of a segment below this becomes void
 REFERENCE_SIZE = 128  # sizes below are in pixels of an image whose shorter side is this
 VOID_PROBABILITY = 0.25  # of an image with an unlabelled region
 CROWD_PROBABILITY = 0.12
-CUT_PROBABILITY = 0.3  # of a thing whose centre can lie anywhere, even just outside
+CUT_PROBABILITY = 0.3  # of a thing whose centre can be anywhere, even just outside
 
 Rgb = NDArray[np.float32]
 Texture = Callable[[Generator, Plane, Plane, float], Plane]
@@ -94,8 +94,8 @@ def check_categories(categories: list[Category] | None, where: str) -> list[Cate
     drawn = {**dict.fromkeys(THINGS, True), **dict.fromkeys(STUFF, False)}
     found = {category.name: category.isthing for category in categories or []}
     if categories is None or found != drawn or len(categories) != len(drawn):
-        wanted = ", ".join(f"{name} ({'thing' if thing else 'stuff'})" for name, thing in drawn.items())
-        raise InputError(f"{where}: categories: generated shapes need exactly these: {wanted}")
+        expected = ", ".join(f"{name} ({'thing' if thing else 'stuff'})" for name, thing in drawn.items())
+        raise InputError(f"{where}: categories: generated shapes need exactly these: {expected}")
     return categories
 
 

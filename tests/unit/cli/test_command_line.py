@@ -61,7 +61,7 @@ def test_no_arguments_give_help(capsys) -> None:
         (["track", "ui", "--port", "many"], "Invalid value for '--port'"),
         (["data"], "Missing command. (see `kmax data --help`)"),
         (["port-file", "onnx", "f"], "'onnx' is not one of 'tf', 'torch', 'safetensors'"),
-        (["train", "shapes-mini", "--time-budget", "soon"], "time budget 'soon': write seconds"),
+        (["train", "shapes-mini", "--time-budget", "soon"], "time budget 'soon': expected seconds"),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_2(

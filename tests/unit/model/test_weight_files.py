@@ -122,7 +122,7 @@ def test_a_foreign_safetensors_file_is_refused(tmp_path):
     save_file({"conv.weight": torch.zeros(3)}, tmp_path / "foreign.safetensors")
     with pytest.raises(InputError, match="not a kmax model"):
         load_model(tmp_path / "foreign.safetensors")
-    with pytest.raises(InputError, match=r"none of its 1 tensors belongs to a model of this project"):
+    with pytest.raises(InputError, match=r"none of its 1 tensors belongs to a kmax model"):
         load_weights(tiny(), tmp_path / "foreign.safetensors")
 
 
