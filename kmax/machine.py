@@ -22,7 +22,7 @@ from kmax.errors import InputError
 if TYPE_CHECKING:
     import torch
 
-DISTRIBUTIONS = ("kmax-deeplab", "kmax")  # the present name, and the one of older installations
+DISTRIBUTIONS = ("kmax-deeplab", "kmax")  # the current name, and that of older installations
 MAX_LOADER_WORKERS = 8
 
 
@@ -167,7 +167,7 @@ def slurm_first_address() -> str:
 
 
 def describe(device: torch.device) -> dict[str, Any]:
-    """What times are measured on: device, its name, CPU threads, versions of torch and of this package."""
+    """The hardware and software of a measurement: device, CPU threads, versions of torch and this package."""
     import torch
 
     return {

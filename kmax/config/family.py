@@ -1,4 +1,4 @@
-"""A family of runs, `params/runs/<family>.yaml`: the runs of one table, with what they share written once."""
+"""A family of runs, `params/runs/<family>.yaml`: the runs of one table, with shared sections written once."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Values = dict[str, Any] | SkipJsonSchema[None]
 class Base(Parameters):
     """Sections, complete or in part, that the runs of a family inherit by YAML anchors and merge keys.
 
-    Nothing reads them from here: a run has what it refers to, so every YAML reader finds complete runs.
+    They are not read from here: YAML references expand in each run, so every YAML reader finds complete runs.
     """
 
     data: Values = None

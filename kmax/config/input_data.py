@@ -1,4 +1,4 @@
-"""What a run reads, and how images become network input."""
+"""The data of a run, and the conversion of images to network input."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class CopyPaste(Parameters):
 
 
 class Augmentation(Parameters):
-    """What happens to a training image before it is padded and cropped to the input size."""
+    """Augmentation of a training image before padding and cropping to the input size."""
 
     flip: Fraction = Field(description="probability of a left-right flip")
     scale: Annotated[list[float], Field(min_length=2, max_length=2, description="range of the random scale")]
@@ -73,7 +73,7 @@ class Preprocessing(Parameters):
 
 
 class Data(Preprocessing):
-    """Which images a run reads, and how they become network input."""
+    """The images of a run, and their conversion to network input."""
 
     dataset: Name
     train_split: str
@@ -86,5 +86,5 @@ class Data(Preprocessing):
     augmentation: Augmentation | None = Field(description="null: resize and pad only")
 
     def preprocessing_alone(self) -> Preprocessing:
-        """What a model's file keeps, for pictures of one's own."""
+        """The preprocessing that a model's metadata records, for predicting a user's images."""
         return Preprocessing(preprocessing=self.preprocessing, native_size=self.native_size)

@@ -17,7 +17,7 @@ Option = Literal["metrics", "ap", "miou"]
 
 @dataclass(frozen=True)
 class HeadlineFigure:
-    """One figure of a metric that scores.json and the page of a run show.
+    """One figure of a metric shown in scores.json and on the page of a run.
 
     Attributes:
         name: its key in scores.json.
@@ -36,7 +36,7 @@ class Metric:
 
     Attributes:
         name: key of the part.
-        title: its name for people.
+        title: its display name.
         headline: its headline figures; figures are fractions.
         has_pixel_counts: whether it is a mean IoU whose counts per image may be those of per_image.npz.
     """
@@ -53,7 +53,7 @@ class Evaluator:
 
     Attributes:
         option, value: the entry of the run file's section `evaluate` that asks for it; `metrics` is a list.
-        metrics: what it gives.
+        metrics: the metrics that it computes.
         function: `module:name`; takes `Predictions` and returns a `Score` for each of its metrics, by name
             (both are in `kmax.evaluation.run.run_scores`).
         about: one phrase for the reference of run files.

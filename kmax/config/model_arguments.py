@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from kmax.config.base import Flavour, Parameters, PositiveInt
 from kmax.config.model_sizes import SIZES
 
-CrossAttention = Literal["kmeans", "cmt", "softmax"]  # how centres gather pixels
+CrossAttention = Literal["kmeans", "cmt", "softmax"]  # how the cluster centres are updated from pixels
 
 
 def _known_model(name: str) -> str:
@@ -20,7 +20,7 @@ def _known_model(name: str) -> str:
 
 
 def _pair(value: Any) -> Any:
-    """JSON has lists only, and Python's users write tuples."""
+    """Accept lists (JSON) and tuples (Python)."""
     numbers = isinstance(value, Sequence) and all(type(number) is int for number in value)
     if not numbers or len(value) != 2:
         raise ValueError("expected two whole numbers, (height, width)")
@@ -57,6 +57,6 @@ class ModelArguments(Model):
     image_size: Annotated[tuple[PositiveInt, PositiveInt], BeforeValidator(_pair)]
 
     def as_json(self) -> dict[str, Any]:
-        """As JSON values, in the order that weight files have always had."""
+        """As JSON values, in the order used in weight files."""
         values = self.model_dump(mode="json")
         return {key: values[key] for key in ("name", "num_classes", "image_size")} | values

@@ -1,4 +1,4 @@
-"""A run, an entry of `params/runs/<family>.yaml`: its model and what is done with it."""
+"""A run, an entry of `params/runs/<family>.yaml`: its model and the parameters of its stages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a run is trained."""
+"""The training parameters of a run."""
 
 from __future__ import annotations
 

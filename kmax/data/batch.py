@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 NO_SEGMENT = -1
 VOID_CLASS = -1
-INPUT_MEAN = np.float32(127.5)  # the level of an image that is 0 in the input; 0..255 becomes -1..1
+INPUT_MEAN = np.float32(127.5)  # the pixel value that becomes 0 in the input; 0..255 becomes -1..1
 
 
 @dataclass(frozen=True)

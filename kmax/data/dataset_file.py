@@ -92,7 +92,7 @@ def load_dataset(name: str) -> Dataset:
     """Read `params/datasets/<name>.yaml`.
 
     Raises:
-        InputError: no such dataset (with the nearest name), or wrong keys, or the file names another dataset.
+        InputError: no such dataset (with the nearest name), wrong keys, or another name inside the file.
     """
     return load_named(Dataset, paths.dataset_file(name), "dataset")
 

@@ -95,7 +95,7 @@ class Prepared:
         """The split of that name.
 
         Raises:
-            InputError: there is none (with the nearest name).
+            InputError: no such split (suggests the nearest name).
         """
         if name not in self.splits:
             raise unknown_name("split", name, self.splits, f"dataset '{self.dataset}'")

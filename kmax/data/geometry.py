@@ -1,7 +1,7 @@
 """Sizes and resampling: pixels of images and labels are moved by the same rule.
 
 The corners of source and target coincide (align_corners), as in the TensorFlow original: pixel i of n_out
-lies at i (n_in - 1) / (n_out - 1). Unlike the original, an image is smoothed where it shrinks, and resampled
+lies at i (n_in - 1) / (n_out - 1). Unlike the original, downscaling is antialiased, and an image is resampled
 once to its final size, not twice.
 """
 
@@ -60,7 +60,7 @@ def scaled_size(size: Size, scale: float) -> Size:
 
 
 def resize_image(image: NDArray[Any], size: Size) -> FloatImage:
-    """Resize [h, w, C] to float32 [H, W, C]: bilinear, smoothed where it shrinks."""
+    """Resize [h, w, C] to float32 [H, W, C]: bilinear, antialiased when downscaling."""
     image = image.astype(np.float32)
     if image.shape[:2] == size:
         return image

@@ -1,7 +1,7 @@
 """Safe unpacking of zip and tar archives, of datasets and of checkpoints.
 
 Nothing is written outside of the folder, no existing file is overwritten, memory is bounded, and a killed
-process leaves complete files only, from which the next one continues.
+process leaves only complete files, from which the next one continues.
 
 Archives are unpacked rather than read in place: images are then files that every tool reads at any position
 from many processes, which a zip of 118287 members is not (an index per process, a lock per file, and the
@@ -29,9 +29,9 @@ from kmax.errors import InputError
 from kmax.fetch.tar_listing import open_tar
 
 BLOCK = 2**20
-MAX_EXPANSION = 200  # than the archive, unpacked: JSON compresses to a tenth, images hardly
+MAX_EXPANSION = 200  # unpacked size by archive size: JSON compresses to a tenth, images hardly
 MAX_NAME_BYTES = 255  # bytes, of a file or folder
-MIN_UNPACKED_LIMIT = 2**20  # bytes that an archive of any size may unpack to
+MIN_UNPACKED_LIMIT = 2**20  # bytes that any archive may unpack to, however small
 JUNK = {"__MACOSX", ".DS_Store"}
 CORRUPTION_ERRORS = (
     tarfile.TarError,

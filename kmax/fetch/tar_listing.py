@@ -26,14 +26,14 @@ _COMPRESSIONS: dict[bytes, Callable[..., Any]] = {
 
 
 class _Bounded:
-    """The bytes of a tar, of which few may be read as long as `left` is a number."""
+    """The stream of a tar, with at most `left` more bytes readable while `left` is a number."""
 
     def __init__(self, stream: IO[bytes], left: int) -> None:
         self._stream = stream
         self.left: int | None = left
 
     def read(self, size: int) -> bytes:
-        """Read as the stream does.
+        """Read like the stream.
 
         Raises:
             tarfile.ReadError: too much, while the list of members is read.
@@ -52,7 +52,7 @@ class _Bounded:
 
 @contextlib.contextmanager
 def open_tar(archive: Path) -> Iterator[tuple[tarfile.TarFile, Iterator[tarfile.TarInfo]]]:
-    """A tar, plain or compressed, and its members; these have to be gone through before any is opened.
+    """A tar, plain or compressed, and its members; iterate over all of them before opening any.
 
     Raises:
         tarfile.ReadError: not a tar, or its headers are implausibly large.

@@ -16,10 +16,10 @@ from kmax.fetch.request import BLOCK, Answer, RangeRefusedError, TemporaryFaultE
 from kmax.files import file_digest
 from kmax.progress import Transfer, Transfers
 
-ATTEMPTS = 6  # in a row that gain less than a mebibyte
+ATTEMPTS = 6  # consecutive attempts that gain less than a mebibyte
 FIRST_WAIT = 1.0  # seconds; doubled each time
 LONGEST_WAIT = 60.0
-LONGEST_ASKED_WAIT = 600.0  # a longer wait is left to the next call
+LONGEST_ASKED_WAIT = 600.0  # longer waits end the call
 PAGES = (b"<!doctype html", b"<html")
 
 
@@ -53,7 +53,7 @@ def download(
         size: required size in bytes; None: the size that the server announces.
         sha256: required digest; None: any.
         md5: likewise.
-        max_bytes: larger files are refused.
+        max_bytes: larger files are rejected.
         transfers: display of progress shared with other files; None: its own.
 
     Raises:
@@ -107,7 +107,7 @@ def _receive(partial: Partial, expected: Expected, transfer: Transfer) -> None:
     """One request for the missing bytes; returns when the file is complete."""
     url = partial.url
     if partial.validator is None and expected.sha256 is None and expected.md5 is None:
-        partial.discard()  # a rest of another version could not be detected
+        partial.discard()  # without a validator, a change of version could not be detected
     offset = partial.offset
     with request(url, offset, partial.validator) as answer:
         _require_size(answer, expected)

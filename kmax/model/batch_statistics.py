@@ -2,8 +2,8 @@
 
 Torch's batch norm on a CPU adds up the values of a channels-last tensor one after the other in float32. Its
 errors of 1e-5 standard deviations grow over the fifty norms of a ResNet until pixels change their cluster.
-Here sums are cascaded, and values are centred before they are squared and scaled, which leaves the rounding
-of single values.
+Here sums are cascaded, and values are centred before they are squared and scaled, so only the rounding
+of single values remains.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class NormaliseByBatch(torch.autograd.Function):
             part = torch.sub(values[piece], near_mean, out=centred[piece])
             sums.append(part.sum(0))
             squares.append(torch.mul(part, part, out=square[: len(part)]).sum(0))
-        rest = _total(sums) / size  # what the rounding of the mean has left
+        rest = _total(sums) / size  # the residue of the rounded mean
         mean, variance = near_mean + rest, _total(squares) / size - rest.square()
         count = values.new_full((1,), size)
         offset = -rest  # centred + offset has the mean 0
@@ -109,7 +109,7 @@ class NormaliseByBatch(torch.autograd.Function):
 
 
 def _before_gelu(grad: Tensor, centred: Tensor, factor: Tensor, shift: Tensor) -> Tensor:
-    """The gradient [values, C] of what went into the GELU."""
+    """The gradient [values, C] of the GELU's input."""
     result = torch.empty_like(grad)
     normalised = centred.new_empty(_step(centred), centred.shape[1])
     for piece in _pieces(centred):
@@ -133,7 +133,7 @@ def _native_backward(
 
 
 def world_size() -> int:
-    """Number of ranks; 1 where nothing is distributed."""
+    """Number of ranks; 1 without torch.distributed."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 

@@ -34,7 +34,7 @@ class Convolution(nn.Conv2d):
 
 
 def convolve(x: Tensor, kernel: Tensor, bias: Tensor | None, like: nn.Conv2d) -> Tensor:
-    """Convolve x as `like` would, by another kernel and bias of the same shapes: [B, C_out, H', W']."""
+    """Convolve x like `like`, with another kernel and bias of the same shapes: [B, C_out, H', W']."""
     if x.device.type == "cpu" and not torch.compiler.is_compiling():
         if _keeps_size(kernel, like) and _share_of_pixels(x, like) < 0.5:
             return _by_tap(x, kernel, bias, like)
@@ -103,7 +103,7 @@ def _wide_depthwise(x: Tensor, kernel: Tensor, like: nn.Conv2d) -> bool:
 
 
 class _Convolution(torch.autograd.Function):
-    """`F.conv2d` with other ways to the gradient of the kernel; apply to (x, kernel, bias, like)."""
+    """`F.conv2d` with faster gradients of the kernel; apply to (x, kernel, bias, like)."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, kernel: Tensor, bias: Tensor | None, like: nn.Conv2d) -> Tensor:
@@ -137,7 +137,7 @@ def _product(grad: Tensor, x: Tensor, kernel: Tensor, like: nn.Conv2d) -> Tensor
 def _by_columns(grad: Tensor, x: Tensor, kernel: Tensor, like: nn.Conv2d) -> Tensor:
     """The gradient of a depthwise kernel, three columns at a time.
 
-    The columns from s on see the map moved by s, which padding or cropping does.
+    For the columns from s on, the map is shifted by s through padding or cropping.
     """
     result, width, (high, wide) = torch.empty_like(kernel), kernel.shape[3], _padding(like)
     last = width - FAST_COLUMNS

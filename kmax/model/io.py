@@ -26,7 +26,7 @@ ENCODER = "pixel_encoder."
 FORMAT = 1
 KEY = "kmax"
 PORT_FIRST = "convert checkpoints of other programs with `kmax port-file`"
-# Arguments that weights depend on: with others they would not fit, or give wrong results.
+# Arguments that determine the weights: with other values they would not load, or give wrong results.
 FIXED = ("name", "num_classes", "num_clusters", "decoder_stages", "flavour")
 
 
@@ -71,7 +71,7 @@ def save_model(model: KMaX, path: Path, categories: list[Category], **extra_meta
     with atomic_path(path) as temporary:
         try:
             save_file(tensors, temporary, metadata={KEY: text})
-        except SafetensorError as error:  # how the library reports a full disk
+        except SafetensorError as error:  # raised by the library when the disk is full
             raise InputError(f"{path}: cannot be written: {error}") from error
         temporary.chmod(0o644)
 
@@ -103,7 +103,7 @@ def load_model(path: Path) -> tuple[KMaX, ModelMetadata]:
     """Build the model that `path` describes, with its weights, in evaluation mode on the CPU.
 
     Raises:
-        InputError: the file is missing, corrupt, not one of ours, or contradicts itself.
+        InputError: the file is missing, corrupt, inconsistent, or not a kmax model.
     """
     metadata = read_metadata(path)
     try:
@@ -136,7 +136,7 @@ def load_weights(model: KMaX, path: Path) -> None:
 
 
 def _check_arguments(path: Path, model: KMaX) -> None:
-    """Raise InputError where a file's metadata name another network, whose shapes may well agree."""
+    """Raise InputError if a file's metadata name another network; its tensor shapes may still agree."""
     with _open(path) as stream:
         if KEY not in (stream.metadata() or {}):
             return
@@ -154,7 +154,7 @@ def read_metadata(path: Path) -> ModelMetadata:
     """The metadata alone, without the weights.
 
     Raises:
-        InputError: the file is missing, corrupt or not one of ours.
+        InputError: the file is missing, corrupt or not a kmax model.
     """
     with _open(path) as stream:
         return parse_metadata(stream.metadata() or {}, path)

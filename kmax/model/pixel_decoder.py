@@ -1,6 +1,6 @@
 """The pixel decoder: from stride 32 up to stride 4, with axial attention where maps are small.
 
-Features that pass between modules are not activated; each consumer activates what it reads.
+Features that pass between modules are not activated; each consumer activates its inputs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from kmax.model.residual import EXPANSION, ResidualBlock
 
 @dataclass(frozen=True)
 class PixelDecoderConfig:
-    """Everything about a pixel decoder but the channels that it reads.
+    """The configuration of a pixel decoder, except its input channels.
 
     Attributes:
         stages: kinds, widths and numbers of blocks, coarsest first.

@@ -20,7 +20,7 @@ VOID_PRIOR = 0.9
 
 @dataclass(frozen=True)
 class PredictorConfig:
-    """Everything about a predictor but the channels that it reads.
+    """The configuration of a predictor, except its input channels.
 
     Attributes:
         size: widths inside the pixel head and of D; first mask scale.

@@ -1,6 +1,6 @@
 """Runs and families by name: `params/runs/<family>.yaml` contains complete runs at `runs.<run>.<section>`.
 
-The datasets, weight files and lists of runs of a family are derived from its runs; nothing lists them again.
+The datasets, weight files and lists of runs of a family are derived from its runs; no other file lists them.
 """
 
 from __future__ import annotations
@@ -15,13 +15,11 @@ from kmax.config.family import Base
 from kmax.errors import InputError, unknown_name
 from kmax.parameter_files import names_in, parse, read_yaml
 
-OLD_LAYOUT = (
-    "earlier versions used one file per run; docs/add-a-run.md explains how to move it into a family file"
-)
+OLD_LAYOUT = "earlier versions used one file per run; see docs/add-a-run.md for moving it into a family file"
 
 
 class _Inherited(Parameters, extra="ignore"):
-    """The part of a family that is checked first: what is wrong there is wrong in every run."""
+    """The part of a family that is checked first, since its faults affect every run."""
 
     base: Base | None = None
 
@@ -68,7 +66,7 @@ def families() -> dict[str, Family]:
 
 
 def load_run(name: str) -> Run:
-    """One run, by name; faults of other runs do not matter.
+    """One run, by name; faults of other runs are ignored.
 
     Raises:
         InputError: no such run (with the nearest name), wrong keys, or two families contain it.
@@ -91,7 +89,7 @@ def run_names() -> list[str]:
 
 
 def default_family() -> str:
-    """The family that is made where none is named.
+    """The family that is built if none is named.
 
     Raises:
         InputError: no family has `default: true`, or several have it.
@@ -105,7 +103,7 @@ def default_family() -> str:
 def select(names: Iterable[str] = ()) -> list[str]:
     """Names of runs, from names of families or runs; without any, the runs of the default family.
 
-    A name that a family and a run share means the family.
+    A name shared by a family and a run refers to the family.
 
     Raises:
         InputError: neither a run of some family nor a family.

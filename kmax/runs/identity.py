@@ -38,7 +38,7 @@ class Identity:
 
 
 def identify(run: config.Run, data_digest: str | None = None) -> Identity:
-    """The identity of `run` with the present data and weights.
+    """The identity of `run` with the current data and weights.
 
     A trained run depends on its data, model and train sections, the prepared data and the initial weights; a
     ported run only on its data, model and port sections and the weight file, so it can be ported before (or

@@ -44,7 +44,7 @@ def model_identity(run: Run) -> Identity:
     """The identity of the run's model, with the data that it was made from, which need not be present.
 
     Raises:
-        InputError: the model is missing, or the run file would produce another one now.
+        InputError: the model is missing, or the run file would now produce another one.
     """
     provenance = model_provenance(run)
     identity = identify(run, data_digest=provenance["data_digest"])
@@ -70,7 +70,7 @@ def require_predictions(run: Run, identity: Identity, split: str | None = None) 
         split: of the predicted images; None: the run's val split.
 
     Raises:
-        InputError: they are missing, or the run file would produce others now.
+        InputError: they are missing, or the run file would now produce others.
     """
     path = paths.predictions_provenance(run.run, split)
     verb = f"kmax predict {run.run}" + ("" if split is None else f" --split {split}")
@@ -86,7 +86,7 @@ def provenance_for_predictions(run: Run) -> tuple[Identity, Provenance]:
     """The run's identity, and the provenance that predictions made now record: model, data, thresholds.
 
     Raises:
-        InputError: the model is missing, or the run file would produce another one now.
+        InputError: the model is missing, or the run file would now produce another one.
     """
     identity = identify(run)
     provenance = require_model(run, identity) | {"data_digest": identity.data_digest}
@@ -97,7 +97,7 @@ def provenance_for_scores(run: Run) -> tuple[Identity, Provenance]:
     """The run's identity, and the provenance that scores made now record: predictions, parameters, commit.
 
     Raises:
-        InputError: the predictions are missing, or the run file would produce others now.
+        InputError: the predictions are missing, or the run file would now produce others.
     """
     identity = identify(run)
     provenance = require_predictions(run, identity) | {"stage_digest": stage_digest(run, "evaluate")}
@@ -106,7 +106,7 @@ def provenance_for_scores(run: Run) -> tuple[Identity, Provenance]:
 
 
 def stale_results(run: Run) -> list[str]:
-    """One line for each result that the run file would not produce now; missing results are skipped.
+    """One line for each result that the run file would no longer produce; missing results are skipped.
 
     Raises:
         InputError: a result is corrupt, or the weights are not registered.

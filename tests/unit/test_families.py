@@ -142,7 +142,7 @@ def test_the_layout_of_earlier_versions_is_refused_with_the_remedy():
     path = write_run(Path(), "mine", old)
     path.write_text("run: mine\nmodel: {}\n")
     [line] = refused(families.load_run, "mine")
-    assert line.startswith(f"{path}: run: earlier versions had one file per run; docs/add-a-run.md says how")
+    assert line.startswith(f"{path}: run: earlier versions used one file per run; see docs/add-a-run.md")
     path.unlink()
     paths.OLD_RUNS_FILE.write_text("default: shapes\n")
     [line] = refused(families.load_run, "shapes-tiny")

@@ -38,7 +38,7 @@ REDRAW_STRIDE = 4  # of the labels that `redraw_below` counts
 def train_view(
     rng: Generator, source: ImageSource, index: int, partner: int, data: Data
 ) -> tuple[Image, View]:
-    """The training sample of the image `index`, with the image `partner` pasted if the run says so.
+    """The training sample of the image `index`, with the image `partner` pasted if the run uses copy-paste.
 
     Returns:
         The image that was used in the end (`redraw_below` may replace it), and the view.

@@ -67,7 +67,7 @@ def raw_files(dataset: Dataset, root: Path, faults: list[str]) -> Iterator[Path]
     """Every file that preparing a dataset reads, whether or not it exists.
 
     Args:
-        faults: takes a line for each JSON or folder that is missing or unreadable.
+        faults: receives a line for each JSON or folder that is missing or unreadable.
     """
     assert isinstance(dataset.source, RawFiles)
     reader = open_layout(dataset, root)
@@ -82,7 +82,7 @@ def raw_files(dataset: Dataset, root: Path, faults: list[str]) -> Iterator[Path]
 
 
 def _obtain_and_record(dataset: Dataset, source: RawFiles, manifest: Path) -> dict[str, Any]:
-    """Obtain what is listed by URL, then measure every file of every split."""
+    """Download the files listed by URL, then measure every file of every split."""
     root = raw_root(dataset)
     record = read_json(manifest, "raw manifest") if manifest.exists() else {}
     known = record if _is_raw_manifest(record) else {"files": {}}
@@ -132,7 +132,7 @@ def _is_unchanged(
 
 
 def _seen(source: RawFiles, root: Path, record: dict[str, Any]) -> dict[str, Any]:
-    """What determines the files of a dataset: its description, and the folders that list them."""
+    """The inputs that determine the files of a dataset: its description, and the folders that list them."""
     folders = {folder for name in record["files"] for folder in PurePosixPath(name).parents}
     return {
         "source": digest(source.model_dump()),

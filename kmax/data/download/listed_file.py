@@ -37,12 +37,12 @@ class ListedFile:
 
     @property
     def note(self) -> Path:
-        """What came out of the archive."""
+        """The record of the files extracted from the archive."""
         return self.download_path.with_name(f"{self.download_path.name}.unpacked.json")
 
     @property
     def work(self) -> Path:
-        """A folder that exists from the start of unpacking to its end, also if it was killed in between."""
+        """A folder that exists while unpacking is incomplete, including after a kill."""
         return self.download_path.with_name(f"{self.download_path.name}.unpacking")
 
     def is_unpacked(self) -> bool:
@@ -57,7 +57,7 @@ class ListedFile:
 
     @property
     def archive(self) -> Path | None:
-        """Its present path; None: it does not exist."""
+        """Its current path; None: it does not exist."""
         return next((path for path in (self.place, self.download_path) if path.is_file()), None)
 
     def is_done(self) -> bool:
@@ -155,7 +155,7 @@ class KnownDigests:
         return all(self._known.get(f"sha256 {n}") == [_stamp(self._root / n), d] for n, d in names.items())
 
     def save(self) -> None:
-        """Write what was computed."""
+        """Write the computed digests."""
         if self._changed:
             write_json(self._path, {"root": str(self._root.absolute()), "files": self._known})
             self._changed = False

@@ -118,7 +118,7 @@ def _require_parent(dataset: Dataset, root: Path) -> None:
 
 
 def _ask_for(dataset: Dataset, files: list[ListedFile], root: Path) -> str:
-    """The line that says what must be done by hand."""
+    """The line that explains which files must be downloaded by hand."""
     names = ", ".join(
         f"{file.remote.path}{f' ({file.remote.bytes} bytes)' if file.remote.bytes else ''}" for file in files
     )
@@ -164,7 +164,7 @@ def _settle(file: ListedFile, digests: KnownDigests, known: dict[str, Any] | Non
     own = path == file.download_path
     with _write_errors(path):
         if own:
-            path.with_name(f".{path.name}.part.json").unlink(missing_ok=True)  # of a process that was killed
+            path.with_name(f".{path.name}.part.json").unlink(missing_ok=True)  # left by a killed process
         if not remote.unpack:
             if own:
                 file.place.parent.mkdir(parents=True, exist_ok=True)
@@ -243,7 +243,7 @@ def _fetch_all(
 ) -> Iterator[tuple[ListedFile, BaseException | None]]:
     """Download files, a few at a time; yields each file, with its error if any, when it is complete.
 
-    Ctrl-C abandons the threads: what they have written stays, and the process ends.
+    Ctrl-C abandons the threads: written data is kept, and the process ends.
     """
     waiting: SimpleQueue[ListedFile] = SimpleQueue()
     done: SimpleQueue[tuple[ListedFile, BaseException | None]] = SimpleQueue()

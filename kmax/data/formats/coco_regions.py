@@ -10,7 +10,7 @@ _LARGEST = 2**53
 
 
 def region_fault(region: Any, size: tuple[int, int], ground_truth: bool) -> str | None:
-    """The fault of a mask, if any: compressed run lengths; in ground truth also plain ones and polygons."""
+    """The fault of a mask, if any: compressed RLE; in ground truth also uncompressed RLE and polygons."""
     if isinstance(region, dict):
         if region.get("size") != [*size]:
             return f"mask of size {region.get('size')!r:.40}, but the image is {size[1]}x{size[0]}"

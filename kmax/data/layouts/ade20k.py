@@ -1,7 +1,7 @@
 """ADEChallengeData2016 with its instance annotation, by the recipe of Mask2Former.
 
 Each stuff class of the semantic PNG (0 unlabelled, 1..150) is a segment; over them come the instances (red:
-which of the thing classes, from 1; green: number in the image, 0 none). All else is void: unlabelled pixels,
+which of the thing classes, from 1; green: number in the image, 0 none). Void are unlabelled pixels
 and pixels of thing classes without an instance. A segment's area counts its pixels before later ones cover
 them; official evaluation counts with that area.
 Source: Mask2Former, prepare_ade20k_pan_seg.

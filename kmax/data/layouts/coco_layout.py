@@ -1,4 +1,4 @@
-"""What the layouts with a JSON per split share: the images it lists, and categories that must agree."""
+"""Common parts of layouts with a JSON per split: its images, and categories that must agree."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class CocoReader:
 
     @property
     def categories(self) -> list[Category]:
-        """As the dataset file lists them, else as the first JSON does."""
+        """The categories of the dataset file, else those of the first JSON."""
         return self._agreed.categories
 
     def _listed(self, split: str) -> str:
@@ -80,9 +80,9 @@ def _describe(category: tuple[str, bool]) -> str:
 
 
 def contiguous_categories(listed: list[JsonCategory]) -> list[Category]:
-    """Categories in the order of the network's classes: things first, then stuff, each by rising id.
+    """Categories in the order of the network's classes: things first, then stuff, each by ascending id.
 
-    Where the annotation has no colours, evenly spread ones are chosen.
+    If the annotation has no colours, evenly spread ones are chosen.
     """
     ordered = sorted(listed, key=lambda category: (not category.isthing, category.id))
     return [

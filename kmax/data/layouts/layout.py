@@ -1,4 +1,4 @@
-"""What every layout of raw files gives: its parameters in a dataset file, and a reader of its splits.
+"""The interface of layouts: their parameters in a dataset file, and a reader of the splits.
 
 A layout is one module of this package with a subclass of `RawFiles` and a `LayoutReader`, and one member of
 the union `kmax.data.dataset_file.DatasetSource`.
@@ -20,7 +20,7 @@ from kmax.data.formats.coco_panoptic import IdMap, ImageId, Segment
 
 
 class RemoteFile(Parameters):
-    """One file to download into the data root, and what comes out of it."""
+    """A file to download into the data root, and its extracted content."""
 
     url: str | None = Field(description="null: downloaded by hand, see `by_hand` of the dataset")
     path: str = Field(description="below the data root")
@@ -66,7 +66,7 @@ class RawFiles(Parameters):
         return self
 
     def split_names(self) -> list[str]:
-        """The splits, including the one that is held out."""
+        """The splits, including a held-out one."""
         return ["train", "val"] if self.holdout else list(self.splits)
 
     @abstractmethod
@@ -79,7 +79,7 @@ class RawFiles(Parameters):
 
         Args:
             root: their folder.
-            categories: as the dataset file lists them, which is named in faults; None: the annotation's.
+            categories: those of the dataset file, which is named in faults; None: those of the annotation.
         """
 
 

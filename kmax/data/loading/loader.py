@@ -1,6 +1,6 @@
 """Batches for training and inference.
 
-Sample i of epoch e depends on (seed, e, i) alone: not on the number of workers or ranks, nor on where
+Sample i of epoch e depends only on (seed, e, i), not on the number of workers or ranks, nor on where
 training was resumed. An epoch is a random order of all images; batches continue across epochs, so none is
 partial.
 """
@@ -61,7 +61,7 @@ def network_input(
     Args:
         rgb: uint8 [h, w, 3], or [h, w, 4] with an unused last channel.
         image_size: (height, width) of the network input.
-        preprocessing: whose resampling is used; None: smooth.
+        preprocessing: the original whose resampling is used; None: antialiased.
         native_size: keep the image's size unless it is larger than the input.
 
     Returns:
@@ -92,14 +92,14 @@ def train_batches(
         global_batch_size: images per step over all ranks and micro-batches; rank r reads the r-th contiguous
             part.
         label_stride: of the targets' rows and columns: that of the network's output, where losses read them.
-        micro_batches: parts that the rank's share is divided into, for gradient accumulation.
+        micro_batches: number of parts per rank, for gradient accumulation.
         workers: processes that read ahead; 0: none.
 
     Returns:
         An iterator over steps; each item is the rank's micro-batches.
 
     Raises:
-        InputError: unknown split or listed image, a batch that does not divide; while iterating, a file that
+        InputError: unknown split or listed image, an indivisible batch size; while iterating, a file that
             is missing or corrupt.
     """
     parts = world_size * micro_batches

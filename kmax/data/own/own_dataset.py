@@ -44,7 +44,7 @@ MASKS_ADVICE = """
 
 @dataclass(frozen=True)
 class _Found:
-    """A dataset as found; `categories` is None if the JSON has them."""
+    """A dataset found on disk; `categories` is None if the JSON has them."""
 
     source: dict[str, Any]
     categories: list[dict[str, Any]] | None
@@ -70,7 +70,7 @@ def init(
 
     Args:
         name: of the dataset and of the family of runs.
-        known_runs: names of the project's runs, which the new one must not repeat.
+        known_runs: names of existing runs, which the new name must differ from.
         images: folders.
         panoptic_json, panoptic_dir: COCO panoptic annotation; the folder is by default the JSON's name.
         instances_json: COCO instance annotation; all other pixels become a stuff class, background.

@@ -30,7 +30,7 @@ def check(name: str, workers: int | None = None) -> Faults:
     The raw files are checked; for a generated dataset, the prepared folder.
 
     Args:
-        workers: processes that read; None: one per core.
+        workers: number of reader processes; None: one per core.
 
     Raises:
         InputError: unknown dataset, or no data to check.

@@ -222,7 +222,7 @@ def test_only_what_is_wanted_comes_out(root: Path) -> None:
 @pytest.mark.parametrize("pack", [zip_of, tar_of])
 def test_notes_of_the_download_are_not_brought_by_archives(root: Path, pack) -> None:
     forged = pack({"./.downloads/other.zip.unpacked.json": b"{}", **MEMBERS})
-    with pytest.raises(InputError, match=r"reserves; nothing was unpacked"):
+    with pytest.raises(InputError, match=r"reserved for this project; nothing was unpacked"):
         unpacked(forged, root, Contents(reserved=[".downloads"]))
     assert files_in(root) == {}
 
@@ -267,7 +267,7 @@ def test_random_bytes_never_break_out_or_through(root: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("manifest.json", "a name that this project reserves"),
+        ("manifest.json", "is reserved for this project"),
         ("two.txt/three.txt", "is inside a file, not a folder"),
         ("x" * 256, "is longer than 255 bytes"),
     ],

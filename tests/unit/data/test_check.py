@@ -96,7 +96,7 @@ FAULTS = {
     "EXIF rotation": (turn, ["images/train0.png: has an EXIF rotation"]),
     "size as turned by EXIF": (
         turn_and_state_turned,
-        ["image is 30x20, the JSON says 20x30, which is its size after the rotation in its EXIF"],
+        ["image is 30x20, the JSON says 20x30, which is its size after applying its EXIF rotation"],
     ),
     "missing PNG": (lambda own: own.png().unlink(), ["train/train0.png: panoptic PNG not found"]),
     "grey PNG": (

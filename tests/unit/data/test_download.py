@@ -95,7 +95,7 @@ def test_a_first_checksum_is_recorded_and_checked_ever_after(own: Own, server: S
     record = json.loads(download("own").read_text())
     assert record["files"]["extra.txt"]["sha256"] == hashlib.sha256(b"first").hexdigest()
     (own.root / "extra.txt").write_text("changed")
-    with pytest.raises(InputError, match=r"extra\.txt: SHA-256 is not .*move the file away"):
+    with pytest.raises(InputError, match=r"extra\.txt: SHA-256 is .*, expected .*move the file away"):
         download("own")
     assert (own.root / "extra.txt").read_text() == "changed"
     (own.root / "extra.txt").unlink()
@@ -158,7 +158,7 @@ def test_a_disk_that_is_too_small_is_reported_before_the_start(own: Own, server:
         {"url": server.add("small.txt", b"x"), "path": "small.txt"},
     )
     with pytest.raises(
-        InputError, match=r"needs at least 1000000\.00 GB to fetch, and about 1000000\.00 GB unpacked"
+        InputError, match=r"needs at least 1000000\.00 GB to download, and about 1000000\.00 GB unpacked"
     ):
         download("own")
     assert server.requests == []
@@ -169,7 +169,7 @@ def test_a_folder_that_is_gone_is_not_filled_anew(
 ) -> None:
     set_files({"url": server.add("extra.txt", b"x"), "path": "extra.txt"})
     monkeypatch.setenv("KMAX_DATA_ROOT", str(own.root.parent / "moved"))
-    with pytest.raises(InputError, match=r"moved: folder not found; mount its disk or make it, or correct"):
+    with pytest.raises(InputError, match=r"moved: folder not found; mount its disk or create it, or correct"):
         download("own")
     assert server.requests == []
 

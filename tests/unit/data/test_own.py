@@ -219,8 +219,8 @@ def test_faulty_masks_are_told(masks: Path) -> None:
             ["--images", "{root}/images", "--panoptic-json", "no.json"],
             "no: folder of panoptic PNGs not found",
         ),
-        (["--semantic-dir", "{root}/semantic"], "--images: name the folder of the images"),
-        (["--images", "{root}/images", "--semantic-dir", "{root}/images"], "no semantic PNGs in it"),
+        (["--semantic-dir", "{root}/semantic"], "--images: the folder of images is missing"),
+        (["--images", "{root}/images", "--semantic-dir", "{root}/images"], "contains no semantic PNGs"),
     ],
 )
 def test_what_cannot_be_described_is_told_in_one_line(

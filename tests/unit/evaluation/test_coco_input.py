@@ -82,7 +82,7 @@ def test_no_detections_score_zero(folder: Path) -> None:
         (lambda d: d[0].update(category_id=77), "category 77): the ground truth has no such category"),
         (lambda d: d[0].pop("segmentation"), "neither 'segmentation' nor 'bbox'"),
         (lambda d: d[0]["segmentation"].update(size=[4, 5]), "the image is 50x40"),
-        (lambda d: d[0]["segmentation"].update(counts="zz"), "malformed or do not cover the image"),
+        (lambda d: d[0]["segmentation"].update(counts="zz"), "malformed or does not cover the image"),
         (lambda d: d[0]["segmentation"].update(counts=[2000]), "malformed"),
         (lambda d: d[0].update(segmentation=[[1, 2, 3, 4, 5, 6]]), "is not a run-length encoding"),
         (lambda d: d.append({**d[0], "bbox": [0, 0, 1, 1]}), "some detections have 'bbox'"),
@@ -107,7 +107,7 @@ def test_faults_of_detections(folder: Path, change: Any, said: str) -> None:
         (lambda t: t["annotations"][0].update(area=None), "'area' or 'bbox' is missing or invalid"),
         (lambda t: t["annotations"][0].pop("iscrowd"), "'iscrowd' is neither 0 nor 1"),
         (lambda t: t["annotations"][0].pop("segmentation"), "neither a run-length encoding nor polygons"),
-        (lambda t: t["annotations"].append(t["annotations"][0]), "duplicate annotation id"),
+        (lambda t: t["annotations"].append(t["annotations"][0]), "a duplicate"),
     ],
 )
 def test_faults_of_the_ground_truth(folder: Path, change: Any, said: str) -> None:

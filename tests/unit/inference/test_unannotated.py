@@ -299,7 +299,7 @@ def test_runs_are_evaluated_on_annotated_splits_only(coco: None, capsys: pytest.
         (
             "cityscapes",
             {"val": {"images": "x", "image_info": None}},
-            "unannotated: val: a split of this name",
+            "unannotated: val: an annotated split",
         ),
         ("shapes", {"test": {"images": "x", "image_info": None}}, "a generated dataset has no raw files"),
         ("cityscapes", {"../up": {"images": "x", "image_info": None}}, "unannotated"),
