@@ -28,10 +28,10 @@ def fit_size(original: Size, target: Size) -> Size:
     longer side can come out one pixel short.
     """
     sides = np.array(original, np.float32)
-    wanted = np.array(target, np.float64)
-    covering = np.float32((wanted / np.array(original, np.float64)).max())
+    bounds = np.array(target, np.float64)
+    covering = np.float32((bounds / np.array(original, np.float64)).max())
     sides = np.maximum(np.floor(sides * covering), 1)
-    fitting = np.minimum(np.float32(1), (wanted / sides.astype(np.float64)).astype(np.float32)).min()
+    fitting = np.minimum(np.float32(1), (bounds / sides.astype(np.float64)).astype(np.float32)).min()
     height, width = np.maximum(np.floor(sides * fitting), 1).astype(int).tolist()
     return height, width
 

@@ -93,7 +93,7 @@ def test_a_run_is_found_beside_files_that_are_wrong():
         (
             "steps: 30",
             "steps: many",
-            "runs.shapes-smoke.train.steps: a number is wanted",
+            "runs.shapes-smoke.train.steps: expected a number",
         ),
         ("    description: A few", "    run: a\n    description: A", "runs: shapes-smoke: unknown key 'run'"),
         ("  shapes-smoke:", "  shapes.smoke:", "runs.shapes.smoke: a run's name must not contain '.'"),

@@ -79,7 +79,7 @@ def test_the_files_of_this_repository_are_right(monkeypatch: pytest.MonkeyPatch,
         ),
         (lambda run: run["train"].update(learning_rate="1e-3"), "write 1.0e-5, not 1e-5"),
         (lambda run: run["train"].update(steps=0), "train.steps: "),
-        (lambda run: run["train"].update(warmup_steps=10**6), "train: warmup_steps: 1000000 are more than"),
+        (lambda run: run["train"].update(warmup_steps=10**6), "train: warmup_steps: 1000000 is more than"),
         (lambda run: run["train"].update(adam_betas=[0.9, 1.0]), "train.adam_betas.1: "),
         (lambda run: run["data"].update(image_size=[65, 64]), "data.image_size: both sides must be odd"),
         (

@@ -37,7 +37,7 @@ def perfect_run(folder: Path, monkeypatch: pytest.MonkeyPatch, **evaluate: Any) 
     dataset["dataset"], dataset["source"]["images"] = "shapes_small", {"train": 1, "val": 4}
     Path("params/datasets/shapes_small.yaml").write_text(yaml.safe_dump(dataset))
     content = sections("shapes-smoke")
-    content["run"], content["data"]["dataset"] = "small", "shapes_small"
+    content["data"]["dataset"] = "shapes_small"
     content["evaluate"] |= {"bootstrap_samples": 50, **evaluate}
     write_run(Path(), "small", content)
     download("shapes_small")

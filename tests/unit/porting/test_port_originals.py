@@ -299,7 +299,7 @@ def test_a_model_that_gives_other_outputs_than_recorded_is_not_kept(project, tmp
         output = ported(torch.from_numpy(image).permute(2, 0, 1)[None] / 127.5 - 1)
     record = {"tf": recorded_tf, "torch": recorded_torch}[flavour]
     path = Path("recorded.npz")
-    arguments = {"recorded": path, "tell": print, **PORT_FILE}
+    arguments = {"recorded": path, "log": print, **PORT_FILE}
 
     record(output, image, path)
     out = stages.port_file(flavour, checkpoint, Path("agrees.safetensors"), NAME, **arguments)
