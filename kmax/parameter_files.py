@@ -69,7 +69,7 @@ def _inherited(loader: _Loader, node: yaml.Node) -> dict[Any, Any]:
     for one in nodes:
         value = loader.construct_object(one, deep=True)
         if not isinstance(value, dict):
-            raise _fault_at(one, "'<<' takes a mapping, or a list of mappings")
+            raise _fault_at(one, "'<<': expected a mapping, or a list of mappings")
         loader.merged_keys += len(value)
         if loader.merged_keys > MAX_MERGED_KEYS:
             raise _fault_at(one, f"'<<' merges more than {MAX_MERGED_KEYS} keys")

@@ -32,7 +32,7 @@ class Augmentation(Parameters):
     )
     redraw_below: PositiveInt | None = Field(
         default=None,
-        description="take another random image where no more pixels than this are labelled at stride 4, "
+        description="draw another random image if at most this many pixels are labelled at stride 4, "
         "like bytedance (4096)",
     )
     copy_paste: CopyPaste | None

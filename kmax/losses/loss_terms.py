@@ -3,7 +3,7 @@
 - mask id: every labelled pixel is classified into the cluster of its segment (MaX-DeepLab, arXiv 2012.00759).
 - dice and class: the PQ-style loss (MaX-DeepLab, equations 8 to 10), each weighted by the other's quality.
 - semantic: plain cross-entropy of the semantic head, which exists in training only. The TensorFlow recipe of
-  Cityscapes takes only the worst fifth of the pixels, and counts those of small instances three times.
+  Cityscapes uses only the worst fifth of the pixels, and counts those of small instances three times.
 
 Pixel-wise instance discrimination is in `instance_discrimination`.
 

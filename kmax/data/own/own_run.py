@@ -7,7 +7,7 @@ MIN_CLUSTERS = 16
 
 TEMPLATE = """\
 # Written by `kmax data init`: a first run on a CPU. Add others under `runs`, with what differs from `base`.
-# For more than a first look, take the model, the image size and the recipe of a larger run,
+# For good results, use the model, the image size and the recipe of a larger run,
 # and weights to start from.
 family: {name}
 description: own data, {name}
