@@ -146,7 +146,7 @@ def test_the_layout_of_earlier_versions_is_refused_with_the_remedy():
     path.unlink()
     paths.OLD_RUNS_FILE.write_text("default: shapes\n")
     [line] = refused(families.load_run, "shapes-tiny")
-    assert line.startswith("params/runs.yaml: earlier versions had")
+    assert line.startswith("params/runs.yaml: earlier versions used")
 
 
 def test_messages_say_where_a_run_is_written():

@@ -66,5 +66,5 @@ def test_a_trained_run_is_not_ported_and_nothing_is_tracked(copy: Path) -> None:
     before = events(copy)
     answer = run_kmax(copy, "port", "shapes-mini")
     assert answer.returncode == 2
-    assert "`kmax train shapes-mini` makes its model" in answer.stderr
+    assert "run: kmax train shapes-mini" in answer.stderr
     assert events(copy) == before

@@ -69,7 +69,7 @@ def test_create_model_starts_from_a_whole_file_or_from_the_encoder_alone(saved, 
 
 
 def test_categories_must_fit_the_model(trained, categories, tmp_path):
-    with pytest.raises(InputError, match="8 classes, but there are 7 categories"):
+    with pytest.raises(InputError, match="8 classes, but 7 categories were given"):
         save_model(trained, tmp_path / "m.safetensors", categories[:-1])
 
 
