@@ -121,7 +121,7 @@ def test_maps_that_do_not_fit_are_refused() -> None:
         metric.update(ids, segments, ids[:3], segments, 0)
     with pytest.raises(ValueError, match="integers"):
         metric.update(ids.astype(float), segments, ids, segments, 0)
-    with pytest.raises(ValueError, match="must be"):
+    with pytest.raises(ValueError, match="must lie"):
         metric.update(ids, segments, ids - 9, segments, 0)
     with pytest.raises(InputError, match="not in the JSON"):
         metric.update(ids, segments, ids + 1, segments, 0)
