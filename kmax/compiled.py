@@ -1,6 +1,7 @@
 """Loops over pixels as machine code, compiled by numba at the first call and cached for later processes.
 
-numba takes half a second to import, so modules of such loops are imported in the functions that call them.
+Importing numba takes half a second, so modules with such loops are imported inside the functions that call
+them.
 """
 
 from __future__ import annotations
@@ -35,13 +36,13 @@ def _digest_of_used(function: Callable[..., Any]) -> str:
     """Digest of the functions and constants of other modules that are compiled into a function.
 
     numba recompiles cached code if the file of the function itself has changed, but not if the file of a
-    function that it calls has. So these are part of the name under which the code is cached.
+    function that it calls has. Their digest is therefore part of the name under which the code is cached.
     """
     digest = hashlib.sha256()
     for name in function.__code__.co_names:
         used = function.__globals__.get(name)
         called = getattr(used, "py_func", None)
-        if called is not None:  # its name covers what it calls in turn
+        if called is not None:  # its name includes the digest of the functions that it calls
             digest.update(f"{name} {called.__qualname__} {_file_digest(inspect.getfile(called))}\n".encode())
         elif isinstance(used, int | float | tuple | np.generic):
             digest.update(f"{name} {used!r}\n".encode())

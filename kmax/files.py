@@ -47,8 +47,8 @@ def remove_leftovers(folder: Path, pattern: str = "*") -> None:
     """Remove the temporary files and folders that killed processes left while writing atomically.
 
     Args:
-        folder: where the files or folders that they were writing lie.
-        pattern: of the names of these; no running process may be writing one of them.
+        folder: the folder of the files or folders that were being written.
+        pattern: glob pattern of their names; no running process may be writing one of them.
     """
     for suffix in ("tmp", "old"):
         for path in folder.glob(f".{pattern}.*.{suffix}"):
@@ -90,7 +90,7 @@ def read_json(path: Path, what: str) -> Any:
 
 @contextlib.contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty temporary folder beside `path`; on success it takes the place of `path` by rename.
+    """Yield an empty temporary folder beside `path`; on success it is renamed to `path`.
 
     An existing `path` is replaced; until the rename it is unchanged.
     """
@@ -122,7 +122,7 @@ def replace_folder(source: Path, path: Path) -> None:
 
 
 def move_folder(source: Path, path: Path) -> None:
-    """`replace_folder`, also from another file system.
+    """Like `replace_folder`, but also works across file systems.
 
     Raises:
         InputError: `path` cannot be written.
@@ -148,13 +148,13 @@ def sha256(path: Path) -> str:
 
 
 def file_digest(path: Path, kind: str) -> str:
-    """Hex digest of a file's bytes, `kind` being an algorithm of hashlib."""
+    """Hex digest of a file's bytes; `kind` is the name of a hashlib algorithm."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()
 
 
 def digest(value: Any) -> str:
-    """Hex SHA-256 of a JSON value: independent of the order of keys."""
+    """Hex SHA-256 of a JSON value, independent of the order of keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 

@@ -22,7 +22,7 @@ from kmax.errors import InputError
 if TYPE_CHECKING:
     import torch
 
-DISTRIBUTIONS = ("kmax-deeplab", "kmax")  # the present name, and the one of older installations
+DISTRIBUTIONS = ("kmax-deeplab", "kmax")  # the current name, and that of older installations
 MAX_LOADER_WORKERS = 8
 
 
@@ -89,8 +89,8 @@ def environment_count(variable: str, *, minimum: int = 0) -> int | None:
     if not text:
         return None
     if not text.isdecimal() or int(text) < minimum:
-        wanted = "a positive number" if minimum else "a number"
-        raise InputError(f"environment variable {variable}: expected {wanted}, got '{text}'")
+        expected = "a positive number" if minimum else "a number"
+        raise InputError(f"environment variable {variable}: expected {expected}, got '{text}'")
     return int(text)
 
 
@@ -167,7 +167,7 @@ def slurm_first_address() -> str:
 
 
 def describe(device: torch.device) -> dict[str, Any]:
-    """What times are measured on: device, its name, CPU threads, versions of torch and of this package."""
+    """The hardware and software of a measurement: device, CPU threads, versions of torch and this package."""
     import torch
 
     return {

@@ -1,4 +1,4 @@
-"""Apply a function to many items in worker processes, with progress; no process outlives its parent."""
+"""Apply a function to many items in worker processes, with progress; workers end with their parent."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def map_checked(
     Args:
         function: picklable; its second argument collects the warnings of this item.
         task, workers, first_here: as for `map_items`.
-        warnings: receives the warnings of all items, in order, after those that it holds already.
+        warnings: receives the warnings of all items, in order, after the existing ones.
         strict: treat all of `warnings` as errors.
 
     Raises:
@@ -79,14 +79,14 @@ def map_items(
     total: int | None = None,
     first_here: bool = False,
 ) -> Iterator[Result]:
-    """Yield `function(item)` in the order of `items`, which are taken as they are needed.
+    """Yield `function(item)` in the order of `items`, which are consumed lazily.
 
     Args:
         function: picklable; with one worker it runs in this process.
         task: label of the progress bar.
         workers: processes; None: one per available core, at most one per 8 items.
         total: number of items, if `items` has no length.
-        first_here: process the first item before the workers start, so that they share what it loads.
+        first_here: process the first item before the workers start, so that they share its data.
     """
     if total is None and isinstance(items, Sized):
         total = len(items)

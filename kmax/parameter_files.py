@@ -13,11 +13,11 @@ from kmax.errors import InputError, unknown_name
 
 M = TypeVar("M", bound=BaseModel)
 MAX_YAML_BYTES = 4 * 2**20
-MAX_DEPTH = 100  # of lists and mappings in each other
-MAX_MERGED_KEYS = 100_000  # aliases blow up small files to any size
+MAX_DEPTH = 100  # of nested lists and mappings
+MAX_MERGED_KEYS = 100_000  # aliases can expand a small file to any size
 MERGE = "tag:yaml.org,2002:merge"
 # Python's errors that PyYAML lets through: an unhashable key, an invalid date or number.
-NO_VALUE = (ValueError, TypeError, KeyError, AttributeError)
+VALUE_ERRORS = (ValueError, TypeError, KeyError, AttributeError)
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
@@ -27,7 +27,7 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
     merged_keys = 0
 
     def descend_resolver(self, current_node: yaml.Node | None, current_index: Any) -> None:
-        """Called as a node begins. The C library does not notice that its stack ends: it crashes."""
+        """Called when a node begins. Limits the depth, because the C library crashes on a stack overflow."""
         self._depth += 1
         if self._depth > MAX_DEPTH:
             mark = current_node.start_mark if current_node else None
@@ -35,13 +35,13 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
         super().descend_resolver(current_node, current_index)
 
     def ascend_resolver(self) -> None:
-        """Called as a node ends."""
+        """Called when a node ends."""
         self._depth -= 1
         super().ascend_resolver()
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    """A mapping. What it inherits by merge keys (`<<: *anchor`) gives way to the keys that it has itself."""
+    """Construct a mapping. Its own keys take precedence over those from merge keys (`<<: *anchor`)."""
     own: dict[Any, Any] = {}
     inherited: dict[Any, Any] = {}
     merges = 0
@@ -55,7 +55,7 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
             if key in own:
                 raise _fault_at(key_node, f"duplicate key '{key}'")
             own[key] = loader.construct_object(value_node, deep=True)
-        except NO_VALUE as error:
+        except VALUE_ERRORS as error:
             raise _fault_at(key_node, str(error)) from error
     if merges > 1:
         raise _fault_at(node, "duplicate key '<<'; write a list: <<: [*one, *other]")
@@ -63,13 +63,13 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
 
 
 def _inherited(loader: _Loader, node: yaml.Node) -> dict[Any, Any]:
-    """The keys of one mapping, or of a list of mappings of which the first that has a key decides."""
+    """The keys of one mapping, or of a list of mappings; earlier mappings take precedence."""
     nodes = node.value if isinstance(node, yaml.SequenceNode) else [node]
     result: dict[Any, Any] = {}
     for one in nodes:
         value = loader.construct_object(one, deep=True)
         if not isinstance(value, dict):
-            raise _fault_at(one, "'<<' takes a mapping, or a list of mappings")
+            raise _fault_at(one, "'<<': expected a mapping, or a list of mappings")
         loader.merged_keys += len(value)
         if loader.merged_keys > MAX_MERGED_KEYS:
             raise _fault_at(one, f"'<<' merges more than {MAX_MERGED_KEYS} keys")
@@ -92,13 +92,13 @@ def read_yaml(path: Path) -> Any:
     """
     try:
         if path.stat().st_size > MAX_YAML_BYTES:
-            raise InputError(f"{path}: larger than {MAX_YAML_BYTES} bytes, which no parameter file is")
+            raise InputError(f"{path}: larger than {MAX_YAML_BYTES} bytes, the limit for parameter files")
         return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a SafeLoader
     except FileNotFoundError:
         raise InputError(f"{path}: parameter file not found") from None
     except (OSError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from error
-    except (yaml.YAMLError, *NO_VALUE) as error:
+    except (yaml.YAMLError, *VALUE_ERRORS) as error:
         raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
 
 
@@ -120,7 +120,7 @@ def load_named(model: type[M], path: Path, kind: str) -> M:
     """Read the file of a run or a dataset (`kind`), which repeats its own name under the key `kind`.
 
     Raises:
-        InputError: no such file (with the nearest name), wrong keys, or the file names another.
+        InputError: no such file (suggests the nearest name), wrong keys, or another name inside the file.
     """
     name, names = path.stem, names_in(path.parent)
     if name not in names:

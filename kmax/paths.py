@@ -39,12 +39,12 @@ def dataset_file(dataset: str) -> Path:
 
 
 def raw_manifest(dataset: str) -> Path:
-    """Files that `kmax data download` found or fetched."""
+    """The record of the files that `kmax data download` found or downloaded."""
     return Path("data/raw") / dataset / "manifest.json"
 
 
 def prepared(dataset: str) -> Path:
-    """Canonical form of a dataset: panoptic JSON and PNG per split, and a manifest."""
+    """A prepared dataset in canonical format: panoptic JSON and PNGs per split, and a manifest."""
     return Path("data/prepared") / dataset
 
 
@@ -59,7 +59,7 @@ def preparation(dataset: str) -> Path:
 
 
 def weights(name: str) -> Path:
-    """A fetched weight file."""
+    """A downloaded weight file."""
     return Path("data/weights") / f"{name}.safetensors"
 
 
@@ -143,6 +143,6 @@ def state(run: str, digest: str) -> Path:
 
 
 def data_root() -> Path | None:
-    """Where raw data lies outside the project, from `KMAX_DATA_ROOT`; None if it is not set."""
+    """The folder of raw data outside the project, `KMAX_DATA_ROOT`; None if it is not set."""
     root = os.environ.get("KMAX_DATA_ROOT")
     return Path(root) if root else None

@@ -119,5 +119,5 @@ class Transfer:
         if self._bars is not None:
             self._bars.console.print(line, markup=False, highlight=False, soft_wrap=True)
         else:
-            sys.stderr.write(f"{line}\n")  # in one call, because several threads print
+            sys.stderr.write(f"{line}\n")  # in one call, since several threads print
             sys.stderr.flush()

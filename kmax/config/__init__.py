@@ -1,7 +1,7 @@
 """The parameters of every run and weight file, as typed models of the YAML files in `params/`.
 
 Everything that affects a result is written in those files: fields have no defaults (where a field may be
-left out, leaving it out means "not used"). YAML reads `1e-5` as a string, so strings are never taken for
+omitted, omitting it means "not used"). YAML reads `1e-5` as a string, so strings are never taken for
 numbers: write `1.0e-5`. `kmax.parameter_files` reads them. Dataset files are `kmax.data.dataset_file`.
 """
 

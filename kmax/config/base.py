@@ -1,4 +1,4 @@
-"""Types that all parameter files share."""
+"""Types shared by all parameter files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Flavour = Literal["tf", "torch"]  # which original: deeplab2 or bytedance/kmax-deeplab
+Flavour = Literal["tf", "torch"]  # the original implementation: deeplab2 or bytedance/kmax-deeplab
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 PositiveInt = Annotated[int, Field(gt=0)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")]

@@ -1,4 +1,4 @@
-"""One class of a dataset, and the colour of classes whose annotation has none."""
+"""One class of a dataset, and a default colour for classes without one."""
 
 from __future__ import annotations
 

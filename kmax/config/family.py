@@ -1,4 +1,4 @@
-"""A family of runs, `params/runs/<family>.yaml`: the runs of one table, with what they share written once."""
+"""A family of runs, `params/runs/<family>.yaml`: the runs of one table, with shared sections written once."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Values = dict[str, Any] | SkipJsonSchema[None]
 class Base(Parameters):
     """Sections, complete or in part, that the runs of a family inherit by YAML anchors and merge keys.
 
-    Nothing reads them from here: a run has what it refers to, so every YAML reader finds complete runs.
+    They are not read from here: YAML references expand in each run, so every YAML reader finds complete runs.
     """
 
     data: Values = None
@@ -60,16 +60,18 @@ SECTIONS: dict[str, type[Parameters]] = {
 class Family(Parameters):
     """Runs that belong together: one table, one DVC pipeline, one Snakemake target."""
 
-    family: Name = Field(description="the file's name without its ending")
+    family: Name = Field(description="the file's name without its extension")
     description: str
-    default: bool = Field(default=False, description="made if no family is named; true in exactly one family")
-    base: Base | SkipJsonSchema[None] = Field(default=None, description="what the runs inherit")
+    default: bool = Field(
+        default=False, description="built if no family is named; true in exactly one family"
+    )
+    base: Base | SkipJsonSchema[None] = Field(default=None, description="sections that all runs inherit")
     runs: Annotated[dict[RunName, Run], Field(min_length=1)]
 
     @field_validator("runs", mode="before")
     @classmethod
     def _with_names(cls, runs: Any) -> Any:
-        """Give each run the name that it stands under."""
+        """Give each run the name of its key."""
         if not isinstance(runs, dict):
             return runs
         for name, sections in runs.items():
@@ -92,7 +94,7 @@ class Family(Parameters):
 
     @property
     def trained(self) -> list[str]:
-        """Names of the runs that are trained here, from random or fetched weights."""
+        """Names of the runs that are trained here, from random or downloaded weights."""
         return [name for name, run in self.runs.items() if run.train is not None]
 
     @property

@@ -1,4 +1,4 @@
-"""What a run reads, and how images become network input."""
+"""The data of a run, and the conversion of images to network input."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from kmax.config.base import Flavour, Fraction, Name, Parameters, PositiveInt, S
 class CopyPaste(Parameters):
     """Panoptic copy-paste: a second image's things (all) and stuff (a random part) over the first."""
 
-    scale_factor: Annotated[float, Field(gt=0, description="scale range of the pasted image, times this")]
+    scale_factor: Annotated[float, Field(gt=0, description="factor on the scale range for the pasted image")]
 
 
 class Augmentation(Parameters):
-    """What happens to a training image before it is padded and cropped to the input size."""
+    """Augmentation of a training image before padding and cropping to the input size."""
 
     flip: Fraction = Field(description="probability of a left-right flip")
     scale: Annotated[list[float], Field(min_length=2, max_length=2, description="range of the random scale")]
@@ -32,7 +32,7 @@ class Augmentation(Parameters):
     )
     redraw_below: PositiveInt | None = Field(
         default=None,
-        description="take another random image where no more pixels than this are labelled at stride 4, "
+        description="draw another random image if at most this many pixels are labelled at stride 4, "
         "like bytedance (4096)",
     )
     copy_paste: CopyPaste | None
@@ -41,7 +41,7 @@ class Augmentation(Parameters):
     def _ascending_scale(self) -> Self:
         low, high = self.scale
         if not 0 < low <= high:
-            raise ValueError(f"scale: the range {self.scale} must be above 0 and ascend")
+            raise ValueError(f"scale: {self.scale} must be positive and ascending")
         return self
 
     @model_validator(mode="after")
@@ -52,39 +52,39 @@ class Augmentation(Parameters):
 
 
 class Preprocessing(Parameters):
-    """How images become network input."""
+    """The conversion of images to network input."""
 
     preprocessing: Flavour | None = Field(
         default=None,
-        description="the original whose input pipeline holds, to the pixel: deeplab2's or bytedance's; left "
-        "out: deeplab2's, but each image resampled once and smoothed where it shrinks",
+        description="input pipeline to reproduce exactly, of deeplab2 or bytedance; if omitted: that of "
+        "deeplab2, but with a single, antialiased resampling",
     )
     native_size: bool = Field(
         default=False,
-        description="images keep their size (unless larger than the input at test time), like Cityscapes "
-        "in deeplab2; left out: resized to fit the input",
+        description="keep the size of images (unless larger than the input at test time), like Cityscapes "
+        "in deeplab2; if omitted: resized to fit the input",
     )
 
     @model_validator(mode="after")
     def _native_in_tf(self) -> Self:
         if self.native_size and self.preprocessing == "torch":
-            raise ValueError("native_size: bytedance's pipeline has none; leave it out")
+            raise ValueError("native_size: bytedance's pipeline has none; remove the key")
         return self
 
 
 class Data(Preprocessing):
-    """Which images a run reads, and how they become network input."""
+    """The images of a run, and their conversion to network input."""
 
     dataset: Name
     train_split: str
     val_split: str
     image_size: Annotated[Size, AfterValidator(odd)] = Field(
-        description="network input (height, width); both odd"
+        description="network input (height, width), both odd"
     )
     train_images: list[str] | None = Field(description="the only images to train on; null: all")
     val_images: list[str] | None = Field(description="the only images to evaluate on; null: all")
     augmentation: Augmentation | None = Field(description="null: resize and pad only")
 
     def preprocessing_alone(self) -> Preprocessing:
-        """What a model's file keeps, for pictures of one's own."""
+        """The preprocessing that a model's metadata records, for predicting a user's images."""
         return Preprocessing(preprocessing=self.preprocessing, native_size=self.native_size)

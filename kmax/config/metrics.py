@@ -17,12 +17,12 @@ Option = Literal["metrics", "ap", "miou"]
 
 @dataclass(frozen=True)
 class HeadlineFigure:
-    """One figure of a metric that scores.json and the page of a run show.
+    """One figure of a metric shown in scores.json and on the page of a run.
 
     Attributes:
         name: its key in scores.json.
         title: its name on the page.
-        path: where it stands in the metric's part of metrics.json, such as `all/pq`.
+        path: its place in the metric's part of metrics.json, such as `all/pq`.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Metric:
 
     Attributes:
         name: key of the part.
-        title: its name for people.
+        title: its display name.
         headline: its headline figures; figures are fractions.
         has_pixel_counts: whether it is a mean IoU whose counts per image may be those of per_image.npz.
     """
@@ -49,18 +49,18 @@ class Metric:
 
 @dataclass(frozen=True)
 class Evaluator:
-    """One way to judge a run's predictions.
+    """One way to evaluate a run's predictions.
 
     Attributes:
         option, value: the entry of the run file's section `evaluate` that asks for it; `metrics` is a list.
-        metrics: what it gives.
+        metrics: the metrics that it computes.
         function: `module:name`; takes `Predictions` and returns a `Score` for each of its metrics, by name
             (both are in `kmax.evaluation.run.run_scores`).
         about: one phrase for the reference of run files.
         count: `module:name` of a function that counts one image's panoptic map, called in the one pass over
             all maps with an image's segments and whether each category is a thing; None: not needed.
         needs: entries of the section `predict` that write the predictions it reads.
-        whole_split: whether it judges whole splits only, not the images listed in `data.val_images`.
+        whole_split: whether it evaluates whole splits only, not the images listed in `data.val_images`.
     """
 
     option: Option
@@ -181,7 +181,7 @@ EVALUATORS = (
         "ceiling",
         (CEILING,),
         f"{_RUN}:grid_ceiling",
-        "PQ that ground truth keeps on the stride-4 grid of the network's output",
+        "PQ of the ground truth on the stride-4 grid of the network's output",
     ),
 )
 METRICS = {metric.name: metric for evaluator in EVALUATORS for metric in evaluator.metrics}

@@ -1,4 +1,4 @@
-"""The arguments of `kmax.create_model`, which run files and the metadata of weight files hold."""
+"""The arguments of `kmax.create_model`, as stored in run files and in the metadata of weight files."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from kmax.config.base import Flavour, Parameters, PositiveInt
 from kmax.config.model_sizes import SIZES
 
-CrossAttention = Literal["kmeans", "cmt", "softmax"]  # how centres gather pixels
+CrossAttention = Literal["kmeans", "cmt", "softmax"]  # how the cluster centres are updated from pixels
 
 
 def _known_model(name: str) -> str:
     if name not in SIZES:
-        raise ValueError(f"there is no model '{name}'; available: {', '.join(SIZES)}")
+        raise ValueError(f"unknown model '{name}'; available: {', '.join(SIZES)}")
     return name
 
 
 def _pair(value: Any) -> Any:
-    """JSON has lists only, and Python's users write tuples."""
+    """Accept lists (JSON) and tuples (Python)."""
     numbers = isinstance(value, Sequence) and all(type(number) is int for number in value)
     if not numbers or len(value) != 2:
         raise ValueError("expected two whole numbers, (height, width)")
@@ -35,7 +35,7 @@ class Model(Parameters):
     """The network of a run, independent of its dataset."""
 
     name: ModelName = Field(description="an entry of kmax/config/model_sizes.py")
-    flavour: Flavour = Field(description="which original is computed: deeplab2 or bytedance")
+    flavour: Flavour = Field(description="original implementation to reproduce: deeplab2 or bytedance")
     num_clusters: PositiveInt = Field(description="cluster centres (object queries)")
     decoder_stages: Annotated[int, Field(ge=4, le=5)] = Field(
         description="stages of the pixel decoder: 4, on Cityscapes 5"
@@ -57,6 +57,6 @@ class ModelArguments(Model):
     image_size: Annotated[tuple[PositiveInt, PositiveInt], BeforeValidator(_pair)]
 
     def as_json(self) -> dict[str, Any]:
-        """As JSON values, in the order that weight files have always had."""
+        """As JSON values, in the order used in weight files."""
         values = self.model_dump(mode="json")
         return {key: values[key] for key in ("name", "num_classes", "image_size")} | values

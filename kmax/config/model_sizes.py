@@ -1,6 +1,6 @@
-"""The sizes of the models, by name: numbers are all that tells one from another.
+"""The sizes of the models, by name: they differ in numbers only.
 
-A further model is a further entry of `SIZES`, here and nowhere else.
+To add a model, add an entry to `SIZES`; no other place lists models.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class TimmSize:
-    """A network of timm as pixel encoder, as timm has it; its features are activated.
+    """A timm network as pixel encoder, unmodified; its features are activated.
 
     Attributes:
         timm_name: name of the network in timm.
@@ -23,7 +23,7 @@ class TimmSize:
 
 @dataclass(frozen=True)
 class ResNetSize(TimmSize):
-    """A ResNet of bottleneck blocks, stem and strides as `ModelFlavour` says."""
+    """A ResNet of bottleneck blocks, with stem and strides of `ModelFlavour`."""
 
 
 @dataclass(frozen=True)
@@ -74,15 +74,15 @@ class TransformerSize:
 
     Attributes:
         channels: of cluster centres.
-        bottleneck_channels: of pixels and centres as a layer compares and updates them.
+        bottleneck_channels: of pixels and centres inside a layer.
         head_channels: inside the pixel heads.
         key_channels: of the self-attention, over all heads; values have `bottleneck_channels`.
         heads: of the self-attention.
         ffn_channels: hidden channels of the feed-forward network.
         embedding_channels: of the space where pixels and cluster centres are compared.
         layers: number of layers at strides 32, 16 and 8.
-        mask_norm_scale: first scale of the batch norm on mask logits. The originals start from 0.1, and take
-            thousands of steps to masks that pass the thresholds.
+        mask_norm_scale: first scale of the batch norm on mask logits. The originals start from 0.1, and need
+            thousands of steps until masks pass the thresholds.
     """
 
     channels: int
@@ -113,7 +113,7 @@ class SemanticSize:
 
 @dataclass(frozen=True)
 class ModelSize:
-    """One model, all parts; the stages of the pixel decoder from the coarsest on."""
+    """A complete model; the stages of the pixel decoder from the coarsest on."""
 
     encoder: EncoderSize
     pixel_decoder: tuple[StageSize, ...]

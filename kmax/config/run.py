@@ -1,4 +1,4 @@
-"""A run, an entry of `params/runs/<family>.yaml`: its model and what is done with it."""
+"""A run, an entry of `params/runs/<family>.yaml`: its model and the parameters of its stages."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class Port(Parameters):
     """Where a ported run's weights come from."""
 
     weights: Name = Field(description="entry of params/weights.yaml")
-    source: CheckpointFormat = Field(description="the program whose tensor names the weights have")
+    source: CheckpointFormat = Field(description="program that wrote the weights, and named their tensors")
 
 
 class Predict(Parameters):
     """Post-processing of the network's output, and which kinds of predictions are written."""
 
     mode: Literal["maskwise", "pixelwise"] = Field(
-        description="masks pasted whole, or each pixel by itself (flavour tf only)"
+        description="paste whole masks, or classify each pixel separately (flavour tf only)"
     )
     pixel_threshold: Fraction
     class_threshold_thing: Fraction
@@ -43,39 +43,41 @@ class Predict(Parameters):
     thing_area_limit: Annotated[int, Field(ge=0)]
     stuff_area_limit: Annotated[int, Field(ge=0)]
     batch_size: PositiveInt
-    pictures: Annotated[int, Field(ge=0)] = Field(description="images with pictures of overlays and clusters")
+    pictures: Annotated[int, Field(ge=0)] = Field(
+        description="number of images with pictures of overlays and clusters"
+    )
     instances: Literal["coco", "cityscapes"] | None = Field(
         default=None,
         description="also write instances with scores, for AP: a COCO JSON of results, or a text file and "
-        "masks per frame as for Cityscapes; left out: none",
+        "masks per frame as for Cityscapes; if omitted: none",
     )
     semantic: bool = Field(
         default=False,
-        description="also write label PNGs of category ids, for mean IoU; left out: none",
+        description="also write label PNGs of category ids, for mean IoU; if omitted: none",
     )
 
 
 class Evaluate(Parameters):
-    """Which evaluators judge the predictions."""
+    """The evaluators of the predictions."""
 
     metrics: Annotated[list[MapMetric], Field(min_length=1)] = Field(
-        description=f"of the panoptic maps. {descriptions_of('metrics')}"
+        description=f"metrics of the panoptic maps. {descriptions_of('metrics')}"
     )
     ap: ApRules | None = Field(
         default=None,
-        description=f"AP of the instance predictions; left out: none. {descriptions_of('ap')}",
+        description=f"AP of the instance predictions; if omitted: none. {descriptions_of('ap')}",
     )
     miou: MiouRules | None = Field(
         default=None,
-        description=f"mean IoU of the semantic predictions; left out: none. {descriptions_of('miou')}",
+        description=f"mean IoU of the semantic predictions; if omitted: none. {descriptions_of('miou')}",
     )
     bootstrap_samples: PositiveInt
     bootstrap_seed: Annotated[int, Field(ge=0)]
 
     def evaluators(self) -> list[Evaluator]:
-        """The evaluators that are asked for, in the order of the table of metrics."""
-        wanted: dict[str, list[Any]] = {"metrics": self.metrics, "ap": [self.ap], "miou": [self.miou]}
-        return [one for one in EVALUATORS if one.value in wanted[one.option]]
+        """The selected evaluators, in the order of the table of metrics."""
+        selected: dict[str, list[Any]] = {"metrics": self.metrics, "ap": [self.ap], "miou": [self.miou]}
+        return [one for one in EVALUATORS if one.value in selected[one.option]]
 
 
 class Run(Parameters):
@@ -96,7 +98,7 @@ class Run(Parameters):
         return self.port.weights if self.port else self.train.weights if self.train else None
 
     def on_split(self, split: str | None) -> Self:
-        """This run with all images of a split in place of its val images; None: as it is."""
+        """This run with its val images replaced by all images of a split; None: unchanged."""
         if split is None:
             return self
         data = self.data.model_copy(update={"val_split": split, "val_images": None})
@@ -105,13 +107,13 @@ class Run(Parameters):
     @model_validator(mode="after")
     def _trained_or_ported(self) -> Self:
         if (self.train is None) == (self.port is None):
-            raise ValueError("a run has either a 'train' or a 'port' section")
+            raise ValueError("a run needs either a 'train' or a 'port' section")
         return self
 
     @model_validator(mode="after")
     def _mode_of_the_flavour(self) -> Self:
         if self.predict.mode == "pixelwise" and self.model.flavour != "tf":
-            raise ValueError("predict.mode: pixelwise exists in the flavour tf only; take maskwise")
+            raise ValueError("predict.mode: pixelwise is available in flavour tf only; use maskwise")
         return self
 
     @model_validator(mode="after")
@@ -123,5 +125,5 @@ class Run(Parameters):
                     raise ValueError(f"evaluate.{one.option}: {one.value} needs predict.{key}: {shown}")
             if one.whole_split and self.data.val_images is not None:
                 name = f"evaluate.{one.option}: {one.value}"
-                raise ValueError(f"{name} judges whole splits, not the images of data.val_images")
+                raise ValueError(f"{name} needs the whole split; remove data.val_images")
         return self

@@ -1,4 +1,4 @@
-"""How a run is trained."""
+"""The training parameters of a run."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from kmax.config.base import Flavour, Name, Parameters, PositiveInt
 
 
 class Sampling(Parameters):
-    """Pixels drawn with odds by the inverse area of their segments."""
+    """Pixels drawn with probabilities from the inverse area of their segments."""
 
-    k: PositiveInt = Field(description="number of pixels; all if an image has no more")
+    k: PositiveInt = Field(description="number of pixels per image; smaller images use all")
     temperature: float
 
 
 class SmallInstances(Parameters):
-    """Pixels of small thing instances count more in the semantic loss."""
+    """A larger weight for pixels of small thing instances in the semantic loss."""
 
     area: PositiveInt = Field(
         description="instances of fewer pixels than this, at input resolution, are small"
@@ -36,19 +36,19 @@ class Losses(Parameters):
     sample_k: PositiveInt = Field(description="pixels drawn for the instance discrimination loss")
     sample_temperature: float
     semantic_sampling: Sampling | None = Field(
-        default=None, description="pixels drawn for the semantic loss; left out: all pixels"
+        default=None, description="pixels drawn for the semantic loss; if omitted: all pixels"
     )
     semantic_top_k: Annotated[float, Field(gt=0, le=1)] | None = Field(
         default=None,
-        description="share of the pixels in the semantic loss, those of the largest losses; left out: all",
+        description="fraction of pixels, those with the largest semantic losses, that count; if omitted: all",
     )
     small_instances: SmallInstances | None = Field(
-        default=None, description="their weight in the semantic loss; left out: as all pixels"
+        default=None, description="their weight in the semantic loss; if omitted: 1"
     )
     native_auxiliary: bool = Field(
         default=False,
-        description="losses of the k-means layers at their native strides; left out: at the final one, "
-        "like both originals",
+        description="compute the losses of the k-means layers at their native strides; if omitted: at the "
+        "final one, as in both originals",
     )
 
 
@@ -68,8 +68,8 @@ class Train(Parameters):
     adam_epsilon: float
     optimizer: Flavour | None = Field(
         default=None,
-        description="which original's AdamW and warm-up: deeplab2's (epsilon outside the bias correction, "
-        "first rate 0) or torch's (first rate a thousandth); left out: as the model's flavour",
+        description="AdamW and warm-up: deeplab2's (epsilon outside the bias correction, "
+        "first rate 0) or torch's (first rate a thousandth); if omitted: that of the model's flavour",
     )
     clip_grad_norm: Annotated[float, Field(gt=0)] | None
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = Field(

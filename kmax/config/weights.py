@@ -1,4 +1,4 @@
-"""Weight files to fetch, `params/weights.yaml`."""
+"""Weight files to download, `params/weights.yaml`."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class Weights(Parameters):
     path: str | None = None
     sha256: Sha256 | None = Field(
         default=None,
-        description="of the file; omitted: recorded at the first fetch, and checked from then on",
+        description="of the file; if omitted: recorded at the first download, and checked from then on",
     )
     format: CheckpointFormat
     encoder: str | None = Field(
         default=None,
-        description="the model whose pixel encoder takes these ImageNet weights; null: a whole model",
+        description="model whose pixel encoder loads these ImageNet weights; null: weights of a whole model",
     )
 
     @model_validator(mode="after")

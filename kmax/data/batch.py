@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 NO_SEGMENT = -1
 VOID_CLASS = -1
-INPUT_MEAN = np.float32(127.5)  # the level of an image that is 0 in the input; 0..255 becomes -1..1
+INPUT_MEAN = np.float32(127.5)  # the pixel value that becomes 0 in the input; 0..255 becomes -1..1
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Batch:
             the input, but may have none in `segments`.
         image_ids: per image the id of the panoptic JSON (COCO: int, others: str).
         content_sizes: per image (height, width) of the part of the input that is image, not padding. With
-            augmentation it can lie anywhere in the input, otherwise at the top left.
+            augmentation it can be anywhere in the input, otherwise at the top left.
         original_sizes: per image (height, width) of the image file.
         thing_areas: per image int64 [M_b], pixels of the input that each thing has, 0 for stuff; None if
             they are not counted.
@@ -82,17 +82,17 @@ def layer_masks(masks: list[Tensor]) -> Tensor:
         and at least 1.
 
     Raises:
-        ValueError: masks of another type or shape, or of no image.
+        ValueError: masks of another type or shape, or an empty list.
     """
     if not masks or any(of_image.dtype != torch.bool or of_image.dim() != 3 for of_image in masks):
         found = ", ".join(f"{of_image.dtype} {list(of_image.shape)}" for of_image in masks)
-        raise ValueError(f"masks: expected bool [M, h, w] for each image, not {found or 'none'}")
+        raise ValueError(f"masks: expected bool [M, h, w] for each image, got {found or 'none'}")
     layers = []
     for of_image in masks:
         order = of_image.long().cumsum(0)
         depth = max(1, int(of_image.sum(0).max()))
         index = torch.arange(len(of_image), device=of_image.device)[:, None, None].expand(of_image.shape)
-        # The n-th segment of a pixel goes to layer n; where a segment is not, it goes to a layer left out.
+        # The n-th segment of a pixel goes to layer n; absent segments go to a last layer, which is dropped.
         filled = index.new_full((depth + 1, *of_image.shape[1:]), NO_SEGMENT)
         filled.scatter_(0, torch.where(of_image, order - 1, depth), index)
         layers.append(filled[:depth])

@@ -1,4 +1,4 @@
-"""Dataset files, `params/datasets/<dataset>.yaml`, and where the raw files of a dataset lie."""
+"""Dataset files, `params/datasets/<dataset>.yaml`, and the location of raw files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DatasetSource = Annotated[
 
 
 class UnannotatedSplit(Parameters):
-    """Images whose annotation only a test server has; they are predicted where they lie."""
+    """Images whose annotation only a test server has; they are predicted in place."""
 
     images: str = Field(description="their folder, below that of the raw files")
     image_info: str | None = Field(
@@ -61,7 +61,7 @@ class Dataset(Parameters):
     source: DatasetSource
     categories: list[Category] | None = Field(description="null: as the panoptic JSON lists them")
     own_annotation: dict[str, OwnAnnotation] = Field(
-        default={}, description="split -> paths below the folder of the raw files; read by evaluation only"
+        default={}, description="split -> paths below the folder of the raw files; used by evaluation only"
     )
     unannotated: dict[Name, UnannotatedSplit] = Field(
         default={}, description="split -> images without annotation, for `kmax predict RUN --split` only"
@@ -73,7 +73,7 @@ class Dataset(Parameters):
             if self.unannotated:
                 raise ValueError("unannotated: a generated dataset has no raw files")
         elif annotated := self.unannotated.keys() & self.source.splits.keys():
-            raise ValueError(f"unannotated: {min(annotated)}: a split of this name has an annotation")
+            raise ValueError(f"unannotated: {min(annotated)}: an annotated split has this name")
         return self
 
     @model_validator(mode="after")
@@ -92,19 +92,19 @@ def load_dataset(name: str) -> Dataset:
     """Read `params/datasets/<name>.yaml`.
 
     Raises:
-        InputError: no such dataset (with the nearest name), or wrong keys, or the file names another dataset.
+        InputError: no such dataset (with the nearest name), wrong keys, or another name inside the file.
     """
     return load_named(Dataset, paths.dataset_file(name), "dataset")
 
 
 def open_layout(dataset: Dataset, root: Path) -> LayoutReader:
-    """The reader of a dataset whose raw files lie below `root`."""
+    """The reader of a dataset with raw files below `root`."""
     assert isinstance(dataset.source, RawFiles)
     return dataset.source.reader(root, dataset.categories, paths.dataset_file(dataset.dataset))
 
 
 def raw_root(dataset: Dataset) -> Path:
-    """Where the raw files of a dataset lie, whether or not they exist.
+    """The folder of the raw files of a dataset, which may not exist.
 
     The dataset file's `root`, else `$KMAX_DATA_ROOT/<folder>`, else `data/raw/<dataset>`.
     """
@@ -117,19 +117,19 @@ def raw_root(dataset: Dataset) -> Path:
 
 
 def require_raw_root(dataset: Dataset) -> Path:
-    """`raw_root`, if it holds the annotation of at least one split.
+    """`raw_root`, if it contains the annotation of at least one split.
 
     Raises:
-        InputError: it holds none, with the ways to specify where the data lies.
+        InputError: it contains none; the message explains how to specify the location of the data.
     """
     source, root = dataset.source, raw_root(dataset)
     assert isinstance(source, RawFiles)
-    wanted = [root / path for path in source.annotation_paths()]
-    if any(path.exists() for path in wanted):
+    candidates = [root / path for path in source.annotation_paths()]
+    if any(path.exists() for path in candidates):
         return root
-    what = "JSON" if wanted[0].suffix == ".json" else "annotation"
-    missing = f"{wanted[0]}: {what}" if root.is_dir() else f"{root}: folder"
+    what = "JSON" if candidates[0].suffix == ".json" else "annotation"
+    missing = f"{candidates[0]}: {what}" if root.is_dir() else f"{root}: folder"
     raise InputError(
-        f"{missing} of dataset '{dataset.dataset}' not found; in every call, set KMAX_DATA_ROOT to the "
-        f"folder that holds {source.folder}/, or 'root' in {paths.dataset_file(dataset.dataset)}"
+        f"{missing} of dataset '{dataset.dataset}' not found; for every command, set KMAX_DATA_ROOT to the "
+        f"folder that contains {source.folder}/, or 'root' in {paths.dataset_file(dataset.dataset)}"
     )

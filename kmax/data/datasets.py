@@ -36,7 +36,7 @@ class SplitManifest(Parameters):
 
 
 class Manifest(Parameters):
-    """`data/prepared/<dataset>/manifest.json`; it has no absolute path."""
+    """`data/prepared/<dataset>/manifest.json`; it contains no absolute path."""
 
     version: int
     dataset: Name
@@ -60,8 +60,8 @@ class ImageFolder:
         """
         if not self.images_dir.is_dir():
             raise InputError(
-                f"{self.images_dir}: folder of images not found; prepared datasets read images from the "
-                "raw files; restore it, or set KMAX_DATA_ROOT or 'root' in the dataset file to its new place"
+                f"{self.images_dir}: folder of images not found; images are read from the "
+                "raw files; restore it, or set KMAX_DATA_ROOT or 'root' in the dataset file to its new path"
             )
 
 
@@ -95,7 +95,7 @@ class Prepared:
         """The split of that name.
 
         Raises:
-            InputError: there is none (with the nearest name).
+            InputError: no such split (suggests the nearest name).
         """
         if name not in self.splits:
             raise unknown_name("split", name, self.splits, f"dataset '{self.dataset}'")

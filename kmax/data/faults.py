@@ -10,20 +10,20 @@ MAX_LINES = 20
 
 
 class FaultKind(Enum):
-    """Kinds of faults; the value ends the line that says how many more there are."""
+    """Kinds of faults; the value is used in the line that counts further faults."""
 
-    SPLITS = "faults of the splits"
-    JSON = "faults in the structure of the JSON"
-    CATEGORY = "categories that are unknown or disagree"
-    DUPLICATE = "ids or files that occur twice"
+    SPLITS = "errors of splits"
+    JSON = "JSON format errors"
+    CATEGORY = "unknown or inconsistent categories"
+    DUPLICATE = "duplicate ids or files"
     UNANNOTATED = "images without annotation"
     ORPHAN = "annotations without image"
     MISSING = "missing files"
-    UNREADABLE = "files that cannot be read"
+    UNREADABLE = "unreadable files"
     SIZE = "sizes that disagree"
     DEPTH = "images of more than 8 bits"
-    PNG_MODE = "label PNGs of another mode"
-    NOT_IN_JSON = "PNGs with ids that the JSON lacks"
+    PNG_MODE = "label PNGs of the wrong format"
+    NOT_IN_JSON = "PNGs with ids missing from the JSON"
     NOT_IN_PNG = "segments without pixels"
     AREA = "areas that disagree"
     CHANGED = "files that changed since the download"
@@ -32,7 +32,7 @@ class FaultKind(Enum):
 
     @property
     def harmless(self) -> bool:
-        """Whether a dataset can be prepared in spite of it."""
+        """Whether a dataset can be prepared despite such faults."""
         return self in (FaultKind.EMPTY, FaultKind.ROTATED)
 
 
@@ -60,11 +60,11 @@ class Faults:
             self.add(kind, line)
 
     def count(self, *, harmless: bool = True) -> int:
-        """How many there are; `harmless` false: only those that prevent preparing."""
+        """The number of faults; `harmless` false: only those that prevent preparing."""
         return sum(number for kind, number in self._counts.items() if harmless or not kind.harmless)
 
     def lines(self, *, harmless: bool = True) -> list[str]:
-        """By kind, in the order found: at most 20 lines each, and then how many more there are."""
+        """By kind, in the order found: at most 20 lines each, then a count of the rest."""
         return list(self._lines_by_kind(harmless))
 
     def _lines_by_kind(self, harmless: bool) -> Iterator[str]:

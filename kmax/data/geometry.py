@@ -1,7 +1,7 @@
 """Sizes and resampling: pixels of images and labels are moved by the same rule.
 
 The corners of source and target coincide (align_corners), as in the TensorFlow original: pixel i of n_out
-lies at i (n_in - 1) / (n_out - 1). Unlike the original, an image is smoothed where it shrinks, and resampled
+lies at i (n_in - 1) / (n_out - 1). Unlike the original, downscaling is antialiased, and an image is resampled
 once to its final size, not twice.
 """
 
@@ -28,10 +28,10 @@ def fit_size(original: Size, target: Size) -> Size:
     longer side can come out one pixel short.
     """
     sides = np.array(original, np.float32)
-    wanted = np.array(target, np.float64)
-    covering = np.float32((wanted / np.array(original, np.float64)).max())
+    bounds = np.array(target, np.float64)
+    covering = np.float32((bounds / np.array(original, np.float64)).max())
     sides = np.maximum(np.floor(sides * covering), 1)
-    fitting = np.minimum(np.float32(1), (wanted / sides.astype(np.float64)).astype(np.float32)).min()
+    fitting = np.minimum(np.float32(1), (bounds / sides.astype(np.float64)).astype(np.float32)).min()
     height, width = np.maximum(np.floor(sides * fitting), 1).astype(int).tolist()
     return height, width
 
@@ -60,7 +60,7 @@ def scaled_size(size: Size, scale: float) -> Size:
 
 
 def resize_image(image: NDArray[Any], size: Size) -> FloatImage:
-    """Resize [h, w, C] to float32 [H, W, C]: bilinear, smoothed where it shrinks."""
+    """Resize [h, w, C] to float32 [H, W, C]: bilinear, antialiased when downscaling."""
     image = image.astype(np.float32)
     if image.shape[:2] == size:
         return image

@@ -88,7 +88,7 @@ class ImageSource:
         """The image of that index.
 
         Raises:
-            InputError: a file is missing, truncated, or of another size than the JSON says.
+            InputError: a file is missing, truncated, or of another size than stated in the JSON.
         """
         if index in self._cache:
             return self._cache[index]
@@ -135,7 +135,7 @@ class ImageSource:
 
 
 def owners_of(ids: IdMap, owner_of_id: dict[int, int]) -> NDArray[Any] | int:
-    """The owner of each pixel, in the smallest type that holds it; or the first id that is not listed."""
+    """The owner of each pixel, in the smallest sufficient type; or the first id that is not listed."""
     from kmax.data.formats.png_loops import look_up  # here: numba takes half a second to import
 
     owner_of_id = {VOID_ID: VOID_OWNER, **owner_of_id}

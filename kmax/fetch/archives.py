@@ -1,12 +1,12 @@
 """Safe unpacking of zip and tar archives, of datasets and of checkpoints.
 
 Nothing is written outside of the folder, no existing file is overwritten, memory is bounded, and a killed
-process leaves complete files only, from which the next one continues.
+process leaves only complete files, from which the next one continues.
 
 Archives are unpacked rather than read in place: images are then files that every tool reads at any position
 from many processes, which a zip of 118287 members is not (an index per process, a lock per file, and the
-official scripts cannot see inside). An archive that this project fetched is removed when its members are on
-disk, so that the space is taken once.
+official scripts cannot see inside). An archive that this project downloaded is removed when its members
+are on disk, so that the space is used only once.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from kmax.errors import InputError
 from kmax.fetch.tar_listing import open_tar
 
 BLOCK = 2**20
-MOST_TIMES_LARGER = 200  # than the archive, unpacked: JSON compresses to a tenth, images hardly
-LONGEST_NAME = 255  # bytes, of a file or folder
-ALLOWANCE = 2**20  # bytes that an archive of any size may unpack to
+MAX_EXPANSION = 200  # unpacked size by archive size: JSON compresses to a tenth, images hardly
+MAX_NAME_BYTES = 255  # bytes, of a file or folder
+MIN_UNPACKED_LIMIT = 2**20  # bytes that any archive may unpack to, however small
 JUNK = {"__MACOSX", ".DS_Store"}
-DAMAGE = (
+CORRUPTION_ERRORS = (
     tarfile.TarError,
     zipfile.BadZipFile,
     zlib.error,
@@ -50,15 +50,15 @@ DAMAGE = (
 
 @dataclass(frozen=True)
 class Contents:
-    """What to take out of an archive.
+    """What to extract from an archive.
 
     Attributes:
-        strip: folder inside the archive whose content is wanted, without its name; empty: all.
-        inside: archives in it, by their paths below the root, that are unpacked beside themselves.
+        strip: folder inside the archive that is unpacked, without its name; empty: the whole archive.
+        inside: nested archives, by their paths below the root, which are unpacked in place.
         only: files and folders, by their paths below the root; none: all.
         reserved: names in the root that the archive must not contain.
-        files: pattern of the names of wanted files; of all others, links and devices too, nothing is read.
-            None: all files are wanted, and links and devices are refused.
+        files: pattern of the names of files to extract; all other entries are skipped, including links and
+            devices. None: all files are extracted, and links and devices are rejected.
     """
 
     strip: str = ""
@@ -74,15 +74,15 @@ class Contents:
         )
 
     def name(self, member: str) -> str | None:
-        """The path below the root; None for what is left in the archive."""
+        """The path below the root; None if the member is not extracted."""
         if self.strip:
             if not member.startswith(f"{self.strip}/"):
                 return None
             member = member.removeprefix(f"{self.strip}/")
-        wanted = not self.only or any(
+        selected = not self.only or any(
             member == one or member.startswith(f"{one}/") for one in (*self.only, *self.inside)
         )
-        return member if wanted else None
+        return member if selected else None
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def unpack(archive: Path, root: Path, work: Path, contents: Contents) -> dict[st
         The size of every unpacked file, by its path below `root`.
 
     Raises:
-        InputError: damaged, with members that lead out of the folder, far larger than the archive, larger
+        InputError: corrupt, with members that lead out of the folder, far larger than the archive, larger
             than the free space, or with members that exist with another content.
     """
     try:
@@ -115,7 +115,9 @@ def unpack(archive: Path, root: Path, work: Path, contents: Contents) -> dict[st
             _empty(work)
     except OSError as error:
         where = error.filename or archive
-        raise InputError(f"{where}: cannot be written: {error.strerror or error}; call again") from error
+        raise InputError(
+            f"{where}: cannot be written: {error.strerror or error}; run the command again"
+        ) from error
 
 
 def _empty(work: Path) -> None:
@@ -157,13 +159,13 @@ def _unpack(archive: Path, root: Path, work: Path, contents: Contents, folder: s
 def _one_line_faults(archive: Path) -> Iterator[None]:
     try:
         yield
-    except DAMAGE as error:
+    except CORRUPTION_ERRORS as error:
         if isinstance(error, OSError) and error.errno is not None:
-            raise  # of the disk, not of the archive
+            raise  # an error of the disk, not of the archive
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
-            f"{archive}: cannot be unpacked: {reason}; the archive is damaged: move it away, and call "
-            "again to fetch it anew (files that were unpacked so far are complete and stay)"
+            f"{archive}: cannot be unpacked: {reason}; the archive is corrupt: move it away, and run "
+            "the command again to download it again (files unpacked so far are complete and kept)"
         ) from error
 
 
@@ -211,16 +213,18 @@ def _checked(
     contents: Contents,
     folder: str,
 ) -> list[_Member]:
-    """The wanted members with their paths below the root; an unsafe entry refuses the archive."""
+    """The selected members with their paths below the root; an unsafe entry rejects the archive."""
     members: dict[str, _Member] = {}
-    total, most = 0, MOST_TIMES_LARGER * archive.stat().st_size + ALLOWANCE
+    total, most = 0, MAX_EXPANSION * archive.stat().st_size + MIN_UNPACKED_LIMIT
     for name, fault, member in entries:
         if contents.ignores(name, member is not None):
             continue
         if fault is None and not _stays_inside(name):
-            fault = "would leave the folder"
-        if fault is None and any(len(os.fsencode(part)) > LONGEST_NAME for part in PurePosixPath(name).parts):
-            fault = f"is longer than {LONGEST_NAME} bytes"
+            fault = "leads out of the folder"
+        if fault is None and any(
+            len(os.fsencode(part)) > MAX_NAME_BYTES for part in PurePosixPath(name).parts
+        ):
+            fault = f"is longer than {MAX_NAME_BYTES} bytes"
         if fault is not None:
             raise InputError(f"{archive}: {name!r} {fault}; nothing was unpacked")
         if member is None or JUNK.intersection(PurePosixPath(name).parts):
@@ -228,25 +232,23 @@ def _checked(
         total += member.size
         if total > most:
             raise InputError(
-                f"{archive}: unpacks to more than {most} bytes, over {MOST_TIMES_LARGER} times its size, "
-                "which no archive of data does; nothing was unpacked"
+                f"{archive}: unpacks to more than {most} bytes, over {MAX_EXPANSION} times its size, "
+                "the limit for datasets; nothing was unpacked"
             )
         clean = str(PurePosixPath(folder) / PurePosixPath(name))
         below = contents.name(clean)
         if below is None:
             continue
         if PurePosixPath(below).parts[0] in contents.reserved:
-            raise InputError(
-                f"{archive}: {name!r} is a name that this project reserves; nothing was unpacked"
-            )
+            raise InputError(f"{archive}: {name!r} is reserved for this project; nothing was unpacked")
         if below in members:
-            raise InputError(f"{archive}: {name!r} is there twice; nothing was unpacked")
+            raise InputError(f"{archive}: duplicate member {name!r}; nothing was unpacked")
         members[below] = _Member(below, member.size, member.open)
     for below in members:
         if any(str(parent) in members for parent in PurePosixPath(below).parents):
-            raise InputError(f"{archive}: {below!r} lies in a file, not in a folder; nothing was unpacked")
+            raise InputError(f"{archive}: {below!r} is inside a file, not a folder; nothing was unpacked")
     if not members:
-        raise InputError(f"{archive}: none of the expected files is in it; nothing was unpacked")
+        raise InputError(f"{archive}: contains none of the expected files; nothing was unpacked")
     return list(members.values())
 
 
@@ -267,8 +269,8 @@ def _require_space(archive: Path, root: Path, members: list[_Member]) -> None:
     needed, free = blocks * disk.f_bsize, disk.f_bavail * disk.f_frsize
     if needed > free:
         raise InputError(
-            f"{archive}: needs {needed} bytes to unpack, but {free} are free in {root}; free some, and call "
-            "again"
+            f"{archive}: needs {needed} bytes to unpack, but {free} are free in {root}; free some, and run "
+            "the command again"
         )
 
 
@@ -283,7 +285,7 @@ def _write(member: _Member, target: Path, work: Path) -> None:
                 break
             stream.write(block)
     if done != member.size:
-        raise ValueError(f"{member.name} has {done} bytes or more, {member.size} were announced")
+        raise ValueError(f"{member.name} has at least {done} bytes, expected {member.size}")
     os.replace(temporary, target)
 
 

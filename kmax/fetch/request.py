@@ -1,8 +1,8 @@
-"""One request for a part of a file: what the server announces, and which faults are temporary.
+"""One request for a part of a file: the response headers, and which faults are temporary.
 
-The transport is urllib3. Retries stand in `kmax.fetch.transfer` and not in `urllib3.Retry`, which repeats a
-request only before its body: what is received of a body is kept there, and the rest is requested with
-If-Range. HTTP semantics are those of RFC 9110 (ranges, conditions, Retry-After). Proxies come from the
+The transport is urllib3. Retries are implemented in `kmax.fetch.transfer`, not with `urllib3.Retry`, which
+repeats a request only before its body: `transfer` keeps the received part of a body and requests the rest
+with If-Range. HTTP semantics are those of RFC 9110 (ranges, conditions, Retry-After). Proxies come from the
 environment: http_proxy, https_proxy, no_proxy.
 """
 
@@ -30,7 +30,7 @@ TEMPORARY = {408, 425, 429, 500, 502, 503, 504}
 
 
 class TemporaryFaultError(Exception):
-    """A fault that may be gone at the next attempt.
+    """A fault that a further attempt may not meet.
 
     Attributes:
         wait: seconds that the server asks to wait; None: not stated.
@@ -79,17 +79,17 @@ class Answer:
 
 
 def require_http(url: str) -> None:
-    """Refuse other schemes.
+    """Reject URLs with another scheme.
 
     Raises:
         InputError: the URL is neither http nor https.
     """
     if urllib.parse.urlsplit(url).scheme not in {"http", "https"}:
-        raise InputError(f"{url}: only http and https are fetched; give a local file by its path")
+        raise InputError(f"{url}: only http and https are supported; give a local file by its path")
 
 
 def direct_url(url: str) -> str:
-    """The URL of the bytes: a page of Google Drive that shows a shared file is replaced by the file."""
+    """The URL of the bytes: the Google Drive page of a shared file is replaced by the file itself."""
     parts = urllib.parse.urlsplit(url)
     shared = SHARED_FILE.fullmatch(parts.path) if parts.netloc == "drive.google.com" else None
     if shared is None:
@@ -103,7 +103,7 @@ def request(url: str, start: int = 0, validator: str | None = None) -> Iterator[
     """Request a file from byte `start` on if its version is still `validator`, else all of it.
 
     Raises:
-        TemporaryFaultError: the server is not reached, the connection is cut, or the server has a fault.
+        TemporaryFaultError: the server is unreachable or reports an error, or the connection is cut.
         RangeRefusedError: the file ends before `start`.
         InputError: a permanent fault.
     """
@@ -118,12 +118,14 @@ def request(url: str, start: int = 0, validator: str | None = None) -> Iterator[
             _require_success(url, response)
             first, length = _extent(response)
             if first not in (0, start):
-                raise urllib3.exceptions.HTTPError(f"byte {start} was requested first, but {first} was sent")
+                raise urllib3.exceptions.HTTPError(
+                    f"requested bytes from {start}, received bytes from {first}"
+                )
         yield Answer(url, first, length, _validator(response), response)
 
 
 def _open(url: str, headers: Mapping[str, str], stack: contextlib.ExitStack) -> urllib3.BaseHTTPResponse:
-    """The response after redirects, which may lead to http and https only, each through its own proxy."""
+    """The response after redirects, limited to http and https, each through its own proxy."""
     for _ in range(MAX_REDIRECTS + 1):
         require_http(url)
         pool = stack.enter_context(_connections(url))
@@ -194,7 +196,7 @@ def _retry_after(response: urllib3.BaseHTTPResponse) -> float | None:
 
 @contextlib.contextmanager
 def one_line_faults(url: str) -> Iterator[None]:
-    """Faults of the connection as errors of one line; those that may pass are `TemporaryFaultError`."""
+    """Faults of the connection as errors of one line; temporary ones are `TemporaryFaultError`."""
     try:
         yield
     except (OSError, urllib3.exceptions.HTTPError, ValueError) as error:
@@ -202,7 +204,7 @@ def one_line_faults(url: str) -> Iterator[None]:
         while reason.__cause__ is not None:
             reason = reason.__cause__
         text = " ".join(str(reason).split()) or type(reason).__name__
-        message = f"{url}: cannot be fetched: {text}"
+        message = f"{url}: cannot be downloaded: {text}"
         if isinstance(reason, ssl.SSLCertVerificationError) or isinstance(error, ValueError):
             raise InputError(message) from error
         raise TemporaryFaultError(message) from error

@@ -26,24 +26,24 @@ _COMPRESSIONS: dict[bytes, Callable[..., Any]] = {
 
 
 class _Bounded:
-    """The bytes of a tar, of which few may be read as long as `left` is a number."""
+    """The stream of a tar, with at most `left` more bytes readable while `left` is a number."""
 
     def __init__(self, stream: IO[bytes], left: int) -> None:
         self._stream = stream
         self.left: int | None = left
 
     def read(self, size: int) -> bytes:
-        """Read as the stream does.
+        """Read like the stream.
 
         Raises:
             tarfile.ReadError: too much, while the list of members is read.
         """
         if self.left is not None:
             if not 0 <= size <= LONGEST_READ:
-                raise tarfile.ReadError(f"a header of {size} bytes, which no archive of data has")
+                raise tarfile.ReadError(f"a header of {size} bytes, larger than in any valid archive")
             self.left -= size
             if self.left < 0:
-                raise tarfile.ReadError("far more headers than the archive is large")
+                raise tarfile.ReadError("headers larger than the archive itself")
         return self._stream.read(size)
 
     def __getattr__(self, name: str) -> Any:
@@ -52,10 +52,10 @@ class _Bounded:
 
 @contextlib.contextmanager
 def open_tar(archive: Path) -> Iterator[tuple[tarfile.TarFile, Iterator[tarfile.TarInfo]]]:
-    """A tar, plain or compressed, and its members; these have to be gone through before any is opened.
+    """A tar, plain or compressed, and its members; iterate over all of them before opening any.
 
     Raises:
-        tarfile.ReadError: no tar, or one whose headers are larger than those of any dataset.
+        tarfile.ReadError: not a tar, or its headers are implausibly large.
     """
     with open(archive, "rb") as file:
         start = file.read(max(map(len, _COMPRESSIONS)))

@@ -16,10 +16,10 @@ from kmax.fetch.request import BLOCK, Answer, RangeRefusedError, TemporaryFaultE
 from kmax.files import file_digest
 from kmax.progress import Transfer, Transfers
 
-ATTEMPTS = 6  # in a row that gain less than a mebibyte
+ATTEMPTS = 6  # consecutive attempts that gain less than a mebibyte
 FIRST_WAIT = 1.0  # seconds; doubled each time
 LONGEST_WAIT = 60.0
-LONGEST_ASKED_WAIT = 600.0  # a longer wait is left to the next call
+LONGEST_ASKED_WAIT = 600.0  # longer waits end the call
 PAGES = (b"<!doctype html", b"<html")
 
 
@@ -53,7 +53,7 @@ def download(
         size: required size in bytes; None: the size that the server announces.
         sha256: required digest; None: any.
         md5: likewise.
-        max_bytes: larger files are refused.
+        max_bytes: larger files are rejected.
         transfers: display of progress shared with other files; None: its own.
 
     Raises:
@@ -82,7 +82,7 @@ def _receive_all(partial: Partial, expected: Expected, transfer: Transfer) -> No
             return
         except RangeRefusedError:
             partial.discard()
-            fault = TemporaryFaultError(f"{partial.url}: changed on the server while it was fetched")
+            fault = TemporaryFaultError(f"{partial.url}: changed on the server during the download")
         except TemporaryFaultError as error:
             fault = error
         if partial.offset >= gained_at + BLOCK:
@@ -92,9 +92,9 @@ def _receive_all(partial: Partial, expected: Expected, transfer: Transfer) -> No
         if failed == ATTEMPTS or asked > LONGEST_ASKED_WAIT:
             later = f"the server asks to wait {asked:.0f} s; then " if asked > LONGEST_ASKED_WAIT else ""
             kept = f" to continue after {partial.offset} bytes" if partial.offset else ""
-            raise InputError(f"{fault}; {later}call again{kept}") from fault
+            raise InputError(f"{fault}; {later}run the command again{kept}") from fault
         wait = max(asked, min(LONGEST_WAIT, FIRST_WAIT * 2 ** (failed - 1)) * random.uniform(0.5, 1.0))
-        transfer.say(f"{fault}; trying again in {wait:.0f} s ({failed} of {ATTEMPTS - 1})")
+        transfer.say(f"{fault}; retrying in {wait:.0f} s ({failed} of {ATTEMPTS - 1})")
         pause(wait)
 
 
@@ -107,7 +107,7 @@ def _receive(partial: Partial, expected: Expected, transfer: Transfer) -> None:
     """One request for the missing bytes; returns when the file is complete."""
     url = partial.url
     if partial.validator is None and expected.sha256 is None and expected.md5 is None:
-        partial.discard()  # a rest of another version could not be detected
+        partial.discard()  # without a validator, a change of version could not be detected
     offset = partial.offset
     with request(url, offset, partial.validator) as answer:
         _require_size(answer, expected)
@@ -115,7 +115,7 @@ def _receive(partial: Partial, expected: Expected, transfer: Transfer) -> None:
         whole = answer.length if answer.length is not None else expected.size
         _require_space(partial, whole, start)
         amount = f" ({whole / 2**20:.1f} MiB)" if whole else ""
-        transfer.say(f"fetching {url}{amount}" + (f", continued after {start} bytes" if start else ""))
+        transfer.say(f"downloading {url}{amount}" + (f", continued after {start} bytes" if start else ""))
         transfer.begin(whole, start)
         with written(partial.path), open(partial.data, "r+b", buffering=0) as target:
             target.seek(start)
@@ -129,7 +129,7 @@ def _receive(partial: Partial, expected: Expected, transfer: Transfer) -> None:
         raise TemporaryFaultError(f"{url}: the server sent nothing")
     if whole is not None and done > whole:
         partial.discard()
-        raise TemporaryFaultError(f"{url}: {done} bytes were received, but {whole} were announced")
+        raise TemporaryFaultError(f"{url}: {done} bytes received, expected {whole}")
 
 
 def _begin(answer: Answer, partial: Partial, expected: Expected) -> int:
@@ -139,14 +139,14 @@ def _begin(answer: Answer, partial: Partial, expected: Expected) -> int:
     if answer.start:
         if not same:
             partial.discard()
-            raise TemporaryFaultError(f"{partial.url}: changed on the server while it was fetched")
+            raise TemporaryFaultError(f"{partial.url}: changed on the server during the download")
         return answer.start
     if partial.offset and same and known is not None and answer.validator == known:
         return partial.offset  # no ranges: the received bytes are not written again
     if answer.peek().lstrip().lower().startswith(PAGES):
         raise InputError(
-            f"{partial.url}: the server sent a web page instead of a file; fetch it with a browser, and give "
-            "the local file"
+            f"{partial.url}: the server sent a web page instead of a file; download it in a browser, and "
+            "give the local file"
         )
     partial.begin(answer.length, answer.validator)
     return 0
@@ -158,20 +158,20 @@ def _blocks(answer: Answer, start: int, expected: Expected) -> Iterator[bytes]:
     while block := answer.read():
         position += len(block)
         if expected.max_bytes is not None and position > expected.max_bytes:
-            raise InputError(f"{answer.url}: more than the {expected.max_bytes} bytes that are allowed")
+            raise InputError(f"{answer.url}: more than the {expected.max_bytes} bytes allowed")
         if position > start:
             yield block[max(0, len(block) - (position - start)) :]
 
 
 def _require_size(answer: Answer, expected: Expected) -> None:
-    """Refuse a file whose announced length is wrong, before anything is written."""
+    """Reject a file whose announced length is wrong, before anything is written."""
     length, size, most = answer.length, expected.size, expected.max_bytes
     if most is not None and (length or size or 0) > most:
-        raise InputError(f"{answer.url}: {length or size} bytes, more than the {most} that are allowed")
+        raise InputError(f"{answer.url}: {length or size} bytes, more than the {most} allowed")
     if size is not None and length is not None and length != size:
         raise InputError(
             f"{answer.url}: the server has a file of {length} bytes, not of {size} bytes: another version; "
-            "nothing was fetched"
+            "nothing was downloaded"
         )
 
 
@@ -187,13 +187,13 @@ def _require_digests(partial: Partial, expected: Expected) -> None:
     Raises:
         InputError: another digest; the bytes are kept under another name.
     """
-    for kind, name, wanted in (("sha256", "SHA-256", expected.sha256), ("md5", "MD5", expected.md5)):
-        if wanted is None or (found := file_digest(partial.data, kind)) == wanted:
+    for kind, name, stated in (("sha256", "SHA-256", expected.sha256), ("md5", "MD5", expected.md5)):
+        if stated is None or (found := file_digest(partial.data, kind)) == stated:
             continue
         aside = f"{partial.path.name}.wrong-{found[:8]}"
         partial.publish(aside)
         raise InputError(
-            f"{partial.url}: {name} of what was served is {found}, not {wanted}; it is kept as "
-            f"{partial.path.with_name(aside)}; call again to fetch it anew, and if the result is the same, "
+            f"{partial.url}: the {name} of the downloaded file is {found}, expected {stated}; it was kept as "
+            f"{partial.path.with_name(aside)}; run the command again; if the result is the same, "
             "ask the publisher which is right"
         )

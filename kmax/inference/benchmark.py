@@ -37,8 +37,8 @@ def benchmark_run(run: config.Run, provenance: Mapping[str, Any]) -> Path:
     """Benchmark stage: measure the run's model, alone on its device; writes `speed.json`.
 
     Args:
-        run: whose model is measured, with its thresholds.
-        provenance: of the model, as far as the caller knows it; written beside the model's SHA-256.
+        run: the run whose model and thresholds are used.
+        provenance: of the model; written beside the model's SHA-256.
 
     Raises:
         InputError: the run has no model yet.
@@ -54,7 +54,7 @@ def benchmark_run(run: config.Run, provenance: Mapping[str, Any]) -> Path:
 
 
 def benchmark_model(model: KMaX, isthing: torch.Tensor, predict: config.Predict) -> dict[str, Any]:
-    """Measure a model at the image size that it was made for.
+    """Measure a model at its configured image size.
 
     Args:
         model: is put on the GPU where there is one, into evaluation mode, and without gradients.
@@ -67,7 +67,9 @@ def benchmark_model(model: KMaX, isthing: torch.Tensor, predict: config.Predict)
     """
     predict = predict.model_copy(update={"instances": None, "semantic": False})
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = model.to(device).eval().requires_grad_(False)  # the FLOP counter follows what requires grad
+    model = (
+        model.to(device).eval().requires_grad_(False)
+    )  # the FLOP counter traces tensors that require gradients
     rgb = picture(model.image_size)
     images, content = network_input(rgb, model.image_size)
     images = images[None].to(device)
@@ -138,7 +140,7 @@ def measure(call: Callable[[], Any], device: torch.device) -> dict[str, float]:
 
 
 def peak_memory(call: Callable[[], Any], device: torch.device) -> dict[str, int | None]:
-    """Bytes at rest, at the peak of one call, and the difference; None where the system does not say."""
+    """Bytes at rest, at the peak of one call, and the difference; None if the system does not report it."""
     call()
     if device.type == "cuda":
         wait(device)

@@ -100,10 +100,10 @@ class PairOverlaps:
         areas, shared = self.areas()[order], self._shared()[1:, 1:][np.ix_(order, order)]
         shared = shared + shared.T
         stays = np.zeros(self.count + 1, dtype=bool)
-        wanted = areas.astype(np.float32) * np.float32(overlap_threshold)
+        least_free = areas.astype(np.float32) * np.float32(overlap_threshold)
         for index in range(self.count):
             free = areas[index] - shared[index, :index][stays[1 : index + 1]].sum()
-            stays[index + 1] = free > wanted[index]
+            stays[index + 1] = free > least_free[index]
         ranked = np.where(stays, np.arange(self.count + 1), self.count + 1)[position]  # of each mask
         ranked[0] = self.count + 1
         table = np.minimum(ranked[:, None], ranked[None])
@@ -150,12 +150,12 @@ class AllOverlaps:
     ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """See `Overlaps`."""
         masks = self._all()
-        wanted = self.areas()[order].astype(np.float32) * np.float32(overlap_threshold)
+        least_free = self.areas()[order].astype(np.float32) * np.float32(overlap_threshold)
         canvas = torch.zeros(masks.shape[1:], dtype=torch.int32, device=masks.device)
         free = torch.ones_like(canvas, dtype=torch.bool)
         for place, index in enumerate(order.tolist()):
             visible = masks[index] & free
-            if float(visible.sum()) > wanted[place]:
+            if float(visible.sum()) > least_free[place]:
                 canvas.masked_fill_(visible, place + 1)
                 free &= ~masks[index]
         return np.arange(len(order) + 1, dtype=np.int32), canvas.cpu().numpy()

@@ -1,4 +1,4 @@
-"""Panoptic predictions: the map of segment ids, and the tables over masks that it is made from.
+"""Panoptic predictions: the map of segment ids, and the tables over masks from which it is computed.
 
 A table has an entry for each mask, 1 to M, and for 0, no mask. Tables are small; only the last step touches
 every pixel.

@@ -8,7 +8,7 @@ originals agree on that; `postprocess_flavour` lists where they differ.
 Pixel-wise (MaX-DeepLab, section 3.4; only the TensorFlow original has it): each pixel goes to the most likely
 of the confident clusters, if that is the most likely of all clusters too and its share of a softmax over the
 confident ones exceeds the pixel threshold. Nothing is reordered, and no mask is dropped for its overlaps.
-Area limits hold as in the mask-wise mode.
+Area limits apply as in the mask-wise mode.
 
 Shapes: N clusters, M confident clusters, K classes, h w pixels of mask logits, H W of the map.
 """
@@ -137,7 +137,7 @@ def pixelwise(
 def confident(
     class_logits: Tensor, isthing: Tensor, predict: Predict, *, inclusive: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The score [N] and class [N] of each cluster, void left out, and the indices [M] of confident ones."""
+    """The score [N] and class [N] of each cluster, void excluded, and the indices [M] of confident ones."""
     scores, classes = class_logits.float().softmax(-1)[:, :-1].max(-1)
     things = isthing.to(classes.device)[classes]
     threshold = torch.where(things, predict.class_threshold_thing, predict.class_threshold_stuff)

@@ -23,7 +23,7 @@ from kmax.config import Flavour
 
 @dataclass(frozen=True)
 class PostprocessFlavour:
-    """What one original does, where the other does something else.
+    """The rules of one original where the two differ.
 
     Attributes:
         at_image_size: logits are enlarged to the size of the image file and decided there; otherwise at the

@@ -41,7 +41,7 @@ DEFAULTS = Predict(
 def predict_images(paths: Sequence[Path], weights: Path, out: Path, predict: Predict | None = None) -> Path:
     """Segment images; write `<stem>.png` (panoptic map), `<stem>_overlay.png` and one `panoptic.json`.
 
-    Images are prepared as the metadata of the weights file say: by which original's pipeline, if any.
+    Images are preprocessed by the pipeline recorded in the metadata of the weights file.
 
     Args:
         paths: JPEG or PNG files with distinct stems; photographs are rotated by their EXIF tag.
@@ -57,7 +57,7 @@ def predict_images(paths: Sequence[Path], weights: Path, out: Path, predict: Pre
     model, metadata = load_model(weights)
     stems = [path.stem for path in paths]
     faults = [
-        f"{path}: another image has the stem '{path.stem}' too; their outputs would overwrite each other"
+        f"{path}: duplicate stem '{path.stem}': the outputs of two images would overwrite each other"
         for place, path in enumerate(paths)
         if path.stem in stems[:place]
     ]

@@ -33,7 +33,7 @@ def write_labels(path: Path, classes: NDArray[np.int16], categories: Sequence[Ca
     """
     ids = np.array([category.id for category in categories])
     if ids.max() >= 2**16:
-        raise InputError(f"{path}: category id {ids.max()} does not fit into a label PNG (0..{2**16 - 1})")
+        raise InputError(f"{path}: category id {ids.max()} is too large for a label PNG (0..{2**16 - 1})")
     _write_grey(path, (ids.astype(np.uint8) if ids.max() < 256 else ids.astype(np.uint16))[classes])
 
 
@@ -81,7 +81,7 @@ def write_cityscapes_instances(
 
 
 def check_frame_names(file_names: Sequence[str], where: str) -> None:
-    """Refuse images whose names Cityscapes' evaluation could not match.
+    """Reject images whose names Cityscapes' evaluation could not match.
 
     Args:
         where: the parameter that requires it, for errors.

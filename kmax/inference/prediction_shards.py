@@ -1,7 +1,7 @@
 """Unfinished predictions: shards of a few images, each a folder that appears by rename when it is complete.
 
-A shard is the images of one batch, and batches depend on the dataset's order alone. So neither the number of
-ranks nor an interruption changes a batch, and every bit of the output is the same. `shard.json` lists each
+A shard is the images of one batch, and batches depend only on the dataset's order. So neither the number of
+ranks nor an interruption changes a batch, and the output is bit-identical. `shard.json` lists each
 file of its folder with its SHA-256; a corrupt shard is predicted again.
 """
 
@@ -28,7 +28,7 @@ FOLDERS = ("panoptic", "pictures", "instances", "semantic")
 
 @dataclass(frozen=True)
 class Shard:
-    """One batch of images, and where its predictions go."""
+    """One batch of images, and the folder of its predictions."""
 
     number: int
     images: list[Image]
@@ -37,7 +37,7 @@ class Shard:
     def read(self) -> list[dict[str, Any]] | None:
         """The annotations of its images, in COCO panoptic format; None if it is not finished.
 
-        A corrupt shard is reported, and counts as not finished.
+        A corrupt shard is reported, and treated as unfinished.
         """
         if not self.folder.exists():
             return None
@@ -45,11 +45,11 @@ class Shard:
             record = read_json(self.folder / RECORD, "record of the shard")
             listed: dict[str, str] = record["files"]
             annotations: list[dict[str, Any]] = record["annotations"]
-            damaged = [name for name, digest in listed.items() if sha256(self.folder / name) != digest]
+            corrupt = [name for name, digest in listed.items() if sha256(self.folder / name) != digest]
         except (InputError, OSError, KeyError, TypeError, AttributeError):
-            damaged = [RECORD]
-        if damaged:
-            print(f"{self.folder / damaged[0]}: corrupt or missing; predicted again", file=sys.stderr)
+            corrupt = [RECORD]
+        if corrupt:
+            print(f"{self.folder / corrupt[0]}: corrupt or missing; predicting it again", file=sys.stderr)
             return None
         return annotations
 

@@ -63,7 +63,7 @@ def predict_run(run: Run, state: Path, provenance: Mapping[str, Any], split: str
         `results/<run>/predictions`, or `predictions-<split>`.
 
     Raises:
-        InputError: the model or data is missing or damaged.
+        InputError: the model or data is missing or corrupt.
     """
     job = _open_job(run, state, provenance, split)
     rank, world = launcher()
@@ -113,7 +113,7 @@ def _open_job(run: Run, state: Path, provenance: Mapping[str, Any], split: str |
     model_path = paths.model(run.run)
     if not model_path.exists():
         verb = "train" if run.train else "port"
-        raise InputError(f"{model_path}: not found; make it first: kmax {verb} {run.run}")
+        raise InputError(f"{model_path}: not found; run: kmax {verb} {run.run}")
     if run.predict.instances == "cityscapes":
         check_frame_names([image.file_name for image in images], f"{location(run.run)}.predict.instances")
     sections = {"predict": run.predict.model_dump(), "data": run.data.model_dump()}
@@ -154,19 +154,19 @@ def _predict_on_gpu(local_rank: int, job: _Job, first_rank: int, world: int, fau
 def _predict_share(job: _Job, rank: int, world: int, device: torch.device) -> None:
     """Predict the unfinished ones of the shards `rank`, `rank + world`, `rank + 2 * world`, ..."""
     run, share = job.run, job.shards()[rank::world]
-    wanted = {shard.images[0].id: shard for shard in share if shard.read() is None}
-    if not wanted:
+    unfinished_shards = {shard.images[0].id: shard for shard in share if shard.read() is None}
+    if not unfinished_shards:
         return
-    if len(wanted) < len(share) and rank == 0:
+    if len(unfinished_shards) < len(share) and rank == 0:
         print(
-            f"predict {run.run}: {len(share) - len(wanted)} of {len(share)} shards are finished",
+            f"predict {run.run}: {len(share) - len(unfinished_shards)} of {len(share)} shards are finished",
             file=sys.stderr,
         )
     model, metadata = load_model(paths.model(run.run))
     _check_categories(metadata, job)
     model.to(device)
     isthing = torch.tensor([category.isthing for category in job.prepared.categories], device=device)
-    unfinished = [image for shard in wanted.values() for image in shard.images]
+    unfinished = [image for shard in unfinished_shards.values() for image in shard.images]
 
     def predict() -> Iterator[None]:
         batches = val_batches(
@@ -187,12 +187,12 @@ def _predict_share(job: _Job, rank: int, world: int, device: torch.device) -> No
                 batch.image_ids,
             )
             annotations: list[dict[str, Any]] = []
-            shard = wanted[batch.image_ids[0]]
+            shard = unfinished_shards[batch.image_ids[0]]
             with shard.write(annotations) as folder:
                 annotations += _write_batch(job, folder, shard, batch, list(results))
             yield
 
-    for _ in track(predict(), len(wanted), f"predict {run.run}"):
+    for _ in track(predict(), len(unfinished_shards), f"predict {run.run}"):
         pass
 
 
@@ -239,12 +239,12 @@ def _write_batch(
 def _check_categories(metadata: ModelMetadata, job: _Job) -> None:
     if [c.id for c in metadata.categories] != [c.id for c in job.prepared.categories]:
         path, dataset = paths.model(job.run.run), job.prepared.dataset
-        raise InputError(f"{path}: its categories differ from those of the dataset '{dataset}'")
+        raise InputError(f"{path}: the model's categories differ from those of dataset '{dataset}'")
 
 
 def _publish(job: _Job) -> None:
     """Assemble the declared folder once all shards are finished."""
-    with exclusive_lock(job.work / ".lock", f"{job.work}: another process is publishing it", wait=True):
+    with exclusive_lock(job.work / ".lock", f"{job.work}: locked by another process", wait=True):
         shards = job.shards()
         if not all(shard.folder.exists() for shard in shards):
             return  # other copies of the command are still running; the last one publishes

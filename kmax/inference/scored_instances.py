@@ -30,7 +30,7 @@ class Instance:
 
 
 def instances_of_map(result: PanopticMap, isthing: Tensor) -> list[Instance]:
-    """The thing segments of a panoptic map, with their scores, as the TensorFlow original takes them."""
+    """The thing segments of a panoptic map, with their scores, as in the TensorFlow original."""
     things = isthing.tolist()
     return [
         Instance(segment.class_index, segment.score, result.ids == segment.id)
@@ -46,9 +46,9 @@ def instances_of_clusters(
     isthing: Tensor,
     predict: Predict,
 ) -> list[Instance]:
-    """Instances as the PyTorch original makes them beside a panoptic map, in descending order of score.
+    """Instances of the PyTorch original, in descending order of score.
 
-    Of the 100 best pairs of cluster and class those of things stay. The mask is where the cluster's share
+    Of the 100 best pairs of cluster and class those of things are kept. The mask is where the cluster's share
     exceeds the pixel threshold; the score is the class probability times the mean share inside the mask.
     Arguments as in `maskwise`.
     """

@@ -30,8 +30,8 @@ class ImagePrediction:
     Attributes:
         panoptic: the map, at the size of the image.
         assignments: cluster of each pixel, int64 [h_i, w_i] per k-means layer.
-        instances: with scores; empty unless `predict.instances` asks for them.
-        semantic: contiguous class of each pixel [H, W]; None unless `predict.semantic` asks for it.
+        instances: with scores; empty unless `predict.instances` is set.
+        semantic: contiguous class of each pixel [H, W]; None unless `predict.semantic` is set.
     """
 
     panoptic: PanopticMap
@@ -57,7 +57,7 @@ def segment_images(
         names: of the B images, for errors.
 
     Raises:
-        InputError: logits that are not finite; names which, and the image.
+        InputError: logits are not finite; names them and the image.
     """
     output = model(images)
     yield from post_process(model, output, images, content_sizes, original_sizes, isthing, predict, names)
@@ -107,7 +107,7 @@ def _instances(
     flavour: Flavour,
     panoptic: PanopticMap,
 ) -> list[Instance]:
-    """Instances as the flavour's original makes them, if `predict` asks for any."""
+    """Instances of the flavour's original, if `predict` asks for any."""
     if predict.instances is None:
         return []
     if POSTPROCESS_FLAVOURS[flavour].instances_of_map:
@@ -116,7 +116,7 @@ def _instances(
 
 
 def segments_info(result: PanopticMap, categories: list[Category]) -> list[dict[str, Any]]:
-    """The segments in COCO panoptic format, with the data set's category ids."""
+    """The segments in COCO panoptic format, with the dataset's category ids."""
     return [
         {"id": segment.id, "category_id": categories[segment.class_index].id, "score": segment.score}
         for segment in result.segments

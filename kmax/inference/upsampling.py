@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Size2 = tuple[int, int]
-# Elements of a band: on a CPU what fits the cache, on a GPU what fills the device.
+# Elements of a band: on a CPU as many as fit the cache, on a GPU enough to fill the device.
 CPU_BAND_ELEMENTS, GPU_BAND_ELEMENTS = 2**19, 2**26
 SMALLEST_TOTAL = 1e-20  # below it, exponentials may have vanished
 # Negligible in such a total, and not yet denormal: exponentials of smaller numbers are many times slower.
@@ -26,7 +26,7 @@ SMALLEST_EXPONENT = -80.0
 
 @dataclass(frozen=True)
 class ImageSizes:
-    """Sizes (height, width) of an image and of what the network sees of it.
+    """Sizes (height, width) of an image and of its network input.
 
     Attributes:
         input: of the network input.

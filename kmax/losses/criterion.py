@@ -74,7 +74,7 @@ class Criterion:
         """
         if output.class_logits.shape[2] != self.num_classes + 1:
             raise ValueError(
-                f"{output.class_logits.shape[2]} class logits for {self.num_classes} classes and void"
+                f"{output.class_logits.shape[2]} class logits, expected {self.num_classes} classes and void"
             )
         # Exponentials and sums over many pixels: in float32 also where the network runs in bfloat16.
         with torch.autocast(output.class_logits.device.type, enabled=False):

@@ -12,7 +12,7 @@ class NonFiniteLossError(Exception):
     """A loss term, or a cost of the matching, is NaN or infinite.
 
     Args:
-        term: what is not finite, such as `aux0/dice`.
+        term: the non-finite term, such as `aux0/dice`.
         image_ids: the images of the batch for which it is not.
     """
 

@@ -5,7 +5,7 @@ through a softmax, and the target spreads evenly over the pixels of the same seg
 
     log sum_j exp(s_kj) - f_k . (mean of f_j over the pixels of k's segment) / t
 
-so only the first half needs the K x K similarities, and the target matrix is never made. A pixel of several
+so only the first half needs the K x K similarities, and the target matrix is never built. A pixel of several
 segments shares itself among them: w_mk of it is in segment m, and its mean weighs f_j by sum_m w_mk w_mj.
 """
 
@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 TEMPERATURE = 0.3
-# Similarities made at a time: on a CPU what fits the cache, on a GPU what fills the device.
+# Similarities computed at a time: on a CPU as many as fit the cache, on a GPU enough to fill the device.
 CPU_SIMILARITIES, GPU_SIMILARITIES = 2**20, 2**25
 
 
@@ -50,10 +50,10 @@ def instance_discrimination_loss(features: Tensor, shares: Tensor) -> Tensor:
 class _WeightedLogPartition(torch.autograd.Function):
     """sum_k w_k log sum_j exp(f_k . f_j), per image, for features F [B, D, k] and weights [B, k].
 
-    The gradient is made along with the value, a few images at a time, so that no K x K matrix outlives the
+    The gradient is computed with the value, a few images at a time, so that no K x K matrix outlives the
     call: with E = exp(F^T F) and r = w / rowsum(E) it is F (E diag(r) + diag(r) E), or F times the entries
-    E_kj (r_k + r_j). Both matrices are symmetric: of each band of columns only what is not above the diagonal
-    is made. Features are short (norm at most 1 / sqrt(t)): exp needs no shift.
+    E_kj (r_k + r_j). Both matrices are symmetric: only the part of each band of columns on and below the
+    diagonal is computed. Features are short (norm at most 1 / sqrt(t)): exp needs no shift.
     """
 
     @staticmethod
@@ -62,7 +62,7 @@ class _WeightedLogPartition(torch.autograd.Function):
         limit = CPU_SIMILARITIES if features.device.type == "cpu" else GPU_SIMILARITIES
         at_once, columns = max(1, limit // pixels**2), max(1, limit // pixels)
         bands = [(start, min(start + columns, pixels)) for start in range(0, pixels, columns)]
-        # [B, k, D]: products are fastest where the numbers of a pixel lie together.
+        # [B, k, D]: products are fastest if the numbers of a pixel are adjacent.
         by_pixel = features.transpose(1, 2).contiguous()
         buffers = _buffers(by_pixel, bands, min(at_once, images), ctx.needs_input_grad[0])
         values, gradients = [], []
@@ -96,7 +96,7 @@ def _buffers(f: Tensor, bands: Bands, images: int, all_bands: bool) -> list[Tens
 def _log_partition(
     f: Tensor, w: Tensor, bands: Bands, buffers: list[Tensor], with_gradient: bool
 ) -> tuple[Tensor, Tensor]:
-    """The value [B] and its gradient [B, k, D] (zeros if not wanted), one band of columns of E at a time."""
+    """The value [B] and its gradient [B, k, D] (zeros if not needed), one band of columns of E at a time."""
     images, pixels, _ = f.shape
     kept, total, gradient = [], torch.zeros_like(w), torch.zeros_like(f)
     for (start, end), buffer in zip(bands, buffers, strict=True):

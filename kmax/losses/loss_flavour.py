@@ -21,7 +21,7 @@ from kmax.config import Flavour
 
 @dataclass(frozen=True)
 class LossFlavour:
-    """What one original computes, where the other computes something else.
+    """The rules of one original where the two differ.
 
     Attributes:
         void_without_segment: void are the pixels without a segment; otherwise those without a class, so that

@@ -3,9 +3,9 @@
 - mask id: every labelled pixel is classified into the cluster of its segment (MaX-DeepLab, arXiv 2012.00759).
 - dice and class: the PQ-style loss (MaX-DeepLab, equations 8 to 10), each weighted by the other's quality.
 - semantic: plain cross-entropy of the semantic head, which exists in training only. The TensorFlow recipe of
-  Cityscapes takes only the worst fifth of the pixels, and counts those of small instances three times.
+  Cityscapes uses only the worst fifth of the pixels, and counts those of small instances three times.
 
-Pixel-wise instance discrimination has a file of its own.
+Pixel-wise instance discrimination is in `instance_discrimination`.
 
 Shapes: B images, N clusters, M segments (padded), K classes, P pixels.
 """
@@ -126,7 +126,7 @@ def semantic_loss(
     Args:
         logits: [B, K or K+1, P].
         semantic: int64 [B, P], -1 for void.
-        weight: [B, P], of each pixel; None: all alike.
+        weight: [B, P], of each pixel; None: equal weights.
         top_k: share of the pixels with the largest weighted losses that is kept; None: all.
 
     Returns:

@@ -1,6 +1,6 @@
 """Hungarian matching of ground-truth segments to clusters, and the targets and weights that follow from it.
 
-It is made once, on the final output, and shared by all auxiliary outputs. Nothing here carries gradients: the
+It is computed once, on the final output, and shared by all auxiliary outputs. No gradients flow here: the
 matched qualities weight the losses (PQ-style loss of MaX-DeepLab, equations 8 to 10), and are not trained.
 
 Legend of shapes: B images, N clusters, M segments (padded), K classes, P pixels.
@@ -28,7 +28,7 @@ class Matching:
     """The cluster of each segment, and the weights of both.
 
     Attributes:
-        cluster: int64 [B, M], the segment's cluster; N for a segment that found none (more segments than
+        cluster: int64 [B, M], the segment's cluster; N for an unmatched segment (more segments than
             clusters, TensorFlow flavour only); -1 for padding and for segments that do not take part.
         class_probability: [B, M], the matched cluster's probability of the segment's class, at least 1e-5.
         class_target: [B, N, K+1], one-hot, void last.
@@ -104,7 +104,7 @@ def match(
 
 
 def mask_similarity(mask_probabilities: Tensor, targets: Targets) -> Tensor:
-    """Dice [B, M, N] of each segment with each cluster's soft mask, void pixels left out."""
+    """Dice [B, M, N] of each segment with each cluster's soft mask, void pixels excluded."""
     intersection = targets.masks @ mask_probabilities.transpose(1, 2)
     predicted = mask_probabilities @ (~targets.void).float()[:, :, None]  # [B, N, 1]
     return intersection / ((targets.masks.sum(2, keepdim=True) + predicted.transpose(1, 2)) / 2 + 1e-5)
@@ -120,7 +120,7 @@ def assign(dice: Tensor, probability: Tensor, present: Tensor, image_ids: Sequen
         image_ids: ids of the B images, for errors.
 
     Raises:
-        NonFiniteLossError: names what is not finite and for which images.
+        NonFiniteLossError: names the non-finite term and the images.
     """
     for term, values in (("mask similarity", dice), ("class probability", probability)):
         finite = torch.isfinite(values).flatten(1).all(1)
@@ -137,7 +137,7 @@ def assign(dice: Tensor, probability: Tensor, present: Tensor, image_ids: Sequen
 
 
 def _void_share(mask_probabilities: Tensor, targets: Targets) -> Tensor:
-    """Share [B, N] of each cluster's soft mask that lies on void pixels."""
+    """Share [B, N] of each cluster's soft mask on void pixels."""
     on_void = (mask_probabilities @ targets.void.float()[:, :, None]).squeeze(2)
     return on_void / (mask_probabilities.sum(2) + 1e-5)
 

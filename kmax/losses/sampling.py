@@ -28,7 +28,7 @@ VOID_LOGIT = -99999.0
 
 
 def gumbel_top_k(logits: Tensor, k: int) -> Tensor:
-    """Draw k pixels without replacement, with the odds of a softmax over `logits` (the Gumbel top-k trick).
+    """Draw k pixels without replacement, with probabilities softmax(`logits`) (the Gumbel top-k trick).
 
     Args:
         logits: [B, P].
@@ -59,14 +59,14 @@ def align_corners(flavour: Flavour, size: tuple[int, int]) -> bool:
 
 
 def enlarge(maps: Tensor, size: tuple[int, int], flavour: Flavour) -> Tensor:
-    """Bilinear interpolation of [B, C, h_i, w_i] to [B, C, h, w]; nothing to do where the sizes agree."""
+    """Bilinear interpolation of [B, C, h_i, w_i] to [B, C, h, w]; no-op if the sizes agree."""
     if maps.shape[2:] == torch.Size(size):
         return maps
     return F.interpolate(maps, size, mode="bilinear", align_corners=align_corners(flavour, size))
 
 
 def features_at(features: Tensor, indices: Tensor | None, size: tuple[int, int], flavour: Flavour) -> Tensor:
-    """Features of sampled pixels, enlarged where they are of a coarser stride.
+    """Features of sampled pixels, interpolated if their stride is coarser.
 
     Args:
         features: [B, D, h_i, w_i].

@@ -3,7 +3,7 @@
 Labels are read by strided subsampling `[::s, ::s]`, never averaged: a segment that has no pixel left there
 does not exist for the losses. The two originals differ in what is void (`loss_flavour`).
 
-Legend of shapes: B images, M segments (padded to the most of the batch), P = h * w pixels of a prediction.
+Legend of shapes: B images, M segments (padded to the batch's maximum), P = h * w pixels of a prediction.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class GroundTruth:
 
     Args:
         batch: with labels at the finest resolution asked for, or finer by a whole factor.
-        flavour: which original's rules hold.
+        flavour: the original whose rules apply.
 
     Raises:
         ValueError: of overlapping segments, not all have a class.

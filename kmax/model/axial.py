@@ -105,7 +105,7 @@ class AxisAttention(nn.Module):
         out = self.output_norm(out).unflatten(1, (2, -1)).sum(1)
         out = out.view(batch, others, self.value_channels, length)
         back = out.permute(0, 2, 3, 1) if self.along_height else out.permute(0, 2, 1, 3)
-        # What follows wants the channels last, and would be slow with maps and gradients of two layouts.
+        # The following operations need channels last; maps and gradients of two layouts would be slow.
         return cast(Tensor, back.contiguous(memory_format=torch.channels_last))
 
 

@@ -2,8 +2,8 @@
 
 Torch's batch norm on a CPU adds up the values of a channels-last tensor one after the other in float32. Its
 errors of 1e-5 standard deviations grow over the fifty norms of a ResNet until pixels change their cluster.
-Here sums are cascaded, and values are centred before they are squared and scaled, which leaves the rounding
-of single values.
+Here sums are cascaded, and values are centred before they are squared and scaled, so only the rounding
+of single values remains.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class NormaliseByBatch(torch.autograd.Function):
             part = torch.sub(values[piece], near_mean, out=centred[piece])
             sums.append(part.sum(0))
             squares.append(torch.mul(part, part, out=square[: len(part)]).sum(0))
-        rest = _total(sums) / size  # what the rounding of the mean has left
+        rest = _total(sums) / size  # the residue of the rounded mean
         mean, variance = near_mean + rest, _total(squares) / size - rest.square()
         count = values.new_full((1,), size)
         offset = -rest  # centred + offset has the mean 0
@@ -109,7 +109,7 @@ class NormaliseByBatch(torch.autograd.Function):
 
 
 def _before_gelu(grad: Tensor, centred: Tensor, factor: Tensor, shift: Tensor) -> Tensor:
-    """The gradient [values, C] of what went into the GELU."""
+    """The gradient [values, C] of the GELU's input."""
     result = torch.empty_like(grad)
     normalised = centred.new_empty(_step(centred), centred.shape[1])
     for piece in _pieces(centred):
@@ -125,7 +125,7 @@ def _native_backward(
 
     Both maps have channels last in memory: torch's kernel is ten times slower where they differ in layout.
     """
-    exact = weight.to(scale.dtype)  # the kernel wants the statistics' type
+    exact = weight.to(scale.dtype)  # the kernel expects the statistics' type
     grad_x, grad_weight, grad_bias = torch.ops.aten.native_batch_norm_backward(
         grad, _like(centred, grad), exact, None, None, -offset, scale, True, 0.0, [True, True, True]
     )
@@ -133,7 +133,7 @@ def _native_backward(
 
 
 def world_size() -> int:
-    """Number of ranks; 1 where nothing is distributed."""
+    """Number of ranks; 1 without torch.distributed."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
@@ -150,7 +150,7 @@ def _of_all_ranks(mean: Tensor, variance: Tensor, count: int) -> tuple[Tensor, T
 
 
 def _rows(x: Tensor) -> Tensor:
-    """[B, C, ...] -> [values per channel, C]; a view where channels lie last in memory."""
+    """[B, C, ...] -> [values per channel, C]; a view if channels are last in memory."""
     return x.movedim(1, -1).reshape(-1, x.shape[1])
 
 

@@ -14,7 +14,7 @@ from kmax.model.kmax import KMaX
 from kmax.model.model_flavour import MODEL_FLAVOURS
 from kmax.parameter_files import parse
 
-# What `kmax.create_model` takes where its caller says nothing: the paper's model on COCO, as in deeplab2.
+# Defaults of `kmax.create_model`: the paper's model on COCO, as in deeplab2.
 DEFAULTS: dict[str, Any] = {
     "flavour": "tf",
     "num_clusters": 128,
@@ -23,7 +23,7 @@ DEFAULTS: dict[str, Any] = {
     "drop_path": 0.0,
     "backbone_drop_path": 0.0,
 }
-# Operations that initial values are made with.
+# Operations that set initial values.
 INITIALISERS = {
     "uniform_",
     "normal_",
@@ -57,7 +57,7 @@ def build_model(arguments: ModelArguments) -> KMaX:
     """The network, with the originals' initial values.
 
     Raises:
-        InputError: the flavour's original has no such network, or images of that size cannot go through.
+        InputError: the flavour's original has no such network, or the image size is not supported.
     """
     size = SIZES[arguments.name]
     if isinstance(size.encoder, AxialResNetSize) and not MODEL_FLAVOURS[arguments.flavour].axial_resnet:
@@ -84,7 +84,7 @@ def build_shapes(arguments: ModelArguments) -> KMaX:
 
 
 class _NoValues(TorchFunctionMode):
-    """Skips initial values: on the meta device they have no effect, and take most of the time."""
+    """Skips initial values, which have no effect on the meta device but take most of the time."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

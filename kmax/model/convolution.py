@@ -34,7 +34,7 @@ class Convolution(nn.Conv2d):
 
 
 def convolve(x: Tensor, kernel: Tensor, bias: Tensor | None, like: nn.Conv2d) -> Tensor:
-    """Convolve x as `like` would, by another kernel and bias of the same shapes: [B, C_out, H', W']."""
+    """Convolve x like `like`, with another kernel and bias of the same shapes: [B, C_out, H', W']."""
     if x.device.type == "cpu" and not torch.compiler.is_compiling():
         if _keeps_size(kernel, like) and _share_of_pixels(x, like) < 0.5:
             return _by_tap(x, kernel, bias, like)
@@ -49,7 +49,7 @@ def convolve(x: Tensor, kernel: Tensor, bias: Tensor | None, like: nn.Conv2d) ->
 
 
 def _keeps_size(kernel: Tensor, like: nn.Conv2d) -> bool:
-    """Whether taps lie evenly around each pixel, so that the result has the size of the input."""
+    """Whether taps are placed evenly around each pixel, so that the result has the size of the input."""
     padding = tuple(d * (side // 2) for d, side in zip(like.dilation, kernel.shape[2:], strict=True))
     odd = kernel.shape[2] % 2 == kernel.shape[3] % 2 == 1
     return odd and like.groups == 1 and like.stride == (1, 1) and like.padding == padding
@@ -103,7 +103,7 @@ def _wide_depthwise(x: Tensor, kernel: Tensor, like: nn.Conv2d) -> bool:
 
 
 class _Convolution(torch.autograd.Function):
-    """`F.conv2d` with other ways to the gradient of the kernel; apply to (x, kernel, bias, like)."""
+    """`F.conv2d` with faster gradients of the kernel; apply to (x, kernel, bias, like)."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, kernel: Tensor, bias: Tensor | None, like: nn.Conv2d) -> Tensor:
@@ -137,7 +137,7 @@ def _product(grad: Tensor, x: Tensor, kernel: Tensor, like: nn.Conv2d) -> Tensor
 def _by_columns(grad: Tensor, x: Tensor, kernel: Tensor, like: nn.Conv2d) -> Tensor:
     """The gradient of a depthwise kernel, three columns at a time.
 
-    The columns from s on see the map moved by s, which padding or cropping does.
+    For the columns from s on, the map is shifted by s through padding or cropping.
     """
     result, width, (high, wide) = torch.empty_like(kernel), kernel.shape[3], _padding(like)
     last = width - FAST_COLUMNS
@@ -153,8 +153,8 @@ def _library_gradient(
     grad: Tensor, x: Tensor, kernel: Tensor, like: nn.Conv2d, padding: tuple[int, int], of_kernel: bool
 ) -> Tensor:
     """The gradient of the kernel, or of x, by torch's library."""
-    wanted = [not of_kernel, of_kernel, False]
-    settings = (like.stride, padding, like.dilation, False, (0, 0), like.groups, wanted)
+    needed = [not of_kernel, of_kernel, False]
+    settings = (like.stride, padding, like.dilation, False, (0, 0), like.groups, needed)
     gradients = torch.ops.aten.convolution_backward(grad, x, kernel, None, *settings)
     found: Tensor = gradients[int(of_kernel)]
     return found

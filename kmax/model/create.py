@@ -20,12 +20,12 @@ def create_model(name: str, *, weights: Path | str | None = None, **arguments: A
     - num_classes (int): classes of the dataset, without void.
     - image_size (two ints): height and width of the images, both odd.
 
-    The others have the values of COCO and of deeplab2 unless given (`kmax.model.build.DEFAULTS`):
+    The others default to the values of deeplab2 on COCO (`kmax.model.build.DEFAULTS`):
 
-    - flavour ("tf"): which original is computed, "tf" (deeplab2) or "torch" (bytedance/kmax-deeplab).
+    - flavour ("tf"): original to reproduce, "tf" (deeplab2) or "torch" (bytedance/kmax-deeplab).
     - num_clusters (128): cluster centres; 256 on Cityscapes.
     - decoder_stages (4): stages of the pixel decoder; 5 on Cityscapes.
-    - cross_attention ("kmeans"): how centres gather pixels, "kmeans", "cmt" or "softmax".
+    - cross_attention ("kmeans"): how centres are updated from pixels, "kmeans", "cmt" or "softmax".
     - drop_path (0.0): drop rate of the transformer decoder's residual updates.
     - backbone_drop_path (0.0): largest drop rate in the pixel encoder.
 

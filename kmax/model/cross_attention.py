@@ -1,6 +1,6 @@
-"""How cluster centres gather pixels: the paper's central comparison, as one exchangeable part.
+"""How cluster centres are updated from pixels: the paper's central comparison, as an exchangeable part.
 
-Each turns mask logits [B, N, P] into weights [B, N, P] of the sum over pixels that updates the centres
+Each maps mask logits [B, N, P] to weights [B, N, P] of the sum over pixels that updates the centres
 (kMaX-DeepLab, arXiv 2207.04044, section 3.2). Shapes: B images, N clusters, P pixels.
 """
 
@@ -28,7 +28,7 @@ def cmt(logits: Tensor) -> Tensor:
 
 
 def softmax(logits: Tensor) -> Tensor:
-    """Each cluster looks over all pixels: softmax over pixels, the usual cross-attention (equation 3)."""
+    """Each cluster attends to all pixels: softmax over pixels, the usual cross-attention (equation 3)."""
     return logits.softmax(2)
 
 

@@ -25,8 +25,8 @@ from kmax.model.kmax import KMaX
 ENCODER = "pixel_encoder."
 FORMAT = 1
 KEY = "kmax"
-PORT_FIRST = "checkpoints of other programs are ported first, by `kmax port-file`"
-# Arguments that weights depend on: with others they would not fit, or give wrong results.
+PORT_FIRST = "convert checkpoints of other programs with `kmax port-file`"
+# Arguments that determine the weights: with other values they would not load, or give wrong results.
 FIXED = ("name", "num_classes", "num_clusters", "decoder_stages", "flavour")
 
 
@@ -71,7 +71,7 @@ def save_model(model: KMaX, path: Path, categories: list[Category], **extra_meta
     with atomic_path(path) as temporary:
         try:
             save_file(tensors, temporary, metadata={KEY: text})
-        except SafetensorError as error:  # how the library reports a full disk
+        except SafetensorError as error:  # raised by the library when the disk is full
             raise InputError(f"{path}: cannot be written: {error}") from error
         temporary.chmod(0o644)
 
@@ -88,7 +88,7 @@ def metadata_text(model: KMaX, path: Path, categories: list[Category], extra: Ma
     classes = model.arguments.num_classes
     if len(categories) != classes:
         raise InputError(
-            f"{path}: the model has {classes} classes, but there are {len(categories)} categories"
+            f"{path}: the model has {classes} classes, but {len(categories)} categories were given"
         )
     metadata = {
         "format": FORMAT,
@@ -103,7 +103,7 @@ def load_model(path: Path) -> tuple[KMaX, ModelMetadata]:
     """Build the model that `path` describes, with its weights, in evaluation mode on the CPU.
 
     Raises:
-        InputError: the file is missing, corrupt, not one of ours, or contradicts itself.
+        InputError: the file is missing, corrupt, inconsistent, or not a kmax model.
     """
     metadata = read_metadata(path)
     try:
@@ -128,9 +128,7 @@ def load_weights(model: KMaX, path: Path) -> None:
     if shapes and all(name.startswith(ENCODER) for name in shapes):
         state = {name: tensor for name, tensor in state.items() if name.startswith(ENCODER)}
     elif not shapes.keys() & state.keys():
-        raise InputError(
-            f"{path}: none of its {len(shapes)} tensors belongs to a model of this project; {PORT_FIRST}"
-        )
+        raise InputError(f"{path}: none of its {len(shapes)} tensors belongs to a kmax model; {PORT_FIRST}")
     else:
         _check_arguments(path, model)
     _check_shapes(path, shapes, state)
@@ -138,7 +136,7 @@ def load_weights(model: KMaX, path: Path) -> None:
 
 
 def _check_arguments(path: Path, model: KMaX) -> None:
-    """Raise InputError where a file's metadata name another network, whose shapes may well agree."""
+    """Raise InputError if a file's metadata name another network; its tensor shapes may still agree."""
     with _open(path) as stream:
         if KEY not in (stream.metadata() or {}):
             return
@@ -156,7 +154,7 @@ def read_metadata(path: Path) -> ModelMetadata:
     """The metadata alone, without the weights.
 
     Raises:
-        InputError: the file is missing, corrupt or not one of ours.
+        InputError: the file is missing, corrupt or not a kmax model.
     """
     with _open(path) as stream:
         return parse_metadata(stream.metadata() or {}, path)
@@ -166,23 +164,21 @@ def parse_metadata(raw: Mapping[str, str], path: Path) -> ModelMetadata:
     """The model's metadata among all metadata of the file at `path`.
 
     Raises:
-        InputError: damaged, or the file is not one of ours.
+        InputError: the file is corrupt, or not a model file of this project.
     """
     if KEY not in raw:
-        raise InputError(f"{path}: not a kmax model: its metadata lack the model's arguments; {PORT_FIRST}")
+        raise InputError(f"{path}: not a kmax model: the metadata have no model arguments; {PORT_FIRST}")
     try:
         found = _Metadata.model_validate_json(raw[KEY])
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"])) or "JSON"
         raise InputError(
-            f"{path}: metadata are corrupt or of another version: {key}: {first['msg']}"
+            f"{path}: metadata are corrupt or from another version: {key}: {first['msg']}"
         ) from error
     classes, categories = found.arguments.num_classes, len(found.categories)
     if categories != classes:
-        raise InputError(
-            f"{path}: metadata contradict themselves: {classes} classes, {categories} categories"
-        )
+        raise InputError(f"{path}: inconsistent metadata: {classes} classes, {categories} categories")
     return ModelMetadata(found.arguments, found.categories, found.extra)
 
 

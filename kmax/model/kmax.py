@@ -29,11 +29,11 @@ STRIDES = (32, 16, 8, 4, 2)
 
 
 class KMaX(nn.Module):
-    """The whole network; made by `kmax.create_model`.
+    """The complete network, built by `kmax.create_model`.
 
     Attributes:
         arguments: those of `kmax.create_model`: enough to build the same network.
-        image_size: (height, width) that it was made for; it accepts others up to the span of its position
+        image_size: configured (height, width); it accepts others up to the span of its position
             tables.
         output_stride: of the final mask logits and pixel features, 4 or 2.
 
@@ -85,7 +85,7 @@ class KMaX(nn.Module):
         # Depthwise convolutions on CPU and tensor cores on GPU are several times faster with channels last.
         for parameter in self.parameters():
             if parameter.dim() == 4:
-                # `contiguous` would leave 1x1 kernels as they are: the library then takes slower ways back.
+                # `contiguous` would not change 1x1 kernels, and slower backward kernels would be used.
                 parameter.data = parameter.data.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor, semantic: bool = False) -> Output:
@@ -114,10 +114,10 @@ class KMaX(nn.Module):
         return self.semantic_head(os32, os8, os4)  # type: ignore[no-any-return]
 
     def check_image_size(self, image_size: tuple[int, int], where: str) -> None:
-        """Raise InputError unless images of this (height, width) can go through."""
+        """Raise InputError if images of this (height, width) are not supported."""
         height, width = image_size
         if min(height, width) < 3:
-            raise InputError(f"{where}: image size {height}x{width}: sides must be 3 pixels or more")
+            raise InputError(f"{where}: image size {height}x{width}: both sides must be at least 3 pixels")
         if height % 2 == 0 or width % 2 == 0:
             odd = f"{height + 1 - height % 2}x{width + 1 - width % 2}"
             raise InputError(f"{where}: image size {height}x{width}: both sides must be odd; pad to {odd}")
@@ -137,7 +137,7 @@ class KMaX(nn.Module):
         if images.dtype != torch.float32:
             raise InputError(f"images: expected float32 in [-1, 1], not {images.dtype}")
         self.check_image_size((images.shape[2], images.shape[3]), "images")
-        # Not in training, whose images are our own: on a GPU it would synchronise. A compiler cannot branch.
+        # Skipped in training, where it would synchronise the GPU, and under a compiler, which cannot branch.
         if images.numel() and not (self.training or images.is_meta or torch.compiler.is_compiling()):
             low, high = (float(extreme) for extreme in images.aminmax())
             if not math.isfinite(low + high):

@@ -17,7 +17,7 @@ from kmax.model.norm import EPSILON, BatchNorm
 
 @dataclass(frozen=True)
 class LayerConfig:
-    """What all convolutions, norms and activations of a network have in common.
+    """Settings shared by all convolutions, norms and activations of a network.
 
     Attributes:
         activation: of those layers that have one.
@@ -43,7 +43,7 @@ GELU_LAYERS = LayerConfig()
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """How a pixel encoder of some size is computed.
+    """Settings of a pixel encoder of any size.
 
     Attributes:
         flavour: the original that a ResNet's stem, strides and features follow.
@@ -62,7 +62,7 @@ class EncoderConfig:
 def init_truncated(weight: Tensor, std: float | None = None) -> None:
     """Truncated normal, cut at two standard deviations and not rescaled.
 
-    The default `std` is sqrt(2 / input channels). The kernel's area is left out on purpose, as in the
+    The default `std` is sqrt(2 / input channels). The kernel's area is omitted on purpose, as in the
     originals: a 3x3 kernel starts three times larger than by He's rule.
     """
     trunc_normal_tf_(weight, std=math.sqrt(2.0 / weight.shape[1]) if std is None else std)
@@ -81,7 +81,7 @@ class ConvBN(nn.Module):
         bias: add a bias to the convolution, starting at 0.
         act: end with the activation.
         std: of the initial weights; None: sqrt(2 / in_channels).
-        zero_norm: the scale of the norm starts at 0, so that a residual branch starts as nothing.
+        zero_norm: the scale of the norm starts at 0, so that a residual branch starts at zero.
         layers: the activation, and the constants of the norm.
     """
 

@@ -2,7 +2,7 @@
 
 `tf` is deeplab2 (google-research), `torch` is the public PyTorch re-implementation (bytedance/kmax-deeplab).
 Their weights fit the same shapes, so a wrong choice gives wrong results without any error. Each difference is
-one named field here; the modules take the value of the field and never ask which original is meant.
+one named field here; modules read the field and never the name of the original.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from kmax.config import Flavour
 
 @dataclass(frozen=True)
 class ModelFlavour:
-    """What one original computes, where the other computes something else.
+    """The choices of one original where the two differ.
 
     Attributes:
         resnet_max_pool: whether a ResNet activates and pools after its first convolution, so that its stem
@@ -24,7 +24,7 @@ class ModelFlavour:
         resnet_stem_first: with five decoder stages, whether the fourth reads a ResNet's stem and the fifth
             its first stage; otherwise the other way round. The PyTorch original sorts by stride, and its
             pooled stem is as coarse as the first stage.
-        axial_resnet: whether there is MaX-S.
+        axial_resnet: whether MaX-S exists.
         bottleneck_dilation: dilation of the 3x3 convolutions in the bottleneck stages of the pixel decoder.
             deeplab2 makes these stages for input stride 32 and output stride 16, so they get an atrous rate.
         align_even_widths: whether bilinear resizing inside the network aligns the corners of maps of even

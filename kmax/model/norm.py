@@ -86,8 +86,8 @@ class BatchNorm(nn.Module):
     def after(self, convolution: nn.Conv2d, x: Tensor, activation: Activation | None = None) -> Tensor:
         """The norm of a convolution's result, activated on request: [B, C_in, H, W] -> [B, C, H', W'].
 
-        In evaluation the norm is a scale and a shift, and the convolution makes them: its kernel is scaled
-        anew at each call, which costs less than a pass over the result unless that is smaller.
+        In evaluation the norm is a scale and a shift, folded into the convolution: its kernel is scaled again
+        at each call, which costs less than a pass over the result unless that is smaller.
         The convolution itself is not called, only its parameters are read, so its hooks do not run.
         """
         if self.training or not self._folds_into(convolution, x):

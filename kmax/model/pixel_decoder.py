@@ -1,6 +1,6 @@
 """The pixel decoder: from stride 32 up to stride 4, with axial attention where maps are small.
 
-Features that pass between modules are not activated; each consumer activates what it reads.
+Features that pass between modules are not activated; each consumer activates its inputs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from kmax.model.residual import EXPANSION, ResidualBlock
 
 @dataclass(frozen=True)
 class PixelDecoderConfig:
-    """Everything about a pixel decoder but the channels that it reads.
+    """The configuration of a pixel decoder, except its input channels.
 
     Attributes:
         stages: kinds, widths and numbers of blocks, coarsest first.
@@ -76,7 +76,9 @@ class PixelDecoder(nn.Module):
     def __init__(self, in_channels: Sequence[int], config: PixelDecoderConfig) -> None:
         super().__init__()
         if len(in_channels) != len(config.stages):
-            raise ValueError(f"{len(config.stages)} stages need as many features, not {len(in_channels)}")
+            raise ValueError(
+                f"{len(config.stages)} stages need the same number of features, not {len(in_channels)}"
+            )
         self.norms = nn.ModuleList(ChannelLayerNorm(channels) for channels in in_channels)
         self.fuses = nn.ModuleList()
         self.stages = nn.ModuleList()

@@ -19,7 +19,7 @@ from kmax.model.layers import EncoderConfig, LayerConfig
 
 
 class PlainEncoder(nn.Module):
-    """A network of timm as it is.
+    """An unmodified timm network.
 
     Attributes:
         channels: of the features, finest first.
@@ -190,7 +190,7 @@ def _timm_network(size: TimmSize, config: EncoderConfig, **options: bool | int) 
 
 
 def _replace_batch_norms(network: nn.Module, layers: LayerConfig) -> None:
-    """Put our batch norm in the place of torch's, with the scale and bias that it had."""
+    """Replace torch's batch norm with ours, keeping scale and bias."""
     for name, child in list(network.named_children()):
         if isinstance(child, nn.BatchNorm2d):
             norm = layers.norm(child.num_features)

@@ -20,7 +20,7 @@ VOID_PRIOR = 0.9
 
 @dataclass(frozen=True)
 class PredictorConfig:
-    """Everything about a predictor but the channels that it reads.
+    """The configuration of a predictor, except its input channels.
 
     Attributes:
         size: widths inside the pixel head and of D; first mask scale.
@@ -75,7 +75,7 @@ class Predictor(nn.Module):
         nn.init.zeros_(self.class_head.bias)
         self.mask_norm = layers.norm(1)  # one channel, shared by the clusters
         nn.init.constant_(self.mask_norm.weight, size.mask_norm_scale)
-        # Most clusters are void, so void starts with probability 0.9; checkpoints do not hold this constant.
+        # Most clusters are void, so void starts with probability 0.9; this constant is not in checkpoints.
         self.void_logit = math.log(num_classes * VOID_PRIOR / (1.0 - VOID_PRIOR))
 
     def forward(self, pixels: Tensor, mask_centers: Tensor, class_centers: Tensor) -> Prediction:

@@ -17,7 +17,7 @@ DROPOUT = 0.1
 
 @dataclass(frozen=True)
 class SemanticHeadConfig:
-    """Everything about a semantic head but the channels that it reads.
+    """The configuration of a semantic head, except its input channels.
 
     Attributes:
         size: widths and dilations.
@@ -110,7 +110,7 @@ class PyramidSemanticHead(nn.Module):
 
 
 class DirectSemanticHead(nn.Module):
-    """A classifier on stride 32 alone; K outputs. The originals use it on Cityscapes."""
+    """A classifier on stride 32 only; K outputs. The originals use it on Cityscapes."""
 
     def __init__(self, in_channels: int, config: SemanticHeadConfig) -> None:
         super().__init__()

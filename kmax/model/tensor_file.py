@@ -67,7 +67,7 @@ def write_tensors(
 
     Raises:
         InputError: `path` cannot be written, or the format does not support a type.
-        ValueError: a tensor does not match its head, or the length of the metadata has changed.
+        ValueError: a tensor does not match the header, or the length of the metadata changed.
     """
     ordered = sorted(heads, key=lambda head: (-head.dtype.itemsize, head.name))
     header = _header(path, ordered, metadata)
@@ -78,7 +78,7 @@ def write_tensors(
         if finish is not None:
             last = _header(path, ordered, finish())
             if len(last) != len(header):
-                raise ValueError("the length of the metadata has changed")
+                raise ValueError("the length of the metadata changed")
             _write(stream.fileno(), memoryview(last), 0)
 
 
@@ -108,7 +108,9 @@ def _write_content(file: int, start: int, heads: list[Head], content: Callable[[
         for head in batch:
             tensor = content(head.name)
             if tensor.dtype != head.dtype or tuple(tensor.shape) != head.shape:
-                raise ValueError(f"{head.name}: {tensor.dtype} {list(tensor.shape)} does not match its head")
+                raise ValueError(
+                    f"{head.name}: {tensor.dtype} {list(tensor.shape)} does not match the header"
+                )
             target = buffers.own[filled : filled + head.size]
             # Torch transposes only matrices in blocks, so sides of 1 are removed.
             tensor = tensor.squeeze()

@@ -21,11 +21,11 @@ from kmax.model.prediction_heads import Predictor, PredictorConfig
 
 @dataclass(frozen=True)
 class TransformerDecoderConfig(PredictorConfig):
-    """Everything about a transformer decoder, and the predictors in it, but the channels that it reads.
+    """The configuration of a transformer decoder and its predictors, except input channels.
 
     Attributes:
         num_clusters: N.
-        cross_attention: how centres gather pixels.
+        cross_attention: how centres are updated from pixels.
         drop_path: drop rate of the three residual updates of a layer, each with its own draw.
     """
 
@@ -35,7 +35,7 @@ class TransformerDecoderConfig(PredictorConfig):
 
 
 class SelfAttention(nn.Module):
-    """Attention among cluster centres; batch norm on the logits takes the place of a scale."""
+    """Attention among cluster centres; batch norm on the logits replaces the scale."""
 
     def __init__(self, config: TransformerDecoderConfig) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class ClusterUpdate(nn.Module):
 
 
 class KMeansLayer(nn.Module):
-    """One layer: predict masks, assign pixels, update the centres, let them talk, transform them.
+    """One layer: predict masks, assign pixels, update the centres, self-attention, feed-forward network.
 
     Args:
         pixel_channels: channels of the pixel decoder's output that the layer reads.

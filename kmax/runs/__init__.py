@@ -1,1 +1,1 @@
-"""Runs by name: their files and families, who a run is, and what made a result."""
+"""Runs by name: their files and families, their identity, and the provenance of results."""

@@ -1,6 +1,6 @@
-"""Runs and their families by name: `params/runs/<family>.yaml` holds complete runs at `runs.<run>.<section>`.
+"""Runs and families by name: `params/runs/<family>.yaml` contains complete runs at `runs.<run>.<section>`.
 
-The datasets, weight files and lists of runs of a family are derived from its runs; nothing lists them again.
+The datasets, weight files and lists of runs of a family are derived from its runs; no other file lists them.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from kmax.config.family import Base
 from kmax.errors import InputError, unknown_name
 from kmax.parameter_files import names_in, parse, read_yaml
 
-OLD_LAYOUT = "earlier versions had one file per run; docs/add-a-run.md says how to move them into a family"
+OLD_LAYOUT = "earlier versions used one file per run; see docs/add-a-run.md for moving it into a family file"
 
 
 class _Inherited(Parameters, extra="ignore"):
-    """The part of a family that is checked first: what is wrong there is wrong in every run."""
+    """The part of a family that is checked first, since its faults affect every run."""
 
     base: Base | None = None
 
@@ -30,14 +30,14 @@ class _Files:
 
     Attributes:
         content: by family, the default family first.
-        faults: of files that are not of this form, and of names that occur twice.
+        faults: one per malformed file and per duplicate name.
     """
 
     content: dict[str, dict[str, Any]] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
 
     def families_of(self, run: str) -> list[str]:
-        """The families that hold a run of this name: one, if all is right."""
+        """The families that contain a run of this name: exactly one in a valid project."""
         return [family for family, content in self.content.items() if run in content["runs"]]
 
     def runs(self) -> list[str]:
@@ -49,7 +49,7 @@ def families() -> dict[str, Family]:
     """All families by name, complete and checked, the default family first.
 
     Raises:
-        InputError: one fault per wrong key (file, key, what is allowed), per run that two families hold, and
+        InputError: one fault per wrong key (file, key, what is allowed), per run in two families, and
             where not exactly one family is the default.
     """
     found = _read()
@@ -66,10 +66,10 @@ def families() -> dict[str, Family]:
 
 
 def load_run(name: str) -> Run:
-    """One run, by name; faults of other runs do not matter.
+    """One run, by name; faults of other runs are ignored.
 
     Raises:
-        InputError: no such run (with the nearest name), wrong keys, or two families hold it.
+        InputError: no such run (with the nearest name), wrong keys, or two families contain it.
     """
     family, content = _family_of(name)
     only = content | {"runs": {name: content["runs"][name]}}
@@ -80,7 +80,7 @@ def run_names() -> list[str]:
     """Names of all runs.
 
     Raises:
-        InputError: some family file is not of the right form.
+        InputError: some family file is malformed.
     """
     found = _read()
     if found.faults:
@@ -89,7 +89,7 @@ def run_names() -> list[str]:
 
 
 def default_family() -> str:
-    """The family that is made where none is named.
+    """The family that is built if none is named.
 
     Raises:
         InputError: no family has `default: true`, or several have it.
@@ -103,7 +103,7 @@ def default_family() -> str:
 def select(names: Iterable[str] = ()) -> list[str]:
     """Names of runs, from names of families or runs; without any, the runs of the default family.
 
-    A name that a family and a run share means the family.
+    A name shared by a family and a run refers to the family.
 
     Raises:
         InputError: neither a run of some family nor a family.
@@ -137,7 +137,7 @@ def _family_of(run: str) -> tuple[str, dict[str, Any]]:
 
 
 def _unknown(what: str, name: str, known: list[str], found: _Files) -> InputError:
-    """The name may stand in a file that cannot be read: then that is the fault."""
+    """If the name occurs in a file that cannot be read, that fault is reported instead."""
     return InputError(found.faults) if found.faults else unknown_name(what, name, known, str(paths.RUNS))
 
 
@@ -181,7 +181,7 @@ def _read_file(name: str) -> dict[str, Any]:
 
 
 def _held_twice(run: str, first: str, second: str) -> str:
-    return f"{paths.family_file(second)}: runs.{run}: {paths.family_file(first)} has a run of this name, too"
+    return f"{paths.family_file(second)}: runs.{run}: duplicate run name, also in {paths.family_file(first)}"
 
 
 def _is_default(content: dict[str, Any]) -> bool:
@@ -191,8 +191,8 @@ def _is_default(content: dict[str, Any]) -> bool:
 def _faults_of_default(found: _Files) -> list[str]:
     names = [name for name, content in found.content.items() if _is_default(content)]
     if not names:
-        return [f"{paths.RUNS}: no family has 'default: true'; write it into the one to make by default"]
+        return [f"{paths.RUNS}: no family has 'default: true'; add it to the one to build by default"]
     if len(names) > 1:
         files = ", ".join(str(paths.family_file(name)) for name in names)
-        return [f"{files}: default: true in several families; leave it in one"]
+        return [f"{files}: default: true in several families; keep it in one"]
     return []

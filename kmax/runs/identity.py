@@ -38,7 +38,7 @@ class Identity:
 
 
 def identify(run: config.Run, data_digest: str | None = None) -> Identity:
-    """The identity of `run` with the present data and weights.
+    """The identity of `run` with the current data and weights.
 
     A trained run depends on its data, model and train sections, the prepared data and the initial weights; a
     ported run only on its data, model and port sections and the weight file, so it can be ported before (or
@@ -101,7 +101,7 @@ def _data_digest(dataset: str, required: bool) -> str:
     manifest = paths.prepared_manifest(dataset)
     if not manifest.exists():
         if required:
-            raise InputError(f"{manifest}: dataset is not prepared; run: kmax data prepare {dataset}")
+            raise InputError(f"{manifest}: the dataset is not prepared; run: kmax data prepare {dataset}")
         return ""
     value = files.read_json(manifest, "manifest of the prepared dataset")
     digest = value.get("digest") if isinstance(value, dict) else None
@@ -116,5 +116,5 @@ def _weights_digest(name: str) -> str:
         raise unknown_name("weights", name, registry, str(paths.WEIGHTS_FILE))
     digest = expected_sha256(name, registry[name])
     if digest is None:
-        raise InputError(f"weights '{name}': unknown SHA-256; run: kmax weights fetch {name}")
+        raise InputError(f"weights '{name}': SHA-256 unknown; run: kmax weights fetch {name}")
     return digest

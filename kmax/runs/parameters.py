@@ -26,7 +26,7 @@ SCHEMAS: dict[str, type[Parameters]] = {
 
 
 def run_as_yaml(run: str) -> str:
-    """The complete parameters of a run as YAML, with what it inherits."""
+    """The complete parameters of a run as YAML, including inherited ones."""
     text: str = yaml.safe_dump(
         load_run(run).model_dump(), sort_keys=False, default_flow_style=None, width=110
     )
@@ -48,7 +48,7 @@ def check(others: Mapping[Path, Callable[[], object]]) -> int:
     """Read every parameter file; the names that files refer to must exist.
 
     Args:
-        others: readers of files that other packages know, by path; absent files are skipped.
+        others: readers of the parameter files of other packages, by path; absent files are skipped.
 
     Returns:
         How many files were read.

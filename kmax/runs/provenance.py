@@ -1,8 +1,8 @@
 """The provenance that results record about themselves, compared with the run file.
 
-The metadata of a model holds the digest of its parameters, data and initial weights; predictions record the
-model's digest and SHA-256, and scores and speeds copy them. A stage refuses inputs that its run file would
-not produce now, because its output would be attributed to parameters that were never used.
+The metadata of a model contains the digest of its parameters, data and initial weights; predictions record
+the model's digest and SHA-256, and scores and speeds copy them. A stage rejects inputs that its run file
+would not produce now, because its output would be attributed to parameters that were never used.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from kmax.model.io import read_metadata
 from kmax.runs.identity import Identity, identify, stage_parameters
 
 Provenance = dict[str, Any]
-CHANGED = "was made with other parameters, data or initial weights than the present ones"
+CHANGED = "was produced with different parameters, data or initial weights"
 
 
 def stage_digest(run: Run, stage: str) -> str:
@@ -30,11 +30,11 @@ def model_provenance(run: Run) -> Provenance:
     """The provenance of the run's model: `digest`, `data_digest`, `weights_digest`, `model_commit`.
 
     Raises:
-        InputError: the model is missing or damaged.
+        InputError: the model is missing or corrupt.
     """
     path = paths.model(run.run)
     if not path.exists():
-        raise InputError(f"{path}: not found; make it first: {_maker(run)}")
+        raise InputError(f"{path}: not found; run: {_maker(run)}")
     metadata = read_metadata(path).extra
     digests = {key: str(metadata.get(key, "")) for key in ("digest", "data_digest", "weights_digest")}
     return {**digests, "model_commit": str(metadata.get("commit", ""))}
@@ -44,7 +44,7 @@ def model_identity(run: Run) -> Identity:
     """The identity of the run's model, with the data that it was made from, which need not be present.
 
     Raises:
-        InputError: the model is missing, or the run file would produce another one now.
+        InputError: the model is missing, or the run file would now produce another one.
     """
     provenance = model_provenance(run)
     identity = identify(run, data_digest=provenance["data_digest"])
@@ -70,15 +70,15 @@ def require_predictions(run: Run, identity: Identity, split: str | None = None) 
         split: of the predicted images; None: the run's val split.
 
     Raises:
-        InputError: they are missing, or the run file would produce others now.
+        InputError: they are missing, or the run file would now produce others.
     """
     path = paths.predictions_provenance(run.run, split)
     verb = f"kmax predict {run.run}" + ("" if split is None else f" --split {split}")
     if not path.exists():
-        raise InputError(f"{path}: predictions are missing or of unknown origin; make them: {verb}")
+        raise InputError(f"{path}: predictions are missing or have no provenance; run: {verb}")
     provenance = _read(path)
     if _is_stale(provenance, run, "predict", identity):
-        raise InputError(f"{path.parent}: {CHANGED}; make it again: {verb}")
+        raise InputError(f"{path.parent}: {CHANGED}; run: {verb}")
     return provenance
 
 
@@ -86,7 +86,7 @@ def provenance_for_predictions(run: Run) -> tuple[Identity, Provenance]:
     """The run's identity, and the provenance that predictions made now record: model, data, thresholds.
 
     Raises:
-        InputError: the model is missing, or the run file would produce another one now.
+        InputError: the model is missing, or the run file would now produce another one.
     """
     identity = identify(run)
     provenance = require_model(run, identity) | {"data_digest": identity.data_digest}
@@ -97,7 +97,7 @@ def provenance_for_scores(run: Run) -> tuple[Identity, Provenance]:
     """The run's identity, and the provenance that scores made now record: predictions, parameters, commit.
 
     Raises:
-        InputError: the predictions are missing, or the run file would produce others now.
+        InputError: the predictions are missing, or the run file would now produce others.
     """
     identity = identify(run)
     provenance = require_predictions(run, identity) | {"stage_digest": stage_digest(run, "evaluate")}
@@ -106,10 +106,10 @@ def provenance_for_scores(run: Run) -> tuple[Identity, Provenance]:
 
 
 def stale_results(run: Run) -> list[str]:
-    """One line for each result that the run file would not produce now; missing results are skipped.
+    """One line for each result that the run file would no longer produce; missing results are skipped.
 
     Raises:
-        InputError: a result is damaged, or the weights are not registered.
+        InputError: a result is corrupt, or the weights are not registered.
     """
     results = list(_results(run))
     data_digests = (
@@ -123,9 +123,9 @@ def stale_results(run: Run) -> list[str]:
     for path, stage, provenance in results:
         if _is_stale(provenance, run, stage, identity):
             verb = _maker(run) if path == model else f"kmax {stage} {run.run}"
-            faults.append(f"{path}: {CHANGED}; make it again: {verb}")
+            faults.append(f"{path}: {CHANGED}; run: {verb}")
         elif path != model and sha256 not in (None, provenance.get("model_sha256")):
-            faults.append(f"{path}: was made with another {model}; make it again: kmax {stage} {run.run}")
+            faults.append(f"{path}: was produced with another {model}; run: kmax {stage} {run.run}")
     return faults
 
 
@@ -152,7 +152,7 @@ def _is_stale(provenance: Provenance, run: Run, stage: str, identity: Identity) 
 
 def _require_digest(run: Run, provenance: Provenance, identity: Identity) -> None:
     if provenance["digest"] != identity.digest:
-        raise InputError(f"{paths.model(run.run)}: {CHANGED}; make it again: {_maker(run)}")
+        raise InputError(f"{paths.model(run.run)}: {CHANGED}; run: {_maker(run)}")
 
 
 def _maker(run: Run) -> str:
@@ -162,5 +162,5 @@ def _maker(run: Run) -> str:
 def _read(path: Path) -> Provenance:
     value = files.read_json(path, "result")
     if not isinstance(value, dict):
-        raise InputError(f"{path}: damaged: not a JSON object")
+        raise InputError(f"{path}: corrupt: not a JSON object")
     return value

@@ -1,6 +1,6 @@
 """SHA-256 of weight files: from `params/weights.yaml`, else from `params/weights.recorded.json`.
 
-The latter contains the digests of first fetches, for publishers that state none.
+The latter contains the digests of first downloads, for publishers that state none.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from kmax.parameter_files import parse
 
 
 class Recorded(Parameters):
-    """Source and digest of a first fetch."""
+    """Source and digest of a first download."""
 
     source: str
     sha256: Sha256
@@ -34,7 +34,7 @@ def expected_sha256(name: str, entry: Weights) -> str | None:
 
 
 class RecordedFile:
-    """The file, which is kept in git, so that other people's fetches are checked against the first."""
+    """The file, which is kept in git, so that later downloads are checked against the first."""
 
     path: Path = paths.PARAMS / "weights.recorded.json"
 
@@ -44,9 +44,9 @@ class RecordedFile:
         return found.sha256 if found is not None and found.source == source else None
 
     def add(self, name: str, recorded: Recorded) -> None:
-        """Record an entry; several fetches may do so at once."""
+        """Record an entry; safe for concurrent downloads."""
         lock = self.path.with_name(f".{self.path.name}.lock")
-        with files.exclusive_lock(lock, f"{self.path}: in use", wait=True):
+        with files.exclusive_lock(lock, f"{self.path}: locked by another process", wait=True):
             weights = self._read() | {name: recorded}
             value = {key: weights[key].model_dump() for key in sorted(weights)}
             files.write_json(self.path, {"weights": value})

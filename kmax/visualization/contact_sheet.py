@@ -61,7 +61,7 @@ def contact_sheet(
     prepared = open_prepared(dataset)
     data = recipe(dataset, split) if run is None else load_run(run).data
     if data.dataset != dataset:
-        raise InputError(f"run '{run}' trains on the dataset '{data.dataset}', not on '{dataset}'")
+        raise InputError(f"run '{run}' trains on dataset '{data.dataset}', not on '{dataset}'")
     source = ImageSource(prepared, split, None, f"{dataset}/{split}", CACHE_BYTES)
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(source)).tolist()

@@ -120,7 +120,7 @@ def test_a_fault_of_the_base_is_reported_once_not_for_every_run():
 
 def test_a_run_of_two_families_is_refused_with_both_files():
     write_run(Path(), "shapes-smoke", sections("shapes-smoke"), family="again")
-    line = "params/runs/smoke.yaml: runs.shapes-smoke: params/runs/again.yaml has a run of this name, too"
+    line = "params/runs/smoke.yaml: runs.shapes-smoke: duplicate run name, also in params/runs/again.yaml"
     assert refused(families.load_run, "shapes-smoke") == [line]
     assert refused(families.families) == [line]
     assert families.load_run("shapes-tiny").run == "shapes-tiny"
@@ -142,11 +142,11 @@ def test_the_layout_of_earlier_versions_is_refused_with_the_remedy():
     path = write_run(Path(), "mine", old)
     path.write_text("run: mine\nmodel: {}\n")
     [line] = refused(families.load_run, "mine")
-    assert line.startswith(f"{path}: run: earlier versions had one file per run; docs/add-a-run.md says how")
+    assert line.startswith(f"{path}: run: earlier versions used one file per run; see docs/add-a-run.md")
     path.unlink()
     paths.OLD_RUNS_FILE.write_text("default: shapes\n")
     [line] = refused(families.load_run, "shapes-tiny")
-    assert line.startswith("params/runs.yaml: earlier versions had")
+    assert line.startswith("params/runs.yaml: earlier versions used")
 
 
 def test_messages_say_where_a_run_is_written():

@@ -18,7 +18,7 @@ HOSTILE = {
         "duplicate key 'y'",
     ),
     "two merges": ("a: &a {x: 1}\nb: {<<: *a, <<: *a}", "duplicate key '<<'; write a list"),
-    "a merge of text": ("a: {<<: b}", "'<<' takes a mapping, or a list of mappings"),
+    "a merge of text": ("a: {<<: b}", "'<<': expected a mapping, or a list of mappings"),
     "too much merged": (
         f"a: &a {{{', '.join(f'k{i}: 1' for i in range(1000))}}}\nb: {{<<: [{', '.join(['*a'] * 101)}]}}",
         "'<<' merges more than 100000 keys",

@@ -241,8 +241,8 @@ def test_results_unknown_to_snakemake_are_not_recorded_with_other_parameters(rec
         paths.metrics(RUN): "evaluate",
         paths.speed(RUN): "benchmark",
     }.items():
-        assert f"{path}: was made with other parameters" in output
-        assert f"make it again: kmax {verb} {RUN}" in output
+        assert f"{path}: was produced with different parameters" in output
+        assert f"run: kmax {verb} {RUN}" in output
     assert f"train@{RUN}" in left_to_dvc(recorded)
 
 

@@ -1,1 +1,1 @@
-"""What training does to an image: scale, colours, crop, flip, copy-paste, and the targets left over."""
+"""Augmentation in training: scale, colours, crop, flip, copy-paste, and the resulting targets."""

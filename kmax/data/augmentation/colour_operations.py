@@ -1,7 +1,7 @@
 """The operations of AutoAugment on the bytes of an image, as deeplab2 computes them, to the bit.
 
-Cubuk et al., AutoAugment: Learning Augmentation Policies from Data, CVPR 2019. All take and give uint8
-[H, W, C] with C 3 or 4, red, green and blue first; a fourth channel means nothing. Enhancements move away
+Cubuk et al., AutoAugment: Learning Augmentation Policies from Data, CVPR 2019. All read and return uint8
+[H, W, C] with C 3 or 4, red, green and blue first; a fourth channel is unused. Enhancements move away
 from (factor above 1) or towards (below 1) a degenerate image: a smaller factor is not a weaker change.
 """
 

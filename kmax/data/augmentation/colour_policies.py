@@ -32,7 +32,7 @@ BRIGHTNESS, CONTRAST, SATURATION, HUE = 32.0, (0.5, 1.5), (0.5, 1.5), 18  # of S
 
 @dataclass(frozen=True)
 class ColorTransform:
-    """A change of colours whose random numbers are drawn.
+    """A change of colours with all random numbers drawn.
 
     Attributes:
         apply: from pixels [H, W, 3] in 0..255, which may be a part of an image, and the size of the whole
@@ -47,7 +47,7 @@ class ColorTransform:
 
 
 def draw_color_transform(rng: Generator, augmentation: Augmentation) -> ColorTransform | None:
-    """Draw the change of colours that the run asks for; None: no change."""
+    """Draw the change of colours configured in the run; None: no change."""
     match augmentation.color_policy:
         case "simple_classification_policy":
             return draw_policy(rng, FULL_POLICY)

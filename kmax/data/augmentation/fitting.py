@@ -1,4 +1,4 @@
-"""Resizing images and labels to fit the network's input, by the rules of either original or smoothly."""
+"""Resizing images and labels to fit the network's input, by the rules of either original or antialiased."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ from kmax.data.augmentation.view import normalize, words
 from kmax.data.geometry import FloatImage, Size, fit_size, resize_image, resize_labels
 from kmax.data.image_source import VOID_OWNER, DecodedImage
 
-Pipeline = Literal["tf", "torch"] | None  # deeplab2's input pipeline, bytedance's, or the smooth one
+Pipeline = (
+    Literal["tf", "torch"] | None
+)  # the input pipeline of deeplab2, of bytedance, or the antialiased one
 
 
 def fitting_size(original: Size, target: Size, preprocessing: Pipeline, native: bool = False) -> Size:
@@ -29,7 +31,7 @@ def fitting_size(original: Size, target: Size, preprocessing: Pipeline, native: 
     Args:
         original: height and width of the image.
         target: of the network's input.
-        preprocessing: whose rounding rule applies; None: deeplab2's.
+        preprocessing: the original whose rounding rule applies; None: deeplab2's.
         native: keep the image's size unless it is larger than the input.
     """
     if native and all(side <= limit for side, limit in zip(original, target, strict=True)):
@@ -83,7 +85,7 @@ def resample_owner(
 ) -> NDArray[Any]:
     """The owners [rows, columns] of the pixels that `resample_image` gives.
 
-    With the pipeline of an original, crowd regions are void, as they are to both.
+    With the pipeline of an original, crowd regions are void, as in both originals.
     """
     if preprocessing is None:
         return resize_labels(decoded.owner, sizes[-1])[window]

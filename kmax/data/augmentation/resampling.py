@@ -1,8 +1,8 @@
-"""Resampling of the two originals, to the pixel; only the wanted window of the result is computed.
+"""Resampling of the two originals, to the pixel; only the requested window of the result is computed.
 
 deeplab2 resamples twice (to the size that fits, then by the random scale), corners on corners, between the
-nearest two pixels even where the image shrinks; intermediate results stay float32. bytedance resamples
-once, with Pillow: centres on centres, smoothed where the image shrinks, rounded to bytes.
+nearest two pixels even when downscaling; intermediate results stay float32. bytedance resamples
+once, with Pillow: centres on centres, antialiased when downscaling, rounded to bytes.
 
 The order of float32 operations is the original's: along x, then along y, each as a + (b - a) * fraction.
 """
@@ -42,7 +42,7 @@ def interpolate(
         dtype: np.float32, or np.uint8 for values truncated at the end.
 
     Returns:
-        `dtype` [rows, columns, 4]; the last channel means nothing and makes a float32 pixel 16 bytes,
+        `dtype` [rows, columns, 4]; the last channel is unused and makes a float32 pixel 16 bytes,
         which are moved together.
     """
     from kmax.data.augmentation.pixel_loops import bilinear, bilinear_twice  # here: numba loads slowly
@@ -111,7 +111,7 @@ def _nearest_centre(n_in: int, n_out: int) -> NDArray[np.intp]:
 
 @functools.lru_cache(maxsize=4096)
 def _taps(n_in: int, n_out: int) -> Taps:
-    """Element i of the result lies between two elements of the source: lower, upper, fraction between."""
+    """For element i of the result, the two neighbours in the source and the fraction between them."""
     position = positions(n_in, n_out)
     lower = np.floor(position)
     index = lower.astype(np.intp)

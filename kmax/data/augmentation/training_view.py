@@ -38,7 +38,7 @@ REDRAW_STRIDE = 4  # of the labels that `redraw_below` counts
 def train_view(
     rng: Generator, source: ImageSource, index: int, partner: int, data: Data
 ) -> tuple[Image, View]:
-    """The training sample of the image `index`, with the image `partner` pasted if the run says so.
+    """The training sample of the image `index`, with the image `partner` pasted if the run uses copy-paste.
 
     Returns:
         The image that was used in the end (`redraw_below` may replace it), and the view.
@@ -133,7 +133,7 @@ def draw_parameters(
         base = original if data.native_size else fitting_size(original, target, data.preprocessing)
         sizes = [base, scaled_size(base, scale)]
     color_transform = draw_color_transform(rng, augmentation)
-    missing = [wanted - side for wanted, side in zip(target, sizes[-1], strict=True)]
+    missing = [expected - side for expected, side in zip(target, sizes[-1], strict=True)]
     top, left = 0, 0
     if data.preprocessing != "torch":  # the largest offset is not drawn, as in the original
         top, left = (int(rng.integers(0, max(number, 1))) for number in missing)

@@ -1,4 +1,4 @@
-"""An image at input size with its segments, and what the network and the losses read of it."""
+"""An image at input size with its segments, and its conversion to network input and targets."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class View:
         image: uint8 [H, W, 4], the last channel unused and padding of any value; or float32
             [H, W, 3] in 0..255 with padding 127.5, channels apart in memory, as the network reads them.
         owner: int32 [H, W]: -1 padding, 0 void, else 1 + the index in `labels`.
-        labels: what the segments are.
+        labels: classes and flags of the segments.
         content_size: height and width of the part that is image.
         offset: rows above and columns left of it.
     """

@@ -1,4 +1,4 @@
-"""The download stage: fetch or find the raw files of a dataset, and record them."""
+"""The download stage: download or find the raw files of a dataset, and record them."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from kmax.files import digest, exclusive_lock, read_json, remove_leftovers, writ
 
 
 def download(name: str) -> Path:
-    """Fetch the files that the dataset file lists, check that all others exist, write the raw manifest.
+    """Download the files that the dataset file lists, check that all others exist, write the raw manifest.
 
     The manifest records name, size and SHA-256 of every raw file (for generated datasets: what they are
-    generated from). It holds no absolute path.
+    generated from). It contains no absolute path.
 
     Returns:
         `data/raw/<dataset>/manifest.json`.
@@ -67,7 +67,7 @@ def raw_files(dataset: Dataset, root: Path, faults: list[str]) -> Iterator[Path]
     """Every file that preparing a dataset reads, whether or not it exists.
 
     Args:
-        faults: takes a line for each JSON or folder that is missing or unreadable.
+        faults: receives a line for each JSON or folder that is missing or unreadable.
     """
     assert isinstance(dataset.source, RawFiles)
     reader = open_layout(dataset, root)
@@ -82,7 +82,7 @@ def raw_files(dataset: Dataset, root: Path, faults: list[str]) -> Iterator[Path]
 
 
 def _obtain_and_record(dataset: Dataset, source: RawFiles, manifest: Path) -> dict[str, Any]:
-    """Obtain what is listed by URL, then measure every file of every split."""
+    """Download the files listed by URL, then measure every file of every split."""
     root = raw_root(dataset)
     record = read_json(manifest, "raw manifest") if manifest.exists() else {}
     known = record if _is_raw_manifest(record) else {"files": {}}
@@ -121,7 +121,7 @@ def _is_raw_manifest(value: Any) -> bool:
 def _is_unchanged(
     path: Path, source: RawFiles, root: Path, record: dict[str, Any], digests: KnownDigests
 ) -> bool:
-    """Whether the manifest is still right, judged by sizes and modification times."""
+    """Whether the manifest is still valid, according to sizes and modification times."""
     try:
         seen = read_json(path, "note on the last download") if path.exists() else None
     except InputError:
@@ -132,7 +132,7 @@ def _is_unchanged(
 
 
 def _seen(source: RawFiles, root: Path, record: dict[str, Any]) -> dict[str, Any]:
-    """What determines the files of a dataset: its description, and the folders that list them."""
+    """The inputs that determine the files of a dataset: its description, and the folders that list them."""
     folders = {folder for name in record["files"] for folder in PurePosixPath(name).parents}
     return {
         "source": digest(source.model_dump()),

@@ -1,4 +1,4 @@
-"""A file that a dataset lists by URL: where it may lie, whether its content is complete, and its digests."""
+"""A file that a dataset lists by URL: its possible locations, completeness and digests."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ class ListedFile:
         return self.root / self.remote.path
 
     @property
-    def fetched(self) -> Path:
-        """Its path while this project fetches it."""
+    def download_path(self) -> Path:
+        """Its path during the download."""
         return self.root / OWN_FOLDER / self.remote.path
 
     @property
     def note(self) -> Path:
-        """What came out of the archive."""
-        return self.fetched.with_name(f"{self.fetched.name}.unpacked.json")
+        """The record of the files extracted from the archive."""
+        return self.download_path.with_name(f"{self.download_path.name}.unpacked.json")
 
     @property
     def work(self) -> Path:
-        """A folder that exists from the start of unpacking to its end, also if it was killed in between."""
-        return self.fetched.with_name(f"{self.fetched.name}.unpacking")
+        """A folder that exists while unpacking is incomplete, including after a kill."""
+        return self.download_path.with_name(f"{self.download_path.name}.unpacking")
 
     def is_unpacked(self) -> bool:
         """Whether the archive's content is complete: by its note, or by the numbers of files."""
@@ -57,32 +57,32 @@ class ListedFile:
 
     @property
     def archive(self) -> Path | None:
-        """Its present path; None: it does not exist."""
-        return next((path for path in (self.place, self.fetched) if path.is_file()), None)
+        """Its current path; None: it does not exist."""
+        return next((path for path in (self.place, self.download_path) if path.is_file()), None)
 
     def is_done(self) -> bool:
-        """Whether there is nothing left to fetch, move or unpack."""
+        """Whether there is nothing left to download, move or unpack."""
         if not self.remote.unpack:
             return self.place.is_file()
         return self.archive in (None, self.place) and self.is_unpacked() and not self.work.exists()
 
     def remember(self, digests: KnownDigests) -> None:
-        """Note the digests that were checked while it was fetched, so that they are not computed again."""
-        name = self.fetched.relative_to(self.root).as_posix()
+        """Note the digests that were checked during the download, so that they are not computed again."""
+        name = self.download_path.relative_to(self.root).as_posix()
         for kind, digest in (("sha256", self.remote.sha256), ("md5", self.remote.md5)):
             if digest is not None:
                 digests.remember(name, kind, digest)
 
     def read_note(self) -> dict[str, Any] | None:
-        """The note, if it describes the wanted archive."""
+        """The note, if it describes the listed archive."""
         try:
             note = read_json(self.note, "note on an archive") if self.note.exists() else None
         except InputError:
             return None
         if not isinstance(note, dict) or not isinstance(note.get("members"), dict):
             return None
-        wanted = {"sha256": self.remote.sha256, "md5": self.remote.md5}
-        return note if all(w in (None, note.get(kind)) for kind, w in wanted.items()) else None
+        stated = {"sha256": self.remote.sha256, "md5": self.remote.md5}
+        return note if all(w in (None, note.get(kind)) for kind, w in stated.items()) else None
 
 
 def size_of(path: Path) -> int | None:
@@ -151,11 +151,11 @@ class KnownDigests:
         self._changed = True
 
     def agree(self, names: Mapping[str, str]) -> bool:
-        """Whether files have the given SHA-256, judged by size and modification time."""
+        """Whether files have the given SHA-256, according to size and modification time."""
         return all(self._known.get(f"sha256 {n}") == [_stamp(self._root / n), d] for n, d in names.items())
 
     def save(self) -> None:
-        """Write what was computed."""
+        """Write the computed digests."""
         if self._changed:
             write_json(self._path, {"root": str(self._root.absolute()), "files": self._known})
             self._changed = False

@@ -1,4 +1,4 @@
-"""The files of a dataset that are listed by URL: fetched, verified and unpacked, or found to be there.
+"""The files of a dataset that are listed by URL: downloaded, verified and unpacked, or found on disk.
 
 Below the data root, this module keeps its own files in `.downloads/`: partial downloads, archives until they
 are unpacked, and for each archive a note of its content. Files outside of it are complete.
@@ -44,8 +44,8 @@ def obtain(
 ) -> dict[str, dict[str, int | str]]:
     """Make sure that all listed files, or their content, exist below `root`.
 
-    A file is fetched only if neither it nor its content exists. After unpacking, archives that this project
-    fetched are removed; archives that a user put there stay.
+    A file is downloaded only if neither it nor its content exists. After unpacking, archives
+    downloaded by this project are removed; archives that a user put there are kept.
 
     Args:
         recorded: path -> {bytes, sha256} of the first download, for files without a published checksum.
@@ -54,8 +54,8 @@ def obtain(
         The same for the archives of this call without a published checksum.
 
     Raises:
-        InputError: a file must be fetched by hand, cannot be fetched or unpacked, or has another checksum
-            (one line each, after all other files were handled).
+        InputError: a file must be downloaded by hand, cannot be downloaded or unpacked, or has a wrong
+            checksum (one line each, after all other files were handled).
     """
     files = [ListedFile(_checked(dataset, remote), root) for remote in listed]
     found: dict[str, dict[str, int | str]] = {}
@@ -75,7 +75,7 @@ def obtain(
             _require_parent(dataset, root)
             held = f"{root}: another process is downloading '{dataset.dataset}' there; wait for it"
             with exclusive_lock(root / OWN_FOLDER / "lock", held):
-                for folder in {file.fetched.parent for file in todo}:
+                for folder in {file.download_path.parent for file in todo}:
                     remove_leftovers(folder)
                 missing = [file for file in todo if file.archive is None and not file.is_unpacked()]
                 for file in (file for file in todo if file not in missing):
@@ -112,32 +112,32 @@ def _require_parent(dataset: Dataset, root: Path) -> None:
     """Reject a root whose parent is missing: the folder has moved, or its disk is not mounted."""
     if not root.parent.is_dir():
         raise InputError(
-            f"{root.parent}: folder not found; mount its disk or make it, or correct KMAX_DATA_ROOT or "
+            f"{root.parent}: folder not found; mount its disk or create it, or correct KMAX_DATA_ROOT or "
             f"'root' in {paths.dataset_file(dataset.dataset)}"
         )
 
 
 def _ask_for(dataset: Dataset, files: list[ListedFile], root: Path) -> str:
-    """The line that says what must be done by hand."""
+    """The line that explains which files must be downloaded by hand."""
     names = ", ".join(
         f"{file.remote.path}{f' ({file.remote.bytes} bytes)' if file.remote.bytes else ''}" for file in files
     )
     todo = (dataset.by_hand or "put them there by hand").replace("{folder}", str(root.absolute()))
     return (
-        f"{root}: {names} of dataset '{dataset.dataset}' not found, and they can only be fetched by hand: "
-        f"{todo}; then call again: kmax data download {dataset.dataset} (to keep the data elsewhere, set "
-        "KMAX_DATA_ROOT in every call)"
+        f"{root}: {names} of dataset '{dataset.dataset}' not found; they cannot be downloaded automatically: "
+        f"{todo}; then run: kmax data download {dataset.dataset} (to store the data elsewhere, set "
+        "KMAX_DATA_ROOT for every command)"
     )
 
 
 def _announce(dataset: Dataset, files: list[ListedFile], root: Path) -> None:
-    """Report what will be fetched; an error if the disk has no space for archives and content."""
+    """Report what will be downloaded; an error if the disk has no space for archives and content."""
     archives = sum(_bytes_left(file) for file in files)
     content = sum(file.remote.bytes or 0 for file in files if file.remote.unpack)
     existing = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
     free = shutil.disk_usage(existing).free
     least = "at least " if any(file.remote.bytes is None for file in files) else ""
-    sizes = f"{least}{archives / 1e9:.2f} GB to fetch, and about {content / 1e9:.2f} GB unpacked"
+    sizes = f"{least}{archives / 1e9:.2f} GB to download, and about {content / 1e9:.2f} GB unpacked"
     if archives + content > free:
         raise InputError(
             f"{root}: dataset '{dataset.dataset}' needs {sizes}, but {free / 1e9:.2f} GB are free there; "
@@ -147,8 +147,8 @@ def _announce(dataset: Dataset, files: list[ListedFile], root: Path) -> None:
 
 
 def _bytes_left(file: ListedFile) -> int:
-    """Bytes of a file that are still to be fetched, 0 if its size is unknown."""
-    present = size_of(file.fetched.with_name(f".{file.fetched.name}.part")) or 0
+    """Bytes of a file that are still to be downloaded, 0 if its size is unknown."""
+    present = size_of(file.download_path.with_name(f".{file.download_path.name}.part")) or 0
     return max(0, (file.remote.bytes or 0) - present)
 
 
@@ -161,10 +161,10 @@ def _settle(file: ListedFile, digests: KnownDigests, known: dict[str, Any] | Non
             shutil.rmtree(file.work, ignore_errors=True)
         return {} if note is None else _to_record(file, note)
     note = _verify(file, path, digests, known)
-    own = path == file.fetched
+    own = path == file.download_path
     with _write_errors(path):
         if own:
-            path.with_name(f".{path.name}.part.json").unlink(missing_ok=True)  # of a process that was killed
+            path.with_name(f".{path.name}.part.json").unlink(missing_ok=True)  # left by a killed process
         if not remote.unpack:
             if own:
                 file.place.parent.mkdir(parents=True, exist_ok=True)
@@ -216,18 +216,18 @@ def _verify(
     size = path.stat().st_size
     if remote.bytes is not None and size != remote.bytes:
         more = "complete the download" if size < remote.bytes else "move the file away"
-        raise InputError(f"{path}: has {size} bytes of {remote.bytes}; {more}, and call again")
+        raise InputError(f"{path}: has {size} of {remote.bytes} bytes; {more}, and run the command again")
     note: dict[str, Any] = {"bytes": size}
     sha256 = remote.sha256 or (known or {}).get("sha256")
-    wanted: dict[str, str | None] = {} if remote.md5 is None else {"md5": remote.md5}
+    stated: dict[str, str | None] = {} if remote.md5 is None else {"md5": remote.md5}
     if sha256 is not None or remote.md5 is None:
-        wanted["sha256"] = sha256
-    for kind, digest in wanted.items():
+        stated["sha256"] = sha256
+    for kind, digest in stated.items():
         found = digests.of([name], f"checksum of {name}", kind)[name]
         if digest not in (None, found):
             label = {"md5": "MD5", "sha256": "SHA-256"}[kind]
-            again = "download it again" if remote.url else "fetch it again by hand"
-            raise InputError(f"{path}: {label} is not {digest} but {found}; move the file away to {again}")
+            again = "download it again" if remote.url else "download it again by hand"
+            raise InputError(f"{path}: {label} is {found}, expected {digest}; move the file away to {again}")
         note[kind] = found
     return note
 
@@ -235,15 +235,15 @@ def _verify(
 def _require_held(file: ListedFile, archive: Path) -> None:
     for name, number in file.remote.holds.items():
         if (count := count_files(file.root / name, at_most=number)) < number:
-            raise InputError(f"{archive}: {count} files were extracted for {name}, not {number}")
+            raise InputError(f"{archive}: {count} files extracted for {name}, expected {number}")
 
 
 def _fetch_all(
     files: Sequence[ListedFile], recorded: dict[str, Any]
 ) -> Iterator[tuple[ListedFile, BaseException | None]]:
-    """Fetch files, a few at a time; yields each file, with its error if any, when it is complete.
+    """Download files, a few at a time; yields each file, with its error if any, when it is complete.
 
-    Ctrl-C abandons the threads: what they have written stays, and the process ends.
+    Ctrl-C abandons the threads: written data is kept, and the process ends.
     """
     waiting: SimpleQueue[ListedFile] = SimpleQueue()
     done: SimpleQueue[tuple[ListedFile, BaseException | None]] = SimpleQueue()
@@ -273,7 +273,7 @@ def _fetch(file: ListedFile, recorded: dict[str, Any], transfers: Transfers) -> 
     assert remote.url is not None  # others were requested from the user before
     fetch.download(
         remote.url,
-        file.fetched,
+        file.download_path,
         size=remote.bytes,
         sha256=remote.sha256 or (recorded.get(remote.path) or {}).get("sha256"),
         md5=remote.md5,

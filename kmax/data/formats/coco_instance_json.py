@@ -33,14 +33,14 @@ def instance_annotations(header: Header, faults: Faults) -> Iterator[JsonObject]
     """
     seen: set[int] = set()
     for _, where, entry in objects(header.path, WHAT, ("annotations",), faults):
-        wanted = {"id": int, "image_id": (int, str), "category_id": int}
-        if not has(entry, wanted, where, faults):
+        types = {"id": int, "image_id": (int, str), "category_id": int}
+        if not has(entry, types, where, faults):
             continue
         image = header.images.get(entry["image_id"])
         if image is None:
             faults.add(FaultKind.ORPHAN, f"{where}: annotation of unknown image {entry['image_id']}")
         elif entry["id"] in seen:
-            faults.add(FaultKind.DUPLICATE, f"{where}: annotation id {entry['id']} occurs twice")
+            faults.add(FaultKind.DUPLICATE, f"{where}: duplicate annotation id {entry['id']}")
         elif entry["category_id"] not in header.categories:
             faults.add(FaultKind.CATEGORY, f"{where}: unknown category {entry['category_id']}")
         elif entry.get("iscrowd", 0) not in (0, 1):
@@ -74,7 +74,7 @@ def read_ground_truth(path: Path, warnings: InputWarnings) -> dict[str, Any]:
         listed: set[int] = set()
         for entry in content[key]:
             if entry["id"] in listed:
-                warnings.add(f"ground truth: an entry of {key} is listed twice", f"id {entry['id']}")
+                warnings.add(f"ground truth: duplicate entry of {key}", f"id {entry['id']}")
             listed.add(entry["id"])
     sizes = {image["id"]: (image["height"], image["width"]) for image in content["images"]}
     categories = {category["id"] for category in content["categories"]}
@@ -86,7 +86,7 @@ def read_ground_truth(path: Path, warnings: InputWarnings) -> dict[str, Any]:
         elif not _is_one_of(entry.get("category_id"), categories):
             faults.append(f"{where}: unknown category {entry.get('category_id')!r:.40}")
         elif not is_count(entry.get("id")) or entry["id"] in seen:
-            faults.append(f"{where}: 'id' {entry.get('id')!r:.40} is not a number or occurs twice")
+            faults.append(f"{where}: 'id' {entry.get('id')!r:.40} is not a number or a duplicate")
         elif not is_number(entry.get("area")) or not _is_box(entry.get("bbox")):
             faults.append(f"{where}: category {entry['category_id']}: 'area' or 'bbox' is missing or invalid")
         elif entry.get("iscrowd") not in (0, 1):

@@ -46,15 +46,15 @@ class Header:
             self._add_image(where, entry, faults)
 
     def _add_category(self, where: str, entry: JsonObject, faults: Faults) -> None:
-        wanted = {"id": int, "name": str} | ({"isthing": (int, bool)} if self.isthing is None else {})
-        if not has(entry, wanted, where, faults):
+        types = {"id": int, "name": str} | ({"isthing": (int, bool)} if self.isthing is None else {})
+        if not has(entry, types, where, faults):
             return
         number, color = entry["id"], entry.get("color")
         if number < 0:
             faults.add(FaultKind.JSON, f"{where}: category id {number} is below 0")
             return
         if number in self.categories:
-            faults.add(FaultKind.DUPLICATE, f"{where}: category id {number} occurs twice")
+            faults.add(FaultKind.DUPLICATE, f"{where}: duplicate category id {number}")
             return
         if color is not None and not _is_color(color):
             faults.add(FaultKind.JSON, f"{where}: color is not three numbers 0..255")
@@ -65,26 +65,26 @@ class Header:
         )
 
     def _add_image(self, where: str, entry: JsonObject, faults: Faults) -> None:
-        wanted = {"id": (int, str), "file_name": str, "width": int, "height": int}
-        if not has(entry, wanted, where, faults):
+        types = {"id": (int, str), "file_name": str, "width": int, "height": int}
+        if not has(entry, types, where, faults):
             return
         image = Image(entry["id"], entry["file_name"], entry["width"], entry["height"])
         size = f"{image.width}x{image.height}"
         stem = str(Path(image.file_name).with_suffix("")) if is_inside(image.file_name) else ""
         if image.id in self.images:
-            faults.add(FaultKind.DUPLICATE, f"{where}: image id {image.id} occurs twice")
+            faults.add(FaultKind.DUPLICATE, f"{where}: duplicate image id {image.id}")
         elif not stem:
             faults.add(FaultKind.JSON, f"{where}: file_name {image.file_name!r} leaves the image folder")
         elif image.width < 1 or image.height < 1:
             faults.add(FaultKind.SIZE, f"{where}: image {image.file_name} is empty: {size}")
         elif image.width * image.height > MAX_PIXELS:
-            reason = f"is too large: {size}; at most {MAX_PIXELS} pixels are read"
+            reason = f"is too large: {size}; the limit is {MAX_PIXELS} pixels"
             faults.add(FaultKind.SIZE, f"{where}: image {image.file_name} {reason}")
         elif stem not in self._file_of:
             self.images[image.id] = image
             self._file_of[stem] = image.file_name
         elif image.file_name == self._file_of[stem]:
-            faults.add(FaultKind.DUPLICATE, f"{where}: image file {image.file_name} occurs twice")
+            faults.add(FaultKind.DUPLICATE, f"{where}: duplicate image file {image.file_name}")
         else:
             reason = f"its predictions would overwrite those of {self._file_of[stem]}; rename one of them"
             faults.add(FaultKind.DUPLICATE, f"{where}: image file {image.file_name}: {reason}")
@@ -107,16 +107,16 @@ def read_header(path: Path, what: str, faults: Faults, *, isthing: bool | None =
 
 
 def objects(
-    path: Path, what: str, wanted: tuple[str, ...], faults: Faults
+    path: Path, what: str, keys: tuple[str, ...], faults: Faults
 ) -> Iterator[tuple[str, str, JsonObject]]:
-    """(key, place for error messages, object) for each object of the lists under the wanted keys.
+    """(key, place for error messages, object) for each object of the lists under `keys`.
 
     Raises:
         InputError: the file is missing or not JSON.
     """
-    places = dict.fromkeys(wanted, -1)
+    places = dict.fromkeys(keys, -1)
     lists: set[str] = set()
-    for key, entry in json_stream.entries(path, what, set(wanted)):
+    for key, entry in json_stream.entries(path, what, set(keys)):
         if not key:
             faults.add(FaultKind.JSON, f"{path}: not a JSON object")
             return
@@ -132,7 +132,7 @@ def objects(
         else:
             places[key] += 1
             faults.add(FaultKind.JSON, f"{path}: {key}[{places[key]}] is not an object")
-    for key in wanted:
+    for key in keys:
         if key not in lists:
             faults.add(FaultKind.JSON, f"{path}: '{key}' is missing or not a list")
 
@@ -162,10 +162,10 @@ def are_objects(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(entry, dict) for entry in value)
 
 
-def has(entry: JsonObject, wanted: dict[str, Any], where: str, faults: Faults) -> bool:
-    """Whether all wanted keys exist with the wanted types; adds a fault for each one that does not."""
+def has(entry: JsonObject, types: dict[str, Any], where: str, faults: Faults) -> bool:
+    """Whether all keys of `types` exist with these types; adds a fault for each one that does not."""
     valid = True
-    for key, kind in wanted.items():
+    for key, kind in types.items():
         if key not in entry:
             faults.add(FaultKind.JSON, f"{where}: '{key}' is missing")
         elif not isinstance(entry[key], kind) or (isinstance(entry[key], bool) and kind in (int, (int, str))):

@@ -97,9 +97,9 @@ def read_map(path: Path) -> IdMap:
 
 
 def map_to_rgb(ids: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
-    """The RGB pixels [H, W, 3] that hold segment ids [H, W] (0 .. 2**24 - 1)."""
+    """The RGB pixels [H, W, 3] that encode segment ids [H, W] (0 .. 2**24 - 1)."""
     if ids.size and (ids.min() < 0 or ids.max() >= 2**24):
-        raise ValueError(f"segment ids must lie in 0..{2**24 - 1}")
+        raise ValueError(f"segment ids must be in 0..{2**24 - 1}")
     return np.stack([ids & 255, (ids >> 8) & 255, (ids >> 16) & 255], axis=-1).astype(np.uint8)
 
 

@@ -92,7 +92,7 @@ def _linked(header: Header, parsed: Iterable[tuple[str, Annotation]], faults: Fa
         if image_id not in images:
             faults.add(FaultKind.ORPHAN, f"{where}: annotation of unknown image {image_id}")
         elif image_id in done:
-            faults.add(FaultKind.DUPLICATE, f"{where}: image {image_id} is annotated twice")
+            faults.add(FaultKind.DUPLICATE, f"{where}: image {image_id} has more than one annotation")
         elif file_name in pngs:
             faults.add(FaultKind.DUPLICATE, f"{where}: panoptic PNG {file_name} belongs to two images")
         else:
@@ -122,7 +122,7 @@ def _segments(entries: list[Any], where: str, faults: Faults) -> list[Segment]:
         if not 0 < entry["id"] < 2**24:
             faults.add(FaultKind.JSON, f"{here}: segment id {entry['id']} is not in 1..{2**24 - 1}")
         elif entry["id"] in segments:
-            faults.add(FaultKind.DUPLICATE, f"{here}: segment id {entry['id']} occurs twice")
+            faults.add(FaultKind.DUPLICATE, f"{here}: duplicate segment id {entry['id']}")
         elif not _is_box(box := entry.get("bbox", list(NO_BOX))):
             faults.add(FaultKind.JSON, f"{here}: bbox is not four integers")
         elif entry.get("iscrowd", 0) not in (0, 1):
@@ -173,7 +173,7 @@ def _categories(entries: list[JsonObject], path: Path, warnings: InputWarnings) 
     categories: dict[int, CategoryFacts] = {}
     for entry in entries:
         if entry["id"] in categories:
-            warnings.add("ground truth: a category is listed twice, the last wins", f"category {entry['id']}")
+            warnings.add("ground truth: duplicate category, the last one is used", f"category {entry['id']}")
         name = str(entry.get("name", entry["id"]))
         categories[entry["id"]] = CategoryFacts(entry["id"], name, entry["isthing"] == 1)
     if not categories:

@@ -10,10 +10,10 @@ _LARGEST = 2**53
 
 
 def region_fault(region: Any, size: tuple[int, int], ground_truth: bool) -> str | None:
-    """The fault of a mask, if any: compressed run lengths; in ground truth also plain ones and polygons."""
+    """The fault of a mask, if any: compressed RLE; in ground truth also uncompressed RLE and polygons."""
     if isinstance(region, dict):
         if region.get("size") != [*size]:
-            return f"mask of size {region.get('size')!r:.40}, but the image is {size[0]} high, {size[1]} wide"
+            return f"mask of size {region.get('size')!r:.40}, but the image is {size[1]}x{size[0]}"
         counts = region.get("counts")
         if isinstance(counts, str):
             lengths = decode_run_lengths(counts)
@@ -22,14 +22,18 @@ def region_fault(region: Any, size: tuple[int, int], ground_truth: bool) -> str 
         else:
             lengths = None
         if lengths is None or (lengths < 0).any() or lengths.sum() != size[0] * size[1]:
-            return "run lengths of the mask are malformed or do not cover the image"
+            return "the run-length encoding of the mask is malformed or does not cover the image"
         return None
     if ground_truth and isinstance(region, list) and region and all(_is_polygon(part) for part in region):
         far = 2 * sum(size)  # pycocotools steps along the edges, and its integers would overflow
         if any(abs(coordinate) > far for part in region for coordinate in part):
-            return "polygon lies far outside the image"
+            return "the polygon is far outside the image"
         return None
-    return "'segmentation' is neither run lengths nor polygons" if ground_truth else "mask is not run lengths"
+    return (
+        "'segmentation' is neither a run-length encoding nor polygons"
+        if ground_truth
+        else "the mask is not a run-length encoding"
+    )
 
 
 def decode_run_lengths(text: str) -> np.ndarray[Any, np.dtype[np.int64]] | None:

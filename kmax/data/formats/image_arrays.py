@@ -22,7 +22,7 @@ _SIGNATURE = b"\xff\xd8\xff"
 
 
 def decode_jpeg_words(data: bytes) -> NDArray[np.uint8] | None:
-    """Pixels uint8 [H, W, 4] of a JPEG in YCbCr or grey, the last channel without meaning.
+    """Pixels uint8 [H, W, 4] of a JPEG in YCbCr or grey, the last channel unused.
 
     Returns:
         None if Pillow must decode: another file type or colour space, a corrupt file, too large an image, or
@@ -41,7 +41,7 @@ def decode_jpeg_words(data: bytes) -> NDArray[np.uint8] | None:
 
 
 def as_pillow(image: NDArray[np.uint8]) -> PillowImage.Image:
-    """A Pillow image of [H, W, 3], or of [H, W, 4] with a last channel that means nothing."""
+    """A Pillow image of [H, W, 3], or of [H, W, 4] with an unused last channel."""
     if image.shape[2] == 3:
         return PillowImage.fromarray(np.ascontiguousarray(image))
     size = (image.shape[1], image.shape[0])

@@ -21,7 +21,7 @@ def entries(path: Path, what: str, inside: frozenset[str] | set[str]) -> Iterato
 
     Args:
         what: name of the file's role in errors.
-        inside: keys of the lists whose entries are wanted.
+        inside: keys of the lists whose entries are yielded.
 
     Yields:
         (key, entry) for each entry of a list under a key of `inside`; (key, EMPTY) for an empty list;

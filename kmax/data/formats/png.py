@@ -110,7 +110,7 @@ def open_png(path: Path, what: str) -> PngFile:
     if not 0 < width * height <= MAX_PIXELS:
         raise InputError(f"{path}: {what} of {width}x{height} pixels is too large or empty")
     if bit_depth not in _BIT_DEPTHS.get(color_type, ()) or (compression, filtering) != (0, 0):
-        raise InputError(f"{path}: {what} cannot be read: its header is not that of a PNG")
+        raise InputError(f"{path}: {what} cannot be read: invalid PNG header")
     compressed = parts[0] if len(parts) == 1 else b"".join(parts)
     return PngFile(path, what, data, width, height, bit_depth, color_type, interlaced != 0, compressed)
 
@@ -137,7 +137,7 @@ def _chunks(data: bytes) -> tuple[str | None, list[bytes]]:
 
 
 def require_colours(png: PngFile) -> None:
-    """Reject images that cannot hold segment ids.
+    """Reject images that cannot encode segment ids.
 
     Raises:
         InputError: not an 8-bit RGB image, with or without alpha.
@@ -239,9 +239,7 @@ def filtered_lines(png: PngFile) -> NDArray[np.uint8] | None:
         raise InputError(f"{png.path}: {png.what} cannot be decoded: its data are {len(data)} bytes long")
     lines = np.frombuffer(data, np.uint8).reshape(png.height, line)
     if lines[:, 0].max() > 4:
-        raise InputError(
-            f"{png.path}: {png.what} cannot be decoded: unknown filter {lines[:, 0].max()} of a line"
-        )
+        raise InputError(f"{png.path}: {png.what} cannot be decoded: unknown line filter {lines[:, 0].max()}")
     return lines
 
 

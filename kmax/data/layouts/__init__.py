@@ -1,1 +1,1 @@
-"""Layouts of datasets on disk, and their conversion to COCO panoptic form."""
+"""Layouts of datasets on disk, and their conversion to COCO panoptic format."""

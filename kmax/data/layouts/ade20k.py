@@ -1,7 +1,7 @@
 """ADEChallengeData2016 with its instance annotation, by the recipe of Mask2Former.
 
 Each stuff class of the semantic PNG (0 unlabelled, 1..150) is a segment; over them come the instances (red:
-which of the thing classes, from 1; green: number in the image, 0 none). All else is void: unlabelled pixels,
+which of the thing classes, from 1; green: number in the image, 0 none). Void are unlabelled pixels
 and pixels of thing classes without an instance. A segment's area counts its pixels before later ones cover
 them; official evaluation counts with that area.
 Source: Mask2Former, prepare_ade20k_pan_seg.
@@ -84,7 +84,7 @@ def read_masks(
         mask = numbers == value
         found = np.unique(thing_classes[mask]).tolist()
         if len(found) > 1 or not 1 <= found[0] <= len(classes.things):
-            wrong = f"instance {value} has the classes {found}, not one in 1..{len(classes.things)}"
+            wrong = f"instance {value} has the classes {found}, expected one in 1..{len(classes.things)}"
             faults.append((FaultKind.CATEGORY, f"{instance_path}: {wrong}"))
             continue
         segments.append(segment(len(segments) + 1, classes.things[found[0] - 1], measured))
@@ -143,8 +143,8 @@ def _compare_mapping(path: Path, things: tuple[int, ...], faults: Faults) -> Non
     """Add a fault if the file that comes with the instance annotation maps its classes to other classes."""
     lines = path.read_text(errors="replace").splitlines()[1:]  # a class has several lines
     found = {tuple(line.split()[:2]) for line in lines if line.strip()}
-    wanted = {(str(i), str(thing + 1)) for i, thing in enumerate(things, start=1)}
-    if strange := sorted(found - wanted) or sorted(wanted - found):
+    expected = {(str(i), str(thing + 1)) for i, thing in enumerate(things, start=1)}
+    if strange := sorted(found - expected) or sorted(expected - found):
         pair = " to ".join(strange[0])
-        wrong = f"{len(found ^ wanted)} entries disagree with the dataset file, such as {pair}"
+        wrong = f"{len(found ^ expected)} entries disagree with the dataset file, such as {pair}"
         faults.add(FaultKind.CATEGORY, f"{path}: instance class to class: {wrong}")

@@ -26,7 +26,7 @@ IMAGE, ANNOTATION = "_leftImg8bit", "_gtFine_instanceIds"
 
 
 class CityscapesFiles(Parameters):
-    """Where one split of Cityscapes lies under the data root; a folder per city in each."""
+    """The location of one split of Cityscapes below the data root; a folder per city in each."""
 
     images: str
     annotations: str = Field(description="folder of */*_gtFine_instanceIds.png")

@@ -1,7 +1,7 @@
 """COCO's instance annotation: polygons and run-lengths, painted into one map.
 
-Instances may overlap; crowds are painted first, then larger ones before smaller ones, so that what lies on a
-large thing stays visible. Instances that are covered completely are dropped. Segment ids count from 1 in the
+Instances may overlap; crowds are painted first, then larger ones before smaller ones, so that small
+things stay visible. Instances that are covered completely are dropped. Segment ids count from 1 in the
 order of the JSON.
 """
 
@@ -30,7 +30,7 @@ Listed = list[tuple[int, bool, Any]]  # (category id, crowd, polygons or run-len
 
 
 class InstanceFiles(Parameters):
-    """Where one split lies under the data root, in the layout of COCO's instance annotation."""
+    """The location of one split below the data root, in the layout of COCO's instance annotation."""
 
     images: str
     instances_json: str

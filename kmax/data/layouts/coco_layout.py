@@ -1,4 +1,4 @@
-"""What the layouts with a JSON per split share: the images it lists, and categories that must agree."""
+"""Common parts of layouts with a JSON per split: its images, and categories that must agree."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class CocoReader:
 
     @property
     def categories(self) -> list[Category]:
-        """As the dataset file lists them, else as the first JSON does."""
+        """The categories of the dataset file, else those of the first JSON."""
         return self._agreed.categories
 
     def _listed(self, split: str) -> str:
@@ -62,14 +62,14 @@ class AgreedCategories:
 
 
 def _compare(header: Header, categories: list[Category], agreed_with: str, faults: Faults) -> None:
-    wanted = {category.id: (category.name, category.isthing) for category in categories}
+    expected = {category.id: (category.name, category.isthing) for category in categories}
     found = {category.id: (category.name, category.isthing) for category in header.categories.values()}
-    lines = [f"category {key} is not in {agreed_with}" for key in sorted(found.keys() - wanted.keys())]
-    lines += [f"category {key} of {agreed_with} is missing" for key in sorted(wanted.keys() - found.keys())]
+    lines = [f"category {key} is not in {agreed_with}" for key in sorted(found.keys() - expected.keys())]
+    lines += [f"category {key} of {agreed_with} is missing" for key in sorted(expected.keys() - found.keys())]
     lines += [
-        f"category {key} is {_describe(found[key])}, in {agreed_with} {_describe(wanted[key])}"
-        for key in sorted(found.keys() & wanted.keys())
-        if found[key] != wanted[key]
+        f"category {key} is {_describe(found[key])}, in {agreed_with} {_describe(expected[key])}"
+        for key in sorted(found.keys() & expected.keys())
+        if found[key] != expected[key]
     ]
     for line in lines:
         faults.add(FaultKind.CATEGORY, f"{header.path}: {line}")
@@ -80,9 +80,9 @@ def _describe(category: tuple[str, bool]) -> str:
 
 
 def contiguous_categories(listed: list[JsonCategory]) -> list[Category]:
-    """Categories in the order of the network's classes: things first, then stuff, each by rising id.
+    """Categories in the order of the network's classes: things first, then stuff, each by ascending id.
 
-    Where the annotation has no colours, evenly spread ones are chosen.
+    If the annotation has no colours, evenly spread ones are chosen.
     """
     ordered = sorted(listed, key=lambda category: (not category.isthing, category.id))
     return [

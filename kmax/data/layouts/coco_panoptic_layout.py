@@ -1,4 +1,4 @@
-"""COCO panoptic layout: kept as it is if PNGs and JSON agree."""
+"""COCO panoptic layout: PNGs are kept unchanged if they agree with the JSON."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MAX_LISTED = 10  # ids named in one fault
 
 
 class SplitFiles(Parameters):
-    """Where one split lies under the data root, in COCO panoptic layout."""
+    """The location of one split below the data root, in COCO panoptic layout."""
 
     images: str
     panoptic_json: str
@@ -49,7 +49,7 @@ class CocoPanoptic(RawFiles):
 
 
 def _read_ids(path: Path, faults: list[Fault]) -> IdMap | None:
-    """The ids of a panoptic PNG [H, W], by the reader used in training: what it rejects is a fault."""
+    """The ids of a panoptic PNG [H, W], by the reader used in training; rejections become faults."""
     kind = FaultKind.UNREADABLE if path.exists() else FaultKind.MISSING
     try:
         png = open_png(path, "panoptic PNG")
@@ -63,7 +63,7 @@ def _read_ids(path: Path, faults: list[Fault]) -> IdMap | None:
 def read_panoptic(
     path: Path, listed: list[Segment], size: tuple[int, int], faults: list[Fault]
 ) -> PanopticLabels | None:
-    """Check a PNG against what the JSON lists of it."""
+    """Check a PNG against the segments listed in the JSON."""
     ids = _read_ids(path, faults)
     if ids is None:
         return None

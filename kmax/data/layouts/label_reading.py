@@ -1,4 +1,4 @@
-"""Reading label PNGs and folders of files, as several layouts do."""
+"""Reading label PNGs and folders of files, shared by several layouts."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def images_of_split(names: Iterable[str], split: str, holdout: int | None) -> se
 
 
 def faults_once(faults: Faults, split: str, holdout: int | None) -> Faults:
-    """Where faults of shared files are added: with a holdout, both splits read the same ones."""
+    """The collector for faults of shared files: with a holdout, both splits read the same files."""
     return Faults() if holdout and split != "train" else faults
 
 

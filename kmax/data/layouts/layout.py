@@ -1,4 +1,4 @@
-"""What every layout of raw files gives: its parameters in a dataset file, and a reader of its splits.
+"""The interface of layouts: their parameters in a dataset file, and a reader of the splits.
 
 A layout is one module of this package with a subclass of `RawFiles` and a `LayoutReader`, and one member of
 the union `kmax.data.dataset_file.DatasetSource`.
@@ -20,15 +20,15 @@ from kmax.data.formats.coco_panoptic import IdMap, ImageId, Segment
 
 
 class RemoteFile(Parameters):
-    """One file to download into the data root, and what comes out of it."""
+    """A file to download into the data root, and its extracted content."""
 
-    url: str | None = Field(description="null: it is fetched by hand, as `by_hand` of the dataset says")
+    url: str | None = Field(description="null: downloaded by hand, see `by_hand` of the dataset")
     path: str = Field(description="below the data root")
     sha256: Sha256 | None = Field(
-        default=None, description="omitted: recorded at the first download, and checked from then on"
+        default=None, description="if omitted: recorded at the first download, and checked from then on"
     )
     md5: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None = Field(
-        default=None, description="if the publishers state no better one"
+        default=None, description="used if the publisher states no better one"
     )
     bytes: PositiveInt | None = None
     unpack: bool = Field(default=False, description="an archive (zip, tar), unpacked below the data root")
@@ -39,12 +39,12 @@ class RemoteFile(Parameters):
     holds: dict[str, PositiveInt] = Field(
         default={},
         description="the files, and folders with their least number of files, that are extracted from the "
-        "archive; where they exist, it is not needed. Omitted: everything is extracted",
+        "archive; where they exist, it is not needed. If omitted: everything is extracted",
     )
 
 
 class RawFiles(Parameters):
-    """A dataset whose raw files lie below `KMAX_DATA_ROOT/<folder>` or `root`."""
+    """A dataset with raw files below `KMAX_DATA_ROOT/<folder>` or `root`."""
 
     lists_categories: ClassVar[bool] = False
     """Whether the annotation lists the categories, so that the dataset file need not."""
@@ -55,18 +55,18 @@ class RawFiles(Parameters):
     holdout: Annotated[int, Field(ge=2)] | None = Field(
         default=None,
         description="every N-th image of the only split, train, sorted by name, becomes the split val; "
-        "omitted: the splits are those listed",
+        "if omitted: the listed splits are used",
     )
     splits: Mapping[str, Parameters]
 
     @model_validator(mode="after")
     def _holdout_divides_train(self) -> Self:
         if self.holdout is not None and set(self.splits) != {"train"}:
-            raise ValueError("holdout: needs 'train' as the only split, whose images it divides")
+            raise ValueError("holdout: needs 'train' as the only split")
         return self
 
     def split_names(self) -> list[str]:
-        """The splits, including the one that is held out."""
+        """The splits, including a held-out one."""
         return ["train", "val"] if self.holdout else list(self.splits)
 
     @abstractmethod
@@ -79,16 +79,16 @@ class RawFiles(Parameters):
 
         Args:
             root: their folder.
-            categories: as the dataset file lists them, which is named in faults; None: the annotation's.
+            categories: those of the dataset file, which is named in faults; None: those of the annotation.
         """
 
 
 class MaskFiles(Parameters):
-    """Where one split lies under the data root: images, and label PNGs of the same names."""
+    """The location of one split below the data root: images, and label PNGs of the same names."""
 
     images: str
-    semantic: str = Field(description="folder of PNGs that hold each pixel's class")
-    instances: str | None = Field(description="folder of PNGs that hold each pixel's instance; null: none")
+    semantic: str = Field(description="folder of PNGs with each pixel's class")
+    instances: str | None = Field(description="folder of PNGs with each pixel's instance; null: none")
 
 
 # --------------------------------------------------------------------------------------------------- reading
@@ -111,7 +111,7 @@ class ImageRecord:
         position: of the image in the split.
         file_name: the image's name below `images_dir`.
         png_name: name of its panoptic PNG.
-        label_files: files that hold the labels of this image only.
+        label_files: files with the labels of this image only.
         size: (width, height) as the annotation states it; None: not stated.
         read: given the image's (width, height), reads the labels and adds faults; None: unreadable.
     """

@@ -80,7 +80,7 @@ def read_masks(
         numbers = np.where(isthing, instances, 0).astype(np.int64)
     present = set(np.unique(semantic).tolist())
     if strange := sorted(present - classes.isthing.keys() - {classes.void}):
-        faults.append((FaultKind.CATEGORY, f"{semantic_path}: values {strange[:10]} are not categories"))
+        faults.append((FaultKind.CATEGORY, f"{semantic_path}: values {strange[:10]} are not category ids"))
     labelled = np.isin(semantic, list(classes.isthing))
     pairs, position = np.unique((semantic << 32) + numbers, return_inverse=True)
     kept = [

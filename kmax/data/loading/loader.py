@@ -1,6 +1,6 @@
 """Batches for training and inference.
 
-Sample i of epoch e depends on (seed, e, i) alone: not on the number of workers or ranks, nor on where
+Sample i of epoch e depends only on (seed, e, i), not on the number of workers or ranks, nor on where
 training was resumed. An epoch is a random order of all images; batches continue across epochs, so none is
 partial.
 """
@@ -36,7 +36,7 @@ class InferenceBatch:
     """Images to predict on.
 
     Attributes:
-        images: float32 [B, 3, H, W] in -1..1; the image lies at the top left, padding is 0.
+        images: float32 [B, 3, H, W] in -1..1; the image is at the top left, padding is 0.
         image_ids: as in the panoptic JSON.
         file_names: of the images.
         content_sizes: per image (height, width) of the part of the input that is image.
@@ -61,7 +61,7 @@ def network_input(
     Args:
         rgb: uint8 [h, w, 3], or [h, w, 4] with an unused last channel.
         image_size: (height, width) of the network input.
-        preprocessing: whose resampling is used; None: smooth.
+        preprocessing: the original whose resampling is used; None: antialiased.
         native_size: keep the image's size unless it is larger than the input.
 
     Returns:
@@ -92,20 +92,20 @@ def train_batches(
         global_batch_size: images per step over all ranks and micro-batches; rank r reads the r-th contiguous
             part.
         label_stride: of the targets' rows and columns: that of the network's output, where losses read them.
-        micro_batches: parts that the rank's share is divided into, for gradient accumulation.
+        micro_batches: number of parts per rank, for gradient accumulation.
         workers: processes that read ahead; 0: none.
 
     Returns:
         An iterator over steps; each item is the rank's micro-batches.
 
     Raises:
-        InputError: unknown split or listed image, a batch that does not divide; while iterating, a file that
+        InputError: unknown split or listed image, an indivisible batch size; while iterating, a file that
             is missing or corrupt.
     """
     parts = world_size * micro_batches
     if global_batch_size % parts:
         raise InputError(
-            f"train.global_batch_size: {global_batch_size} images do not divide by {world_size} ranks "
+            f"train.global_batch_size: {global_batch_size} images cannot be divided among {world_size} ranks "
             f"with {micro_batches} micro-batches"
         )
     size = global_batch_size // parts
@@ -226,7 +226,7 @@ class _ValSamples(Dataset[_ValSample]):
         rgb = read_image_words(path)
         if rgb.shape[:2] != (about.height, about.width):
             found, listed = f"{rgb.shape[1]}x{rgb.shape[0]}", f"{about.width}x{about.height}"
-            raise InputError(f"{path}: image is {found}, but listed as {listed}")
+            raise InputError(f"{path}: image is {found}, listed as {listed}")
         return _ValSample(rgb, about)
 
 

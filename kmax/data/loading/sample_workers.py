@@ -1,4 +1,4 @@
-"""Reading samples in this process or in workers, in order; a fault in a worker stays a one-line error."""
+"""Reading samples in this process or in workers, in order; a fault in a worker remains a one-line error."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class _FaultsAsValues(Dataset[Sample | InputError]):
 
 @dataclass(frozen=True)
 class _Collate(Generic[Sample, Collated]):
-    """Collates samples, or joins their faults if there are any."""
+    """Collates samples, or joins their faults."""
 
     collate: Callable[[list[Sample]], Collated]
 
@@ -57,7 +57,7 @@ def empty_images(count: int, size: tuple[int, int]) -> Tensor:
 
 
 def _leave_signals_to_the_parent(worker: int) -> None:
-    """SLURM signals all processes of a job; a worker that dies of it would kill the trainer, unsaved."""
+    """SLURM signals all processes of a job; a worker killed by it would end training without a checkpoint."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
 

@@ -36,15 +36,15 @@ VOID = 255
 HEADER = """\
 # Written by `kmax data init`. Next: kmax data download {name}, kmax data prepare {name},
 # kmax train {name}-tiny.
-# Licence and citation are yours to fill in.{advice}
+# Fill in licence and citation.{advice}
 """
 MASKS_ADVICE = """
-# So are the categories' names, and which value of the masks, if any, means 'no label' (void)."""
+# Also fill in the names of the categories and the mask value, if any, for pixels without a label (void)."""
 
 
 @dataclass(frozen=True)
 class _Found:
-    """A dataset as found; `categories` is None if the JSON has them."""
+    """A dataset found on disk; `categories` is None if the JSON has them."""
 
     source: dict[str, Any]
     categories: list[dict[str, Any]] | None
@@ -70,7 +70,7 @@ def init(
 
     Args:
         name: of the dataset and of the family of runs.
-        known_runs: names of the project's runs, which the new one must not repeat.
+        known_runs: names of existing runs, which the new name must differ from.
         images: folders.
         panoptic_json, panoptic_dir: COCO panoptic annotation; the folder is by default the JSON's name.
         instances_json: COCO instance annotation; all other pixels become a stuff class, background.
@@ -84,10 +84,10 @@ def init(
             this name exists.
     """
     dataset_path, family_path = paths.dataset_file(name), paths.family_file(name)
-    if existing := [f"{path}: exists already" for path in (dataset_path, family_path) if path.exists()]:
+    if existing := [f"{path}: already exists" for path in (dataset_path, family_path) if path.exists()]:
         raise InputError(existing)
     if f"{name}-tiny" in known_runs:
-        raise InputError(f"run '{name}-tiny' exists already; give the dataset another name")
+        raise InputError(f"run '{name}-tiny' already exists; choose another name for the dataset")
     given = [option for option in (panoptic_json, instances_json, semantic_dir) if option]
     if len(given) != 1:
         raise InputError("give one of --panoptic-json, --instances-json and --semantic-dir")
@@ -127,15 +127,15 @@ def init(
 def _require_pairs(images: list[Path], annotation: list[Path]) -> None:
     """Check that there is a folder of images for each annotation; one folder may serve both splits."""
     if not images:
-        raise InputError("--images: name the folder of the images")
+        raise InputError("--images: the folder of images is missing")
     if len(annotation) > 2 or len(images) not in (1, len(annotation)):
-        raise InputError("give each option once, or twice: for training and for validation")
+        raise InputError("give each option once, or twice for training and validation")
     if missing := [f"{path}: folder of images not found" for path in images if not path.is_dir()]:
         raise InputError(missing)
 
 
 def _place(root: Path) -> dict[str, Any]:
-    """Where the data lies: relative to KMAX_DATA_ROOT if it is below that, otherwise an absolute path."""
+    """The location of the data: relative to KMAX_DATA_ROOT if it is inside, otherwise an absolute path."""
     data_root = paths.data_root()
     if data_root is not None and root.is_relative_to(data_root.absolute()) and root != data_root.absolute():
         return {"root": None, "folder": root.relative_to(data_root.absolute()).as_posix()}
@@ -197,7 +197,7 @@ def _require_sound(faults: Faults) -> None:
 
 def _masks(root: Path, images: list[Path], semantic: list[Path], numbered: list[Path]) -> _Found:
     if len(numbered) not in (0, len(semantic)):
-        raise InputError("--instance-dir: give it as often as --semantic-dir")
+        raise InputError("--instance-dir: must occur as often as --semantic-dir")
     values: set[int] = set()
     things: set[int] = set()
     faults = Faults()
@@ -205,7 +205,7 @@ def _masks(root: Path, images: list[Path], semantic: list[Path], numbered: list[
     for i, folder in enumerate(semantic):
         names = list(files_in(folder, "**/*.png", "folder of semantic PNGs").values())
         if not names:
-            raise InputError(f"{folder}: no semantic PNGs in it")
+            raise InputError(f"{folder}: contains no semantic PNGs")
         look = partial(_look, folder, numbered[i] if numbered else None)
         for found, present, counted, number in map_items(look, names, f"reading {folder.name}"):
             faults.update(found)
@@ -218,7 +218,7 @@ def _masks(root: Path, images: list[Path], semantic: list[Path], numbered: list[
         for i, value in enumerate(sorted(values - {VOID}, key=lambda value: (value not in things, value)))
     ]
     if not categories:
-        raise InputError(f"{semantic[0]}: all pixels are {VOID}, which means no label")
+        raise InputError(f"{semantic[0]}: all pixels are {VOID} (no label)")
     splits = _splits(root, images=images, semantic=semantic, instances=numbered)
     source = {"kind": "semantic_masks", "splits": splits, "void": VOID}
     return _Found(source, categories, largest, MASKS_ADVICE)
@@ -245,7 +245,7 @@ def _image_size(folder: Path) -> int:
     names = sorted(semantic_masks.image_files(folder).values())
     sides = list(_longer_sides(folder / name for name in names[:: max(1, len(names) // 50)]))
     if not sides:
-        raise InputError(f"{folder}: no images in it")
+        raise InputError(f"{folder}: contains no images")
     return int(statistics.median(sides))
 
 

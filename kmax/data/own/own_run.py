@@ -7,7 +7,7 @@ MIN_CLUSTERS = 16
 
 TEMPLATE = """\
 # Written by `kmax data init`: a first run on a CPU. Add others under `runs`, with what differs from `base`.
-# For more than a first look, take the model, the image size and the recipe of a larger run,
+# For good results, use the model, the image size and the recipe of a larger run,
 # and weights to start from.
 family: {name}
 description: own data, {name}
@@ -97,9 +97,9 @@ def family_text(name: str, side: int, most_segments: int, default: bool) -> str:
 
     Args:
         name: of the dataset and the family.
-        side: of the images, in pixels; the network's input is at most 257.
+        side: size of the images in pixels; the network's input is at most 257.
         most_segments: in one image; there are a quarter more clusters than that.
-        default: whether this is the default family, as the first one of a project is.
+        default: whether this is the default family, as for the first family of a project.
     """
     fitting = min((s for s in SIDES if s >= side), default=SIDES[-1])
     clusters = max(MIN_CLUSTERS, -(-most_segments * 5 // 64) * 16)

@@ -1,1 +1,1 @@
-"""The prepare stage: one canonical form for all datasets, and the checks on the way."""
+"""The prepare stage: conversion of all datasets to one canonical format, with checks."""

@@ -30,7 +30,7 @@ def check(name: str, workers: int | None = None) -> Faults:
     The raw files are checked; for a generated dataset, the prepared folder.
 
     Args:
-        workers: processes that read; None: one per core.
+        workers: number of reader processes; None: one per core.
 
     Raises:
         InputError: unknown dataset, or no data to check.
@@ -125,8 +125,8 @@ def check_image(
     if stated is not None and size != stated:
         line = f"{path}: image is {size[0]}x{size[1]}, the JSON says {stated[0]}x{stated[1]}"
         if rotated and size == stated[::-1]:
-            line += ", which is its size after the rotation in its EXIF; store it rotated, without the tag"
+            line += ", which is its size after applying its EXIF rotation; save it rotated, without the tag"
         faults.append((FaultKind.SIZE, line))
     elif rotated:
-        faults.append((FaultKind.ROTATED, f"{path}: has an EXIF rotation; it is read as it is stored"))
+        faults.append((FaultKind.ROTATED, f"{path}: has an EXIF rotation, which is ignored"))
     return size, len(data), hashlib.sha256(data).hexdigest()

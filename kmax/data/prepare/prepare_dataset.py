@@ -1,6 +1,6 @@
-"""The prepare stage: one canonical form for all datasets.
+"""The prepare stage: conversion of all datasets to one canonical format.
 
-`data/prepared/<dataset>/` holds per split `panoptic_<split>.json` and `panoptic_<split>/*.png` in COCO
+`data/prepared/<dataset>/` contains per split `panoptic_<split>.json` and `panoptic_<split>/*.png` in COCO
 panoptic format and `files_<split>.csv` with a row per image, and `manifest.json` with categories in class
 order, counts and digests. Raw images stay where they are; generated ones are drawn into `images_<split>/`.
 """
@@ -39,8 +39,8 @@ Result = tuple[list[Fault], PreparedImage | None]
 def prepare(name: str, workers: int | None = None) -> Path:
     """Validate and convert a downloaded dataset, or draw a generated one, and write its prepared folder.
 
-    The work happens in `runs/.prepare/<dataset>/`, which is moved to its place at the end. A call that was
-    stopped is continued by the next one, unless the dataset file or the raw manifest has changed since.
+    The work happens in `runs/.prepare/<dataset>/`, which is moved to its place at the end. The next call
+    continues an interrupted one, unless the dataset file or the raw manifest has changed since.
 
     Args:
         workers: processes; the result does not depend on it. None: one per core.
@@ -49,7 +49,7 @@ def prepare(name: str, workers: int | None = None) -> Path:
         `data/prepared/<dataset>`.
 
     Raises:
-        InputError: unknown dataset, not downloaded, faulty (all faults), or another process prepares it.
+        InputError: unknown dataset, not downloaded, faulty (all faults), or locked by another process.
     """
     dataset = load_dataset(name)
     record = raw_record(dataset)
@@ -88,7 +88,7 @@ def _make(
     workers: int | None,
     total: int,
 ) -> None:
-    """Prepare the images that the journal lacks, and add them to it."""
+    """Prepare the images missing from the journal, and add them to it."""
     for found, image in map_items(make, items, task, workers, max(0, total - len(journal))):
         faults.update(found)
         if image is not None:
@@ -173,7 +173,7 @@ def _convert(
 
 
 def _forget_lost_files(journal: Journal, pngs: Path) -> None:
-    """Remove images from the journal whose PNG a crash of the machine has lost."""
+    """Remove images from the journal whose PNG was lost in a crash of the machine."""
     for image in list(journal.images()):
         path = pngs / image.annotation.file_name
         if not path.is_file() or path.stat().st_size != image.png_bytes:
@@ -181,7 +181,7 @@ def _forget_lost_files(journal: Journal, pngs: Path) -> None:
 
 
 class _RecordedChecksums:
-    """The checksums of the raw manifest; the rest of it is not kept in memory."""
+    """The checksums of the raw manifest; its other content is not kept in memory."""
 
     def __init__(self, root: Path, record: dict[str, Any]) -> None:
         self._root = root
@@ -206,7 +206,7 @@ def _convert_one(target: Path, dataset: str, item: tuple[ImageRecord, list[str |
     files = [record.images_dir / record.file_name, *record.label_files]
     for path, now, before in zip(files, [found[3], *label_sha256], recorded, strict=True):
         if now != before:
-            change = "changed since the download" if before else "is new since the download"
+            change = "changed since the download" if before else "was added since the download"
             faults.append((FaultKind.CHANGED, f"{path}: {change}; run: kmax data download {dataset}"))
     if any(not kind.harmless for kind, _ in faults):
         return faults, None

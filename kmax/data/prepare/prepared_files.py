@@ -57,7 +57,7 @@ class PreparedImage:
 
 
 class Journal:
-    """A JSON Lines file of prepared images; a line that a kill cut off is dropped."""
+    """A JSON Lines file of prepared images; a line truncated by a kill is dropped."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -96,7 +96,7 @@ class Journal:
         return image
 
     def add(self, image: PreparedImage) -> None:
-        """Append an image, which from then on counts as done."""
+        """Append an image, which then counts as finished."""
         self._offset[image.position] = self._stream.seek(0, 2)
         self._stream.write(json.dumps(asdict(image), separators=(",", ":")).encode() + b"\n")
         self._stream.flush()
@@ -112,7 +112,7 @@ class Journal:
 
 
 def _parse_line(line: bytes) -> PreparedImage | None:
-    """None if a kill cut the line off."""
+    """None if the line was truncated by a kill."""
     if not line.endswith(b"\n"):
         return None
     try:

@@ -1,10 +1,10 @@
-"""The generated `shapes` dataset: things that differ by shape alone, on textured regions.
+"""The generated `shapes` dataset: things that differ only in shape, on textured regions.
 
 Things (circle, ring, bar, star) have any colour, size, rotation and fill; they cover each other and
 are cut by the border. Stuff (stripes, checks, dots, noise) fills regions with curved borders. Some regions
-are plain and unlabelled (void), and some images hold a crowd: a group of small shapes of one class that is
+are plain and unlabelled (void), and some images contain a crowd: a group of small shapes of one class that is
 one segment.
-An image depends on (seed, split, index) alone.
+An image depends only on (seed, split, index).
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from kmax.data.shapes.textures import Plane
 from kmax.errors import InputError
 
 GENERATOR_VERSION = 1
-MIN_VISIBLE_PIXELS = 16  # what is left of a segment below this becomes void
+MIN_VISIBLE_PIXELS = 16  # remainders of segments with fewer pixels become void
 REFERENCE_SIZE = 128  # sizes below are in pixels of an image whose shorter side is this
 VOID_PROBABILITY = 0.25  # of an image with an unlabelled region
 CROWD_PROBABILITY = 0.12
-CUT_PROBABILITY = 0.3  # of a thing whose centre can lie anywhere, even just outside
+CUT_PROBABILITY = 0.3  # of a thing whose centre can be anywhere, even just outside
 
 Rgb = NDArray[np.float32]
 Texture = Callable[[Generator, Plane, Plane, float], Plane]
@@ -50,7 +50,7 @@ THINGS = ("circle", "ring", "bar", "star")
 class Generated(Parameters):
     """The `shapes` dataset, drawn from a seed."""
 
-    lists_categories: ClassVar[bool] = True  # `check_categories` says which they must be
+    lists_categories: ClassVar[bool] = True  # checked by `check_categories`
 
     kind: Literal["shapes"]
     seed: Annotated[int, Field(ge=0)]
@@ -58,7 +58,7 @@ class Generated(Parameters):
     images: dict[str, PositiveInt] = Field(description="split -> number of images")
 
     def record(self) -> dict[str, Any]:
-        """What the images are generated from, as the raw manifest records it."""
+        """The inputs of the generator, as recorded in the raw manifest."""
         return {**self.model_dump(), "generator_version": GENERATOR_VERSION}
 
 
@@ -86,7 +86,7 @@ class _Canvas:
 
 
 def check_categories(categories: list[Category] | None, where: str) -> list[Category]:
-    """The dataset's categories, if they are those that the generator draws.
+    """The dataset's categories, which must be those of the generator.
 
     Raises:
         InputError: they are not.
@@ -94,8 +94,8 @@ def check_categories(categories: list[Category] | None, where: str) -> list[Cate
     drawn = {**dict.fromkeys(THINGS, True), **dict.fromkeys(STUFF, False)}
     found = {category.name: category.isthing for category in categories or []}
     if categories is None or found != drawn or len(categories) != len(drawn):
-        wanted = ", ".join(f"{name} ({'thing' if thing else 'stuff'})" for name, thing in drawn.items())
-        raise InputError(f"{where}: categories: generated shapes need exactly these: {wanted}")
+        expected = ", ".join(f"{name} ({'thing' if thing else 'stuff'})" for name, thing in drawn.items())
+        raise InputError(f"{where}: categories: generated shapes need exactly these: {expected}")
     return categories
 
 

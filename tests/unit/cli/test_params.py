@@ -84,7 +84,7 @@ def test_the_files_of_this_repository_are_right(monkeypatch: pytest.MonkeyPatch,
         (lambda run: run["data"].update(image_size=[65, 64]), "data.image_size: both sides must be odd"),
         (
             lambda run: run["data"]["augmentation"].update(scale=[1.2, 0.8]),
-            "data.augmentation: scale: the range [1.2, 0.8] must be above 0 and ascend",
+            "data.augmentation: scale: [1.2, 0.8] must be positive and ascending",
         ),
         (
             lambda run: run["data"].update(dataset="nowhere"),

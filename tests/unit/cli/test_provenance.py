@@ -43,7 +43,7 @@ def test_after_a_change_no_stage_continues_from_the_old_model(copy: Path) -> Non
         answer = run_kmax(copy, verb, "shapes-mini")
         assert answer.returncode == 2
         assert is_one_line(answer)
-        assert f"make it again: kmax {advice} shapes-mini" in answer.stderr
+        assert f"run: kmax {advice} shapes-mini" in answer.stderr
     assert (events(copy), (copy / METRICS / "metrics.json").read_bytes()) == before
 
 
@@ -51,7 +51,7 @@ def test_predictions_with_other_thresholds_are_not_scored(copy: Path) -> None:
     change_run(copy, other_thresholds)
     answer = run_kmax(copy, "evaluate", "shapes-mini")
     assert answer.returncode == 2
-    assert "make it again: kmax predict shapes-mini" in answer.stderr
+    assert "run: kmax predict shapes-mini" in answer.stderr
     for verb in ("predict", "evaluate"):
         assert run_kmax(copy, verb, "shapes-mini").returncode == 0
 

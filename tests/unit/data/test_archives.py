@@ -118,7 +118,7 @@ def test_names_that_lead_elsewhere(root: Path, pack, name: str) -> None:
     if pack is tar_of and "\0" in name:
         return  # names in tar files end at a zero byte, and checksums see the change
     before = set(root.parent.rglob("*"))
-    with pytest.raises(InputError, match=r"would leave the folder; nothing was unpacked|cannot be unpacked"):
+    with pytest.raises(InputError, match=r"leads out of the folder; nothing was unpacked|cannot be unpacked"):
         unpacked(content, root)
     assert files_in(root) == {}
     assert set(root.parent.rglob("*")) - before == {root / ".work", root.parent / "archive"}
@@ -130,13 +130,13 @@ HOSTILE = {
     "tar hard link": (lambda: tar_of(MEMBERS, tar_type(tarfile.LNKTYPE)), "is a link or a device"),
     "tar device": (lambda: tar_of(MEMBERS, tar_type(tarfile.CHRTYPE)), "is a link or a device"),
     "tar pipe": (lambda: tar_of(MEMBERS, tar_type(tarfile.FIFOTYPE)), "is a link or a device"),
-    "zip twice": (lambda: zip_twice(None), "is there twice"),
+    "zip twice": (lambda: zip_twice(None), "duplicate member"),
     "zip bomb": (lambda: zip_of({"zeros": bytes(20 * 2**20)}), "over 200 times its size"),
     "tar bomb": (lambda: gzipped(tar_of({"zeros": bytes(20 * 2**20)})), "over 200 times its size"),
-    "empty zip": (lambda: zip_of({}), "none of the expected files is in it"),
+    "empty zip": (lambda: zip_of({}), "contains none of the expected files"),
     "no archive": (lambda: b"neither zip nor tar" * 100, "cannot be unpacked"),
     "nothing": (lambda: b"", "cannot be unpacked"),
-    "zip damaged": (lambda: damaged(zip_of(MEMBERS)), "the archive is damaged: move it away"),
+    "zip damaged": (lambda: damaged(zip_of(MEMBERS)), "the archive is corrupt: move it away"),
     "zip cut": (lambda: zip_of(MEMBERS)[:-10], "cannot be unpacked"),
     "tar cut": (lambda: tar_of({"a": bytes(5000), "b": bytes(5000)})[:7000], "cannot be unpacked"),
     "tar.gz cut": (lambda: gzipped(tar_of({"a": random.Random(0).randbytes(5000)}))[:2000], "cannot be unp"),
@@ -171,7 +171,7 @@ def test_headers_that_expand_are_refused_within_bounded_memory(root: Path, kind:
 def test_members_without_content_do_not_expand_either(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tar_listing, "MOST_READ", 2**16)
     content = gzipped(tar_of({f"{number}": b"" for number in range(2000)}))
-    with pytest.raises(InputError, match="far more headers than the archive is large"):
+    with pytest.raises(InputError, match="headers larger than the archive itself"):
         unpacked(content, root)
     assert not files_in(root)
 
@@ -179,7 +179,7 @@ def test_members_without_content_do_not_expand_either(root: Path, monkeypatch: p
 def test_a_member_larger_than_it_says_is_cut_off(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     member = archives._Member("lying", 10, lambda: io.BytesIO(bytes(10**6)))
     (root / ".work").mkdir()
-    with pytest.raises(ValueError, match="10 were announced"):
+    with pytest.raises(ValueError, match="expected 10"):
         archives._write(member, root / "lying", root / ".work")
     assert not (root / "lying").exists()
 
@@ -222,14 +222,14 @@ def test_only_what_is_wanted_comes_out(root: Path) -> None:
 @pytest.mark.parametrize("pack", [zip_of, tar_of])
 def test_notes_of_the_download_are_not_brought_by_archives(root: Path, pack) -> None:
     forged = pack({"./.downloads/other.zip.unpacked.json": b"{}", **MEMBERS})
-    with pytest.raises(InputError, match=r"reserves; nothing was unpacked"):
+    with pytest.raises(InputError, match=r"reserved for this project; nothing was unpacked"):
         unpacked(forged, root, Contents(reserved=[".downloads"]))
     assert files_in(root) == {}
 
 
 def test_hostile_archives_inside_archives_are_refused(root: Path) -> None:
     outer = zip_of({"notes/inner.zip": zip_of({"../../out": b"x"})})
-    with pytest.raises(InputError, match="would leave the folder"):
+    with pytest.raises(InputError, match="leads out of the folder"):
         unpacked(outer, root, Contents(inside=["notes/inner.zip"]))
     assert files_in(root) == {}
 
@@ -267,8 +267,8 @@ def test_random_bytes_never_break_out_or_through(root: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("manifest.json", "a name that this project reserves"),
-        ("two.txt/three.txt", "lies in a file, not in a folder"),
+        ("manifest.json", "is reserved for this project"),
+        ("two.txt/three.txt", "is inside a file, not a folder"),
         ("x" * 256, "is longer than 255 bytes"),
     ],
 )

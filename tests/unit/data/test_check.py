@@ -96,7 +96,7 @@ FAULTS = {
     "EXIF rotation": (turn, ["images/train0.png: has an EXIF rotation"]),
     "size as turned by EXIF": (
         turn_and_state_turned,
-        ["image is 30x20, the JSON says 20x30, which is its size after the rotation in its EXIF"],
+        ["image is 30x20, the JSON says 20x30, which is its size after applying its EXIF rotation"],
     ),
     "missing PNG": (lambda own: own.png().unlink(), ["train/train0.png: panoptic PNG not found"]),
     "grey PNG": (
@@ -133,15 +133,15 @@ FAULTS = {
     ),
     "segment id twice": (
         lambda own: own.edit(lambda value: segment_of(value, id=7)),
-        ["segment id 7 occurs twice", "ids 70000 are in the PNG but not in the JSON"],
+        ["duplicate segment id 7", "ids 70000 are in the PNG but not in the JSON"],
     ),
     "image id twice": (
         lambda own: own.edit(lambda value: value["images"].append(value["images"][0])),
-        ["train.json: images[3]: image id 0 occurs twice"],
+        ["train.json: images[3]: duplicate image id 0"],
     ),
     "image file twice": (
         lambda own: own.edit(lambda value: value["images"].append(value["images"][0] | {"id": 9})),
-        ["train.json: images[3]: image file train0.png occurs twice"],
+        ["train.json: images[3]: duplicate image file train0.png"],
     ),
     "empty image": (
         lambda own: (
@@ -248,5 +248,5 @@ def test_a_variable_set_for_the_download_alone_is_reported_by_the_next_verbs(
     download("own")  # writes data/raw/own/manifest.json, so that this folder is there
     monkeypatch.delenv("KMAX_DATA_ROOT")
     for verb in (check, prepare):
-        with pytest.raises(InputError, match=r"JSON of dataset .own. not found; in every call"):
+        with pytest.raises(InputError, match=r"JSON of dataset .own. not found; for every command"):
             verb("own")

@@ -33,7 +33,7 @@ def test_a_row_per_image_and_a_column_per_look(own: Own, tmp_path: Path) -> None
 def test_another_datasets_run_is_refused(own: Own, tmp_path: Path) -> None:
     download("own")
     prepare("own", workers=1)
-    with pytest.raises(InputError, match="run 'shapes-tiny' trains on the dataset 'shapes', not on 'own'"):
+    with pytest.raises(InputError, match="run 'shapes-tiny' trains on dataset 'shapes', not on 'own'"):
         sheet(tmp_path / "a.png", run="shapes-tiny")
     with pytest.raises(InputError, match="unknown split 'trian'; did you mean 'train'"):
         sheet(tmp_path / "a.png", split="trian")

@@ -95,12 +95,12 @@ def test_a_first_checksum_is_recorded_and_checked_ever_after(own: Own, server: S
     record = json.loads(download("own").read_text())
     assert record["files"]["extra.txt"]["sha256"] == hashlib.sha256(b"first").hexdigest()
     (own.root / "extra.txt").write_text("changed")
-    with pytest.raises(InputError, match=r"extra\.txt: SHA-256 is not .*move the file away"):
+    with pytest.raises(InputError, match=r"extra\.txt: SHA-256 is .*, expected .*move the file away"):
         download("own")
     assert (own.root / "extra.txt").read_text() == "changed"
     (own.root / "extra.txt").unlink()
     server.add("extra.txt", b"second")
-    with pytest.raises(InputError, match=r"SHA-256 of what was served is .*; it is kept as"):
+    with pytest.raises(InputError, match=r"SHA-256 of the downloaded file is .*; it was kept as"):
         download("own")
     assert not (own.root / "extra.txt").exists()
 
@@ -113,7 +113,7 @@ def test_the_checksum_of_an_unpacked_archive_is_recorded_too(own: Own, server: S
         assert json.loads(download("own").read_text())["archives"] == wanted
     (own.root / "train.json").unlink()
     server.files["all.zip"].content = content + b"more"
-    with pytest.raises(InputError, match=r"SHA-256 of what was served"):
+    with pytest.raises(InputError, match=r"SHA-256 of the downloaded file"):
         download("own")
 
 
@@ -122,8 +122,8 @@ def test_the_checksum_of_an_unpacked_archive_is_recorded_too(own: Own, server: S
     [
         ("gone.txt", {}, "gone.txt: the server answered 404 Not Found"),
         ("half.txt", {}, "ended after 500 of 1000 bytes"),
-        ("good.txt", {"sha256": "0" * 64}, "SHA-256 of what was served is .*, not 0000"),
-        ("good.txt", {"md5": "0" * 32}, "MD5 of what was served is .*, not 0000"),
+        ("good.txt", {"sha256": "0" * 64}, "SHA-256 of the downloaded file is .*, expected 0000"),
+        ("good.txt", {"md5": "0" * 32}, "MD5 of the downloaded file is .*, expected 0000"),
         ("good.txt", {"bytes": 5}, "of 5 bytes"),
     ],
 )
@@ -158,7 +158,7 @@ def test_a_disk_that_is_too_small_is_reported_before_the_start(own: Own, server:
         {"url": server.add("small.txt", b"x"), "path": "small.txt"},
     )
     with pytest.raises(
-        InputError, match=r"needs at least 1000000\.00 GB to fetch, and about 1000000\.00 GB unpacked"
+        InputError, match=r"needs at least 1000000\.00 GB to download, and about 1000000\.00 GB unpacked"
     ):
         download("own")
     assert server.requests == []
@@ -169,14 +169,14 @@ def test_a_folder_that_is_gone_is_not_filled_anew(
 ) -> None:
     set_files({"url": server.add("extra.txt", b"x"), "path": "extra.txt"})
     monkeypatch.setenv("KMAX_DATA_ROOT", str(own.root.parent / "moved"))
-    with pytest.raises(InputError, match=r"moved: folder not found; mount its disk or make it, or correct"):
+    with pytest.raises(InputError, match=r"moved: folder not found; mount its disk or create it, or correct"):
         download("own")
     assert server.requests == []
 
 
 def test_a_server_that_is_down_is_one_clear_error(own: Own) -> None:
     set_files({"url": "http://127.0.0.1:9/x", "path": "x"})
-    with pytest.raises(InputError, match=r"http://127\.0\.0\.1:9/x: cannot be fetched: .*refused"):
+    with pytest.raises(InputError, match=r"http://127\.0\.0\.1:9/x: cannot be downloaded: .*refused"):
         download("own")
 
 
@@ -233,7 +233,7 @@ def test_a_server_that_breaks_the_rules_is_reported_in_one_line_and_leaves_no_fi
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://127.0.0.1/x", "x", "data:,x"])
 def test_other_schemes_are_refused(own: Own, url: str) -> None:
     set_files({"url": url, "path": "x"})
-    with pytest.raises(InputError, match="only http and https are fetched"):
+    with pytest.raises(InputError, match="only http and https are supported"):
         download("own")
 
 

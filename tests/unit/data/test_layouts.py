@@ -213,8 +213,8 @@ def test_faults_of_ade20k_are_reported(ade: Path) -> None:
         "ADE_val_00000003.jpg: image not found",
         "ADE_val_00000001.png: instance PNG not found",
         "ADE_train_00016869.png: class 151 is not in 1..150",
-        "ADE_train_00016900.png: instance 250 has the classes [1, 2], not one in 1..100",
-        "ADE_train_00016900.png: instance 251 has the classes [101], not one in 1..100",
+        "ADE_train_00016900.png: instance 250 has the classes [1, 2], expected one in 1..100",
+        "ADE_train_00016900.png: instance 251 has the classes [101], expected one in 1..100",
         "categoryMapping.txt: instance class to class: 2 entries disagree",
     ):
         assert any(part in line for line in found), part

@@ -167,7 +167,9 @@ def test_a_corrupt_image_ends_training_with_its_name(shapes: Prepared, workers: 
 
 
 def test_what_cannot_be_divided_or_found_is_refused(shapes: Prepared) -> None:
-    with pytest.raises(InputError, match=r"train\.global_batch_size: 4 images do not divide by 3 ranks"):
+    with pytest.raises(
+        InputError, match=r"train\.global_batch_size: 4 images cannot be divided among 3 ranks"
+    ):
         steps(shapes, 1, world_size=3)
     with pytest.raises(InputError, match="unknown split 'trian'; did you mean 'train'"):
         steps(shapes, 1, data=data_of("few", train_split="trian"))

@@ -128,9 +128,9 @@ def test_faulty_instance_annotation_is_told(polygons: Path) -> None:
     found = check("squares", workers=1).lines()
     for part in (
         "unknown category 77",
-        "'segmentation' is neither run lengths nor polygons",
+        "'segmentation' is neither a run-length encoding nor polygons",
         "unknown image 9",
-        "polygon lies far outside the image",
+        "the polygon is far outside the image",
     ):
         assert sum(part in line for line in found) == 1, part  # though both splits read the JSON
 
@@ -203,7 +203,7 @@ def test_faulty_masks_are_told(masks: Path) -> None:
     shutil.copy(masks / "semantic/field/b.png", masks / "semantic/field/c.png")
     found = check("field", workers=1).lines()
     for part in (
-        "field/a.png: values [9] are not categories",
+        "field/a.png: values [9] are not category ids",
         "field/b.png: semantic PNG is 3x3, the image 10x8",
         "field/c.png: no image of this name",
     ):
@@ -219,8 +219,8 @@ def test_faulty_masks_are_told(masks: Path) -> None:
             ["--images", "{root}/images", "--panoptic-json", "no.json"],
             "no: folder of panoptic PNGs not found",
         ),
-        (["--semantic-dir", "{root}/semantic"], "--images: name the folder of the images"),
-        (["--images", "{root}/images", "--semantic-dir", "{root}/images"], "no semantic PNGs in it"),
+        (["--semantic-dir", "{root}/semantic"], "--images: the folder of images is missing"),
+        (["--images", "{root}/images", "--semantic-dir", "{root}/images"], "contains no semantic PNGs"),
     ],
 )
 def test_what_cannot_be_described_is_told_in_one_line(
@@ -247,7 +247,7 @@ def test_what_is_there_is_not_overwritten(masks: Path, capsys: pytest.CaptureFix
     assert call(words) == 0
     before = Path("params/datasets/field.yaml").read_text()
     assert call(words) == 2
-    assert "params/datasets/field.yaml: exists already" in capsys.readouterr().err
+    assert "params/datasets/field.yaml: already exists" in capsys.readouterr().err
     assert Path("params/datasets/field.yaml").read_text() == before
 
 
@@ -255,7 +255,7 @@ def test_a_name_whose_run_exists_is_refused(masks: Path, capsys: pytest.CaptureF
     write_run(Path(), "field-tiny", sections("shapes-tiny"), family="mine")
     words = ["data", "init", "field", "--images", f"{masks}/images", "--semantic-dir", f"{masks}/semantic"]
     assert call(words) == 2
-    assert "run 'field-tiny' exists already" in capsys.readouterr().err
+    assert "run 'field-tiny' already exists" in capsys.readouterr().err
     assert not Path("params/datasets/field.yaml").exists()
 
 

@@ -74,20 +74,20 @@ def test_every_fault_of_a_json_is_reported_at_once(tmp_path: Path) -> None:
         read_panoptic_json(path)
     text = "\n".join(caught.value.faults)
     for part in (
-        "categories[1]: category id 1 occurs twice",
+        "categories[1]: duplicate category id 1",
         "categories[2]: 'name' is missing",
         "categories[2]: 'isthing' is missing",
-        "images[1]: image id 1 occurs twice",
-        "images[2]: image file 1.jpg occurs twice",
+        "images[1]: duplicate image id 1",
+        "images[2]: duplicate image file 1.jpg",
         "images[3]: file_name '../4.jpg' leaves",
         "images[4]: image 5.jpg is empty: 0x2",
         "images[6]: 'width' has the wrong type (str)",
         "images[7]: image file 6.png: its predictions would overwrite those of 6.jpg; rename one of them",
         "image 9 (sub/6.png) has no annotation",
         "images[9]: file_name '.' leaves",
-        "image 1: segments_info[1]: segment id 1 occurs twice",
+        "image 1: segments_info[1]: duplicate segment id 1",
         "image 1: segments_info[2]: segment id 0 is not in 1..",
-        "annotations[1]: image 1 is annotated twice",
+        "annotations[1]: image 1 has more than one annotation",
         "annotations[2]: annotation of unknown image 99",
         "image 6 (6.jpg) has no annotation",
     ):

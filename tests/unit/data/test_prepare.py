@@ -258,7 +258,7 @@ def test_a_folder_that_moved_is_reported_once_and_found_at_its_new_place(
     own.root.rename(tmp_path / "new" / "own")
     with pytest.raises(InputError, match=r"own/images: folder of images not found; .*KMAX_DATA_ROOT"):
         ImageSource(open_prepared("own"), "train", None, "test", cache_bytes=0)
-    with pytest.raises(InputError, match=r"media/own: folder of dataset 'own' not found; in every call"):
+    with pytest.raises(InputError, match=r"media/own: folder of dataset 'own' not found; for every command"):
         prepare("own", workers=1)
     monkeypatch.setenv("KMAX_DATA_ROOT", str(tmp_path / "new"))
     assert len(ImageSource(open_prepared("own"), "train", None, "test", cache_bytes=0)) == 3

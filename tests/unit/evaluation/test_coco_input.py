@@ -81,10 +81,10 @@ def test_no_detections_score_zero(folder: Path) -> None:
         (lambda d: d[0].pop("category_id"), "'category_id' is missing"),
         (lambda d: d[0].update(category_id=77), "category 77): the ground truth has no such category"),
         (lambda d: d[0].pop("segmentation"), "neither 'segmentation' nor 'bbox'"),
-        (lambda d: d[0]["segmentation"].update(size=[4, 5]), "the image is 40 high, 50 wide"),
-        (lambda d: d[0]["segmentation"].update(counts="zz"), "malformed or do not cover the image"),
+        (lambda d: d[0]["segmentation"].update(size=[4, 5]), "the image is 50x40"),
+        (lambda d: d[0]["segmentation"].update(counts="zz"), "malformed or does not cover the image"),
         (lambda d: d[0]["segmentation"].update(counts=[2000]), "malformed"),
-        (lambda d: d[0].update(segmentation=[[1, 2, 3, 4, 5, 6]]), "is not run lengths"),
+        (lambda d: d[0].update(segmentation=[[1, 2, 3, 4, 5, 6]]), "is not a run-length encoding"),
         (lambda d: d.append({**d[0], "bbox": [0, 0, 1, 1]}), "some detections have 'bbox'"),
     ],
 )
@@ -106,8 +106,8 @@ def test_faults_of_detections(folder: Path, change: Any, message: str) -> None:
         (lambda t: t["annotations"][0].update(category_id=5), "unknown category 5"),
         (lambda t: t["annotations"][0].update(area=None), "'area' or 'bbox' is missing or invalid"),
         (lambda t: t["annotations"][0].pop("iscrowd"), "'iscrowd' is neither 0 nor 1"),
-        (lambda t: t["annotations"][0].pop("segmentation"), "neither run lengths nor polygons"),
-        (lambda t: t["annotations"].append(t["annotations"][0]), "occurs twice"),
+        (lambda t: t["annotations"][0].pop("segmentation"), "neither a run-length encoding nor polygons"),
+        (lambda t: t["annotations"].append(t["annotations"][0]), "a duplicate"),
     ],
 )
 def test_faults_of_the_ground_truth(folder: Path, change: Any, message: str) -> None:
@@ -172,5 +172,5 @@ def test_unknown_keys_of_a_detection_are_ignored(folder: Path) -> None:
 def test_an_image_listed_twice_is_a_warning_and_counts_once(folder: Path) -> None:
     edit(folder / "gt.json", lambda truth: truth["images"].append(truth["images"][0]))
     result = evaluate_files(folder / "gt.json", folder / "pred.json")
-    assert result.warnings == ["ground truth: an entry of images is listed twice (id 1)"]
+    assert result.warnings == ["ground truth: duplicate entry of images (id 1)"]
     assert result.to_json()["provenance"]["images"] == 2

@@ -89,7 +89,7 @@ def test_whole_splits_and_missing_predictions_are_refused(tmp_path: Path, monkey
         ({"predict": {"semantic": False}}, "needs predict.semantic: true"),
         (
             {"evaluate": {"miou": "ade20k"}, "data": {"val_images": ["a.jpg"]}},
-            "evaluate.miou: ade20k judges whole splits",
+            "evaluate.miou: ade20k needs the whole split",
         ),
     ):
         changed = {

@@ -49,7 +49,9 @@ def test_a_cut_connection_is_continued_where_it_ended(server: Server, tmp_path: 
 
 def test_the_next_call_continues_what_this_one_could_not_finish(server: Server, tmp_path: Path) -> None:
     url = server.add("a", CONTENT, cuts=[10_000] * transfer.ATTEMPTS)
-    with pytest.raises(InputError, match=r"ended after 60000 of 300000 bytes; call again to continue after"):
+    with pytest.raises(
+        InputError, match=r"ended after 60000 of 300000 bytes; run the command again to continue after"
+    ):
         download(url, tmp_path / "a")
     assert hidden(tmp_path / "a") == [".a.part", ".a.part.json"]
     download(url, tmp_path / "a")
@@ -99,7 +101,7 @@ def test_a_mixture_that_only_the_digest_tells_is_put_aside(server: Server, tmp_p
     url = server.add("a", CONTENT, tag=None)
     swap(server, OTHER)
     wanted = hashlib.sha256(OTHER).hexdigest()
-    with pytest.raises(InputError, match=r"SHA-256 of what was served .* it is kept as .*a\.wrong-"):
+    with pytest.raises(InputError, match=r"SHA-256 of the downloaded file .* it was kept as .*a\.wrong-"):
         download(url, tmp_path / "a", sha256=wanted)
     (aside,) = hidden(tmp_path / "a")
     assert (tmp_path / aside).stat().st_size == len(OTHER)
@@ -129,7 +131,7 @@ def test_a_server_that_lies_about_the_length(server: Server, tmp_path: Path) -> 
         download(url, tmp_path / "long")
     assert not (tmp_path / "long").exists()
     url = server.add("short", CONTENT, announced=100_000)
-    with pytest.raises(InputError, match=r"MD5 of what was served"):
+    with pytest.raises(InputError, match=r"MD5 of the downloaded file"):
         download(url, tmp_path / "short", md5=hashlib.md5(CONTENT).hexdigest())
     with pytest.raises(InputError, match=r"has a file of 100000 bytes, not of 300000 bytes"):
         download(url, tmp_path / "short", size=300_000)
@@ -137,7 +139,7 @@ def test_a_server_that_lies_about_the_length(server: Server, tmp_path: Path) -> 
 
 
 def test_an_empty_answer_is_no_file(server: Server, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"the server sent nothing; call again$"):
+    with pytest.raises(InputError, match=r"the server sent nothing; run the command again$"):
         download(server.add("a", b""), tmp_path / "a")
     assert not (tmp_path / "a").exists()
 
@@ -156,7 +158,7 @@ def test_waits_grow_and_end(server: Server, tmp_path: Path, waits: list[float], 
     assert (tmp_path / "a").read_bytes() == CONTENT
     assert all(2**i / 2 <= wait <= 2**i for i, wait in enumerate(waits))
     url = server.add("b", CONTENT, statuses=[status] * transfer.ATTEMPTS)
-    with pytest.raises(InputError, match=f"the server answered {status} .*; call again"):
+    with pytest.raises(InputError, match=f"the server answered {status} .*; run the command again"):
         download(url, tmp_path / "b")
 
 
@@ -168,7 +170,9 @@ def test_the_wait_that_a_server_asks_for_is_kept(server: Server, tmp_path: Path,
     assert waits[0] == 17
     assert 90 < waits[1] <= 100
     assert waits[2] <= 1
-    with pytest.raises(InputError, match=r"503 .*; the server asks to wait 86400 s; then call again"):
+    with pytest.raises(
+        InputError, match=r"503 .*; the server asks to wait 86400 s; then run the command again"
+    ):
         download(server.add("d", b"x", statuses=[503], retry_after="86400"), tmp_path / "d")
     assert len(waits) == 3
 

@@ -30,7 +30,7 @@ def test_labels_are_category_ids_of_as_many_bits_as_they_need(tmp_path: Path) ->
         with Image.open(tmp_path / "city" / "a.png") as image:
             assert image.mode == mode
             assert np.array_equal(np.asarray(image), np.array(ids)[classes])
-    with pytest.raises(InputError, match="category id 65536 does not fit"):
+    with pytest.raises(InputError, match="category id 65536 is too large"):
         write_labels(tmp_path / "b.png", classes, categories(1, 2**16))
 
 

@@ -215,8 +215,8 @@ def change_list(change: Callable[[list[dict[str, Any]]], Any]) -> None:
     [
         (lambda images: images[0].update(file_name="../val2017/a.jpg"), "leaves the image folder"),
         (lambda images: images[0].update(file_name="/etc/a.jpg"), "leaves the image folder"),
-        (lambda images: images.append(images[0] | {"id": 77}), "image file 000000000007.jpg occurs twice"),
-        (lambda images: images[1].update(id=5), "image id 5 occurs twice"),
+        (lambda images: images.append(images[0] | {"id": 77}), "duplicate image file 000000000007.jpg"),
+        (lambda images: images[1].update(id=5), "duplicate image id 5"),
         (lambda images: images[1].pop("width"), r"images\[1\]: 'width' is missing"),
         (lambda images: images.clear(), "image_info_test-dev2017.json: no images"),
     ],
@@ -252,7 +252,7 @@ def test_files_of_other_sizes_than_listed_are_refused(coco: None) -> None:
     run = load_run("small").on_split("test-dev")
     prepared = open_prepared("coco")
     images = val_images(prepared, run.data)
-    with pytest.raises(InputError, match=r"000000000009\.jpg: image is 57x40, but listed as 56x40"):
+    with pytest.raises(InputError, match=r"000000000009\.jpg: image is 57x40, listed as 56x40"):
         list(val_batches(prepared, run.data, images, batch_size=2))
 
 
@@ -265,7 +265,7 @@ def test_an_archive_wants_the_predictions_of_just_this_split(coco: None, capsys)
     assert "new.jpg: image not found" in capsys.readouterr().err
     shutil.rmtree(paths.predictions("small", "test-dev"))
     assert call(words) == 2
-    assert "make them: kmax predict small --split test-dev" in capsys.readouterr().err
+    assert "run: kmax predict small --split test-dev" in capsys.readouterr().err
 
 
 def test_folders_of_images_are_listed_by_their_contents(cityscapes: None) -> None:
@@ -299,7 +299,7 @@ def test_runs_are_evaluated_on_annotated_splits_only(coco: None, capsys: pytest.
         (
             "cityscapes",
             {"val": {"images": "x", "image_info": None}},
-            "unannotated: val: a split of this name",
+            "unannotated: val: an annotated split",
         ),
         ("shapes", {"test": {"images": "x", "image_info": None}}, "a generated dataset has no raw files"),
         ("cityscapes", {"../up": {"images": "x", "image_info": None}}, "unannotated"),

@@ -157,5 +157,5 @@ def test_term_that_is_not_finite_names_itself_and_the_image(losses, make_batch, 
 
 
 def test_wrong_number_of_classes_is_refused(losses, make_batch, make_output) -> None:
-    with pytest.raises(ValueError, match="5 class logits for 7 classes and void"):
+    with pytest.raises(ValueError, match="5 class logits, expected 7 classes and void"):
         Criterion(losses, 7)(make_output(1), make_batch([0]))

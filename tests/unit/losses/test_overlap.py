@@ -52,7 +52,7 @@ def test_pixels_are_shared_evenly(make_batch) -> None:
     ],
 )
 def test_masks_of_other_types_and_shapes_are_refused(masks) -> None:
-    with pytest.raises(ValueError, match=r"masks: expected bool \[M, h, w\] for each image, not"):
+    with pytest.raises(ValueError, match=r"masks: expected bool \[M, h, w\] for each image, got"):
         layer_masks(masks)
 
 

@@ -42,5 +42,5 @@ def test_an_entry_of_the_table_is_all_that_a_backbone_of_timm_needs(encoder, mon
 
 
 def test_a_name_that_is_not_in_the_table_is_refused_by_run_files():
-    with pytest.raises(ValidationError, match=r"there is no model 'kmax_new'; available: kmax_resnet50, "):
+    with pytest.raises(ValidationError, match=r"unknown model 'kmax_new'; available: kmax_resnet50, "):
         Model.model_validate({"name": "kmax_new"})

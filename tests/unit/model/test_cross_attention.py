@@ -1,4 +1,4 @@
-"""The three ways in which cluster centres gather pixels."""
+"""The three updates of cluster centres from pixels."""
 
 import pytest
 import torch

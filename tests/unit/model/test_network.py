@@ -135,7 +135,7 @@ def test_weight_decay_spares_norms_biases_tables_and_centres(model):
         (torch.zeros(1, 1, 129, 129), r"\[B, 3, H, W\]"),
         (torch.zeros(3, 129, 129), r"\[B, 3, H, W\]"),
         (torch.zeros(0, 3, 129, 129), r"\[B, 3, H, W\]"),
-        (torch.zeros(1, 3, 1, 129), "3 pixels or more"),
+        (torch.zeros(1, 3, 1, 129), "at least 3 pixels"),
         (np.zeros((1, 3, 129, 129), np.float32), "a tensor"),
         (torch.zeros(1, 3, 129, 129, dtype=torch.uint8), "float32"),
         (torch.zeros(1, 3, 129, 129, dtype=torch.float64), "float32"),

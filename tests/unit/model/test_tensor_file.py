@@ -74,8 +74,8 @@ def test_a_full_disk_gives_a_one_line_error_and_keeps_the_old_file(
     ("given", "expected"),
     [
         (None, "damaged"),
-        (torch.zeros(2), r"t00007: torch.float32 \[2\] does not match its head"),
-        (torch.zeros(3).double(), r"t00007: torch.float64 \[3\] does not match its head"),
+        (torch.zeros(2), r"t00007: torch.float32 \[2\] does not match the header"),
+        (torch.zeros(3).double(), r"t00007: torch.float64 \[3\] does not match the header"),
     ],
     ids=["fault", "shape", "type"],
 )

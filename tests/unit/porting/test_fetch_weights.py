@@ -124,7 +124,7 @@ def test_a_cut_connection_is_continued_by_the_next_call(project, register, check
     with faulty_server.serving() as server:
         url = server.add("w.pth", content, cuts=[200] * transfer.ATTEMPTS)
         register("tiny", checkpoint, "torch", url=url)
-        with pytest.raises(InputError, match="call again to continue after 1200 bytes"):
+        with pytest.raises(InputError, match="run the command again to continue after 1200 bytes"):
             fetch_weights("tiny")
         assert nothing_kept(project)
         path = fetch_weights("tiny")
@@ -137,7 +137,7 @@ def test_weights_that_changed_on_the_server_are_fetched_again(project, register,
     with faulty_server.serving() as server:
         url = server.add("w.pth", bytes(2000), cuts=[200] * transfer.ATTEMPTS)
         register("tiny", checkpoint, "torch", url=url)
-        with pytest.raises(InputError, match="call again"):
+        with pytest.raises(InputError, match="run the command again"):
             fetch_weights("tiny")
         server.add("w.pth", checkpoint.read_bytes())
         assert load_file(fetch_weights("tiny")).keys() == TENSORS.keys()
@@ -165,10 +165,10 @@ def test_servers_that_fail_end_in_one_line_and_keep_nothing(project, register, c
     answers: dict[str, Answer] = {
         "404": lambda handler: handler.send_error(404),
         "503": lambda handler: handler.send_error(503),
-        "ended after|cannot be fetched": bytes_of(data[:100], length=len(data)),
+        "ended after|cannot be downloaded": bytes_of(data[:100], length=len(data)),
         "SHA-256": bytes_of(data[:-5]),
         "not allowed|only http and https": redirect("file:///etc/passwd"),
-        "only http and https are|cannot be fetched": redirect("ftp://127.0.0.1/x"),
+        "only http and https are|cannot be downloaded": redirect("ftp://127.0.0.1/x"),
     }
     for expected, answer in answers.items():
         with serving(answer) as url:
@@ -177,7 +177,7 @@ def test_servers_that_fail_end_in_one_line_and_keep_nothing(project, register, c
                 fetch_weights("tiny")
         assert nothing_kept(project)
     register("tiny", checkpoint, "torch", url=f"{url}/w.pth")  # the server is gone
-    with pytest.raises(InputError, match=r"cannot be fetched: .*refused"):
+    with pytest.raises(InputError, match=r"cannot be downloaded: .*refused"):
         fetch_weights("tiny")
 
 
@@ -185,7 +185,7 @@ def test_more_than_the_bound_is_refused(project, register, checkpoint, monkeypat
     monkeypatch.setattr(weights_module, "MAX_BYTES", 100)
     with serving(bytes_of(checkpoint.read_bytes())) as url:
         register("tiny", checkpoint, "torch", url=f"{url}/w.pth")
-        with pytest.raises(InputError, match="more than the 100 that are allowed"):
+        with pytest.raises(InputError, match="more than the 100 allowed"):
             fetch_weights("tiny")
     assert nothing_kept(project)
 
@@ -193,7 +193,7 @@ def test_more_than_the_bound_is_refused(project, register, checkpoint, monkeypat
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://127.0.0.1/w.pth", "w.pth", "data:,x"])
 def test_other_schemes_are_refused(project, register, checkpoint, url: str) -> None:
     register("tiny", checkpoint, "torch", url=url)
-    with pytest.raises(InputError, match="only http and https are fetched"):
+    with pytest.raises(InputError, match="only http and https are supported"):
         fetch_weights("tiny")
 
 

@@ -102,7 +102,7 @@ def test_a_model_without_provenance_is_refused(made, network):
 
 
 def test_a_missing_model_is_reported_with_the_verb_that_makes_it(run):
-    with pytest.raises(InputError, match=f"not found; make it first: kmax train {NAME}"):
+    with pytest.raises(InputError, match=f"not found; run: kmax train {NAME}"):
         model_identity(run)
 
 
