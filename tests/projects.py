@@ -26,7 +26,7 @@ PARTS = [
     "params",
     "workflow",
 ]
-PARTS += ["slurm", "profiles", "kmax/config/evaluator_version.py"]
+PARTS += ["slurm", "profiles", "kmax/evaluator_version.py"]
 SMOKE = "workflow/pipelines/smoke/dvc.yaml"
 FINETUNED, PORTED, WEIGHTS = "shapes-smoke-finetuned", "shapes-smoke-ported", "smoke_start"
 RUNS_FROM_WEIGHTS = f"""

@@ -16,7 +16,7 @@ from typing import Any
 
 import typer
 
-from kmax.cli import data, doctor, metrics, model_files, params, results, stage_verbs, submission
+from kmax.cli import data, doctor, metric_verbs, model_files, params, results, stage_verbs, submission
 from kmax.errors import InputError, OutOfTimeError
 
 EXIT_USAGE, EXIT_OUT_OF_TIME, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 75, 130, 143
@@ -52,7 +52,7 @@ The stages of a run, in order:
 
 Exit codes: 0 done, 2 bad usage or input, 75 out of time (run again to resume), 130 interrupted.""",
 )
-for verbs in (data, stage_verbs, model_files, metrics, submission, results, params, doctor):
+for verbs in (data, stage_verbs, model_files, metric_verbs, submission, results, params, doctor):
     verbs.add_to(app)
 
 

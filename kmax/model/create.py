@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from kmax.config import ModelArguments
-from kmax.model.build import DEFAULTS, build_model, model_arguments
+from kmax.model.construction import DEFAULTS, build_model, model_arguments
 from kmax.model.io import load_weights
 from kmax.model.kmax import KMaX
 
@@ -20,7 +20,7 @@ def create_model(name: str, *, weights: Path | str | None = None, **arguments: A
     - num_classes (int): classes of the dataset, without void.
     - image_size (two ints): height and width of the images, both odd.
 
-    The others default to the values of deeplab2 on COCO (`kmax.model.build.DEFAULTS`):
+    The others default to the values of deeplab2 on COCO (`kmax.model.construction.DEFAULTS`):
 
     - flavour ("tf"): original to reproduce, "tf" (deeplab2) or "torch" (bytedance/kmax-deeplab).
     - num_clusters (128): cluster centres; 256 on Cityscapes.

@@ -19,7 +19,7 @@ from torch import Tensor
 from kmax.config import Category, ModelArguments, Parameters
 from kmax.errors import InputError
 from kmax.files import atomic_path
-from kmax.model.build import build_shapes
+from kmax.model.construction import build_shapes
 from kmax.model.kmax import KMaX
 
 ENCODER = "pixel_encoder."

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from kmax.errors import InputError
-from kmax.model.build import shapes_only
+from kmax.model.construction import shapes_only
 from kmax.model.io import ENCODER
 from kmax.porting.account import Account, account_for
 from kmax.porting.formats import Checkpoint

@@ -15,7 +15,7 @@ from kmax.data.dataset_file import load_dataset
 from kmax.data.datasets import open_prepared
 from kmax.errors import InputError
 from kmax.machine import kmax_version
-from kmax.model.build import shapes_only
+from kmax.model.construction import shapes_only
 from kmax.model.io import KEY, ModelMetadata, metadata_text, parse_metadata
 from kmax.model.kmax import KMaX
 from kmax.parameter_files import parse

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from kmax import config, files, paths
-from kmax.config.evaluator_version import VERSION
 from kmax.errors import InputError, unknown_name
+from kmax.evaluator_version import VERSION
 from kmax.parameter_files import load
 from kmax.runs.weight_digests import expected_sha256
 

@@ -20,7 +20,7 @@ from kmax.config.model_sizes import (
     StageSize,
     TransformerSize,
 )
-from kmax.model.build import model_arguments
+from kmax.model.construction import model_arguments
 from kmax.model.kmax import KMaX
 from kmax.model.norm import BatchNorm
 from kmax.model.output import Output

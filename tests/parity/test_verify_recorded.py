@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from weight_rule import tf_weights, torch_weights
 
 from kmax import stages
-from kmax.model.build import shapes_only
+from kmax.model.construction import shapes_only
 from kmax.porting.tensorflow_names import tensorflow_entries
 from kmax.porting.torch_names import torch_reference_entries
 

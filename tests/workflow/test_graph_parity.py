@@ -17,7 +17,7 @@ from projects import FINETUNED, PORTED, SMOKE, WEIGHTS, copy_project, edit
 
 from kmax import paths
 from kmax.config import WeightsFile
-from kmax.config.evaluator_version import VERSION
+from kmax.evaluator_version import VERSION
 from kmax.parameter_files import load
 from kmax.runs.families import families, load_run
 
@@ -109,7 +109,7 @@ def test_a_changed_section_changes_the_parameters_of_the_same_stages_in_both_eng
         ("results/${key}/predictions", "results/${key}/predicted"),
         ("- data/prepared/${item.dataset}", "- data/raw/${item.dataset}/manifest.json"),
         ("            - runs.${key}.predict\n", ""),
-        ("        - kmax/config/evaluator_version.py:\n            - VERSION\n", ""),
+        ("        - kmax/evaluator_version.py:\n            - VERSION\n", ""),
         ("      - params/tables.yaml\n", ""),
         ("      - reports/metrics/shapes-smoke\n", ""),
     ],

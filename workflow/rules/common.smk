@@ -8,7 +8,7 @@ from snakemake_interface_executor_plugins.settings import ExecMode
 
 from kmax import parameter_files, paths
 from kmax.config import WeightsFile
-from kmax.config.evaluator_version import VERSION as EVALUATOR_VERSION
+from kmax.evaluator_version import VERSION as EVALUATOR_VERSION
 from kmax.errors import InputError
 from kmax.files import exclusive_lock
 from kmax.runs.families import families

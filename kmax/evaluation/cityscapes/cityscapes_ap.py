@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kmax.config.evaluator_version import VERSION
 from kmax.errors import InputWarnings
 from kmax.evaluation.cityscapes.cityscapes_format import INSTANCE_CLASSES, find_frames
 from kmax.evaluation.cityscapes.cityscapes_instances import FrameOverlaps, count_frame
 from kmax.evaluation.score_provenance import Provenance, files_digest
 from kmax.evaluation.workers import each_image
+from kmax.evaluator_version import VERSION
 
 EVALUATOR = "kmax Cityscapes instance AP (cityscapesscripts rules)"
 PROTOCOL = "8 classes, IoU 0.50 to 0.95, instances of at least 100 pixels"

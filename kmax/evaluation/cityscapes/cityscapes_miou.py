@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kmax.config.evaluator_version import VERSION
 from kmax.data.formats.coco_panoptic import CategoryFacts
 from kmax.errors import InputError, InputWarnings
 from kmax.evaluation.cityscapes.cityscapes_format import CATEGORIES, CLASSES, LABELS, find_frames
@@ -30,6 +29,7 @@ from kmax.evaluation.semantic.label_maps import (
 )
 from kmax.evaluation.semantic.miou import MiouResult, PixelCounts, collect
 from kmax.evaluation.workers import each_image
+from kmax.evaluator_version import VERSION
 
 EVALUATOR = "kmax Cityscapes IoU (cityscapesscripts rules)"
 PROTOCOL = "19 classes of 34 label ids, ignored labels left out"

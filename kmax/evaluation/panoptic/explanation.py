@@ -27,7 +27,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kmax.config.evaluator_version import VERSION
 from kmax.data.formats.coco_panoptic import CategoryFacts, ImageId
 from kmax.evaluation.panoptic import pq
 from kmax.evaluation.panoptic.image_segments import ImageSegments, count_images
@@ -42,6 +41,7 @@ from kmax.evaluation.panoptic.segment_outcomes import (
     concatenate,
     find_outcomes,
 )
+from kmax.evaluator_version import VERSION
 from kmax.files import write_json, write_text
 
 EVALUATOR = "kmax split of panoptic quality"

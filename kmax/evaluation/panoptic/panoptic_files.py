@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kmax.config.evaluator_version import VERSION
 from kmax.data.formats.coco_json import JsonObject
 from kmax.data.formats.coco_panoptic import CategoryFacts, Image, ImageId, PanopticJson
 from kmax.data.formats.coco_panoptic_json import read_ground_truth, read_predictions
 from kmax.errors import InputError, InputWarnings
 from kmax.evaluation.score_provenance import Provenance, files_digest
+from kmax.evaluator_version import VERSION
 
 
 @dataclass(frozen=True)

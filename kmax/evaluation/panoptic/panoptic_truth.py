@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kmax.config.evaluator_version import VERSION
 from kmax.data.formats.coco_json import JsonObject
 from kmax.data.formats.coco_panoptic import CategoryFacts, Image
 from kmax.data.formats.png import decode_ids, open_png
@@ -31,6 +30,7 @@ from kmax.evaluation.semantic.label_maps import (
 )
 from kmax.evaluation.semantic.miou import MiouResult, PixelCounts, collect
 from kmax.evaluation.workers import each_image
+from kmax.evaluator_version import VERSION
 
 LABELS_EVALUATOR = "kmax mean IoU of label maps"
 LABELS_PROTOCOL = "semantic predictions, classes of the panoptic annotation's segments, void left out"

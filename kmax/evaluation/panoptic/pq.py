@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kmax.config.evaluator_version import VERSION
 from kmax.data.formats.coco_panoptic import CategoryFacts, ImageId
 from kmax.errors import InputError
 from kmax.evaluation.panoptic.image_segments import ImageSegments, count_images
 from kmax.evaluation.panoptic.pairs import VOID
 from kmax.evaluation.panoptic.panoptic_files import PanopticArguments
 from kmax.evaluation.score_provenance import Provenance
+from kmax.evaluator_version import VERSION
 
 EVALUATOR = "kmax panoptic quality (panopticapi rules)"
 PROTOCOL = "panoptic maps at image size, one segment per pixel"

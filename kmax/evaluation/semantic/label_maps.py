@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kmax.config.evaluator_version import VERSION
 from kmax.data.formats.coco_panoptic import CategoryFacts
 from kmax.data.formats.png import decode_labels, open_png
 from kmax.errors import InputError, InputWarnings
@@ -20,6 +19,7 @@ from kmax.evaluation.panoptic.pairs import Pairs, count_pairs
 from kmax.evaluation.score_provenance import Provenance, files_digest
 from kmax.evaluation.semantic.miou import MiouResult, PixelCounts, collect
 from kmax.evaluation.workers import each_image
+from kmax.evaluator_version import VERSION
 
 LabelMap = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.int32]
 Digests = list[tuple[str, str]]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from kmax.errors import InputError
-from kmax.porting.formats.checkpoint import Checkpoint
+from kmax.porting.formats.source_checkpoint import Checkpoint
 
 # Names of types, as numpy's.
 TYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64"}

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kmax.errors import InputError
-from kmax.porting.formats.checkpoint import Allocate, Checkpoint
+from kmax.porting.formats.source_checkpoint import Allocate, Checkpoint
 from kmax.porting.tensorflow.encoding import (
     CorruptError,
     content_field,

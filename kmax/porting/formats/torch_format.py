@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kmax.errors import InputError
-from kmax.porting.formats.checkpoint import Checkpoint
 from kmax.porting.formats.safe_pickle import (
     BFLOAT16,
     Array,
@@ -26,6 +25,7 @@ from kmax.porting.formats.safe_pickle import (
     load,
     storage,
 )
+from kmax.porting.formats.source_checkpoint import Checkpoint
 
 PICKLE = b"\x80"  # of protocol 2 and later; torch has written no earlier one
 MAGIC = 0x1950A86A20F9469CFC6C

@@ -1,6 +1,6 @@
 """How kernels lie in memory, on which the speed of training depends and no result does."""
 
-from kmax.model.build import shapes_only
+from kmax.model.construction import shapes_only
 
 
 def test_kernels_have_channels_last_also_where_they_are_1x1() -> None:

@@ -145,9 +145,9 @@ def test_comparison_lists_missing_tables_and_requires_some(built, project):
 
 def test_tables_from_mlflow_are_those_from_files(measure, project, monkeypatch):
     pytest.importorskip("mlflow")
-    from kmax.reporting.build import write_tables
     from kmax.reporting.config import read_tables
     from kmax.reporting.measured import measured_from_mlflow
+    from kmax.reporting.report import write_tables
     from kmax.reporting.tables import fill_tables
     from kmax.runs.families import load_run
     from kmax.tracking.mlflow_store import sync
