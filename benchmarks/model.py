@@ -25,13 +25,14 @@ from parts import Meter, Replaced, figures_of, modules_of
 from torch import Tensor, nn
 
 from kmax import files
-from kmax.config import Losses, Predict
+from kmax.config import Losses
 from kmax.data.batch import Batch
 from kmax.data.dataset_file import load_dataset
 from kmax.data.loading.loader import network_input
 from kmax.data.shapes.scenes import draw_scene
 from kmax.inference import segment_batch
 from kmax.inference.benchmark import measure, peak_memory, picture, wait
+from kmax.inference.predict_images import DEFAULTS
 from kmax.losses import Criterion, criterion
 from kmax.machine import describe
 from kmax.model.create import create_model
@@ -54,19 +55,7 @@ LOSS_PARTS: Replaced = {
     "- instance discrimination": (criterion, "instance_discrimination_loss"),
 }
 # Random weights rarely give confident classes.
-PREDICT = Predict(
-    mode="maskwise",
-    pixel_threshold=0.4,
-    class_threshold_thing=0.3,
-    class_threshold_stuff=0.3,
-    overlap_threshold=0.8,
-    reorder_class_weight=1.0,
-    reorder_mask_weight=1.0,
-    thing_area_limit=0,
-    stuff_area_limit=0,
-    batch_size=1,
-    pictures=0,
-)
+PREDICT = DEFAULTS.model_copy(update={"class_threshold_thing": 0.3, "class_threshold_stuff": 0.3})
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """The stages of a run, and the other verbs that check where results come from.
 
-Each function loads its run, requires results that the run file would produce now, calls the package that does
-the work, and tracks the outcome. Heavy imports are inside the functions, so that `kmax --help` and small
+Each function loads its run, rejects results of other parameters, calls the package that does the work, and
+tracks the outcome. Heavy imports are inside the functions, so that `kmax --help` and small
 verbs stay quick.
 """
 
@@ -113,7 +113,7 @@ def _model_check(out: Path, verify: bool, recorded: Path | None, log: Log) -> Ca
 
 
 def predict(name: str, split: str | None = None) -> Path:
-    """Predict stage, with the model that the run file makes now. Finished shards stay in the state folder.
+    """Predict stage, with the model of the run's present parameters. Finished shards stay in the state folder.
 
     Args:
         name: of the run.

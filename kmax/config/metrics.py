@@ -1,6 +1,6 @@
 """Metrics of a run: names in metrics.json, titles, headline figures, and the evaluators that compute them.
 
-This is the one table of metrics. The run file's section `evaluate` accepts the values that it lists,
+This is the one table of metrics. The section `evaluate` of a run accepts the values that it lists,
 `kmax evaluate` calls the functions that it names, and scores.json, the site and `kmax compare` take names and
 titles from it. A new evaluator is a file with a function, and one line in EVALUATORS.
 
@@ -52,11 +52,11 @@ class Evaluator:
     """One way to evaluate a run's predictions.
 
     Attributes:
-        option, value: the entry of the run file's section `evaluate` that asks for it; `metrics` is a list.
+        option, value: the entry of a run's section `evaluate` that asks for it; `metrics` is a list.
         metrics: the metrics that it computes.
         function: `module:name`; takes `Predictions` and returns a `Score` for each of its metrics, by name
             (both are in `kmax.evaluation.run.run_scores`).
-        about: one phrase for the reference of run files.
+        about: one phrase for the reference of run parameters.
         count: `module:name` of a function that counts one image's panoptic map, called in the one pass over
             all maps with an image's segments and whether each category is a thing; None: not needed.
         needs: entries of the section `predict` that write the predictions it reads.
@@ -193,7 +193,7 @@ def evaluators_of(option: Option) -> dict[str, Evaluator]:
 
 
 def descriptions_of(option: Option) -> str:
-    """The values of an entry of the section `evaluate`, for the reference of run files."""
+    """The values of an entry of the section `evaluate`, for the reference of run parameters."""
     return "; ".join(f"{value}: {evaluator.about}" for value, evaluator in evaluators_of(option).items())
 
 

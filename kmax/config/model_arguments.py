@@ -1,4 +1,4 @@
-"""The arguments of `kmax.create_model`, as stored in run files and in the metadata of weight files."""
+"""The arguments of `kmax.create_model`, as stored in run parameters and the metadata of weight files."""
 
 from __future__ import annotations
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from kmax.checkpoint_formats import CheckpointFormat
 from kmax.config.base import Name, Parameters, Sha256
@@ -25,6 +25,13 @@ class Weights(Parameters):
         default=None,
         description="model whose pixel encoder loads these ImageNet weights; null: weights of a whole model",
     )
+
+    @field_validator("format", mode="before")
+    @classmethod
+    def _present_name(cls, value: Any) -> Any:
+        if value == "tensorflow":
+            raise ValueError("'tensorflow' was renamed: write format: tf")
+        return value
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:

@@ -60,9 +60,13 @@ def check(others: Mapping[Path, Callable[[], object]]) -> int:
     datasets = names_in(paths.PARAMS / "datasets")
     for name in datasets:
         faults += _faults(partial(load, Dataset, paths.dataset_file(name)))
-    weights: set[str] = set()
+    weights: set[str] | None = set()  # None: unknown, since the file is invalid
     if paths.WEIGHTS_FILE.exists():
-        faults += _faults(lambda: weights.update(load(WeightsFile, paths.WEIGHTS_FILE).weights))
+        try:
+            weights = set(load(WeightsFile, paths.WEIGHTS_FILE).weights)
+        except InputError as error:
+            weights = None
+            faults += error.faults
     found: dict[str, Family] = {}
     faults += _faults(lambda: found.update(families()))
     for family in found.values():
@@ -93,10 +97,10 @@ def _faults(read: Callable[[], object]) -> list[str]:
     return []
 
 
-def _dangling(run: Run, datasets: set[str], weights: set[str]) -> Iterator[str]:
+def _dangling(run: Run, datasets: set[str], weights: set[str] | None) -> Iterator[str]:
     if run.data.dataset not in datasets:
         yield f"{location(run.run)}.data.dataset: no file {paths.dataset_file(run.data.dataset)}"
-    if run.initial_weights is not None and run.initial_weights not in weights:
+    if weights is not None and run.initial_weights is not None and run.initial_weights not in weights:
         section = "port" if run.port else "train"
         where = f"{location(run.run)}.{section}.weights"
         yield f"{where}: '{run.initial_weights}' is not in {paths.WEIGHTS_FILE}"

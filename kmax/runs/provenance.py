@@ -1,8 +1,9 @@
-"""The provenance that results record about themselves, compared with the run file.
+"""The provenance that results record about themselves, compared with the run's parameters.
 
 The metadata of a model contains the digest of its parameters, data and initial weights; predictions record
-the model's digest and SHA-256, and scores and speeds copy them. A stage rejects inputs that its run file
-would not produce now, because its output would be attributed to parameters that were never used.
+the model's digest and SHA-256, and scores and speeds copy them. A stage rejects inputs that its
+run's parameters would not produce now, because its output would be attributed to parameters that were never
+used.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def model_identity(run: Run) -> Identity:
     """The identity of the run's model, with the data that it was made from, which need not be present.
 
     Raises:
-        InputError: the model is missing, or the run file would now produce another one.
+        InputError: the model is missing, or the run's parameters would now produce another one.
     """
     provenance = model_provenance(run)
     identity = identify(run, data_digest=provenance["data_digest"])
@@ -70,7 +71,7 @@ def require_predictions(run: Run, identity: Identity, split: str | None = None) 
         split: of the predicted images; None: the run's val split.
 
     Raises:
-        InputError: they are missing, or the run file would now produce others.
+        InputError: they are missing, or the run's parameters would now produce others.
     """
     path = paths.predictions_provenance(run.run, split)
     verb = f"kmax predict {run.run}" + ("" if split is None else f" --split {split}")
@@ -86,7 +87,7 @@ def provenance_for_predictions(run: Run) -> tuple[Identity, Provenance]:
     """The run's identity, and the provenance that predictions made now record: model, data, thresholds.
 
     Raises:
-        InputError: the model is missing, or the run file would now produce another one.
+        InputError: the model is missing, or the run's parameters would now produce another one.
     """
     identity = identify(run)
     provenance = require_model(run, identity) | {"data_digest": identity.data_digest}
@@ -97,7 +98,7 @@ def provenance_for_scores(run: Run) -> tuple[Identity, Provenance]:
     """The run's identity, and the provenance that scores made now record: predictions, parameters, commit.
 
     Raises:
-        InputError: the predictions are missing, or the run file would now produce others.
+        InputError: the predictions are missing, or the run's parameters would now produce others.
     """
     identity = identify(run)
     provenance = require_predictions(run, identity) | {"stage_digest": stage_digest(run, "evaluate")}
@@ -106,7 +107,7 @@ def provenance_for_scores(run: Run) -> tuple[Identity, Provenance]:
 
 
 def stale_results(run: Run) -> list[str]:
-    """One line for each result that the run file would no longer produce; missing results are skipped.
+    """One line for each result that the run would no longer produce; missing results are skipped.
 
     Raises:
         InputError: a result is corrupt, or the weights are not registered.

@@ -21,7 +21,7 @@ def publish(
     """Write `reports/metrics/R/history.csv` and `results/R/model.safetensors`, unless they are up to date.
 
     The model's metadata holds the run's present thresholds and preprocessing for `kmax predict-images`. The
-    predict stage reads the run file instead, so changed thresholds do not require another model. An
+    predict stage reads the run's parameters instead, so changed thresholds do not require another model. An
     up-to-date file keeps its time, by which the engines compare it with predictions, and the commit that made
     it. A lock on the run keeps the two files consistent when trainings with other parameters or data end at
     the same time.

@@ -101,19 +101,8 @@ def _mask(region: Any, height: int, width: int) -> NDArray[np.bool_]:
     return masks.decode(runs).astype(bool)  # type: ignore[no-any-return]
 
 
-class CocoInstancesReader(CocoReader):
+class CocoInstancesReader(CocoReader[CocoInstances]):
     """Instance JSONs; the background joins their categories."""
-
-    def __init__(
-        self, source: CocoInstances, root: Path, categories: list[Category] | None, dataset_file: Path
-    ) -> None:
-        super().__init__(root, source.holdout, categories, dataset_file)
-        self._source = source
-
-    @property
-    def shared_files(self) -> list[Path]:
-        """The JSONs."""
-        return [self._root / path for path in self._source.annotation_paths()]
 
     def split(self, name: str, faults: Faults) -> RawSplit:
         """Open a split; the JSON's regions stay in memory as text, since their order is not the images'."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from kmax.config import Category
 from kmax.config.category import palette_color
@@ -10,16 +11,24 @@ from kmax.data.faults import FaultKind, Faults
 from kmax.data.formats.coco_json import Header
 from kmax.data.formats.coco_panoptic import JsonCategory
 from kmax.data.layouts.label_reading import images_of_split
+from kmax.data.layouts.layout import RawFiles
+
+Layout = TypeVar("Layout", bound=RawFiles)
 
 
-class CocoReader:
+class CocoReader(Generic[Layout]):
     """JSONs whose categories must agree, and the images that they list."""
 
     def __init__(
-        self, root: Path, holdout: int | None, categories: list[Category] | None, dataset_file: Path
+        self, source: Layout, root: Path, categories: list[Category] | None, dataset_file: Path
     ) -> None:
-        self._root, self._holdout = root, holdout
+        self._source, self._root, self._holdout = source, root, source.holdout
         self._agreed = AgreedCategories(categories, dataset_file)
+
+    @property
+    def shared_files(self) -> list[Path]:
+        """The JSONs."""
+        return [self._root / path for path in self._source.annotation_paths()]
 
     @property
     def categories(self) -> list[Category]:

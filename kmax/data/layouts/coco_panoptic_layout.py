@@ -98,19 +98,8 @@ def read_panoptic(
     return PanopticLabels(listed, None, path)
 
 
-class CocoPanopticReader(CocoReader):
+class CocoPanopticReader(CocoReader[CocoPanoptic]):
     """Panoptic JSONs, each with a folder of PNGs."""
-
-    def __init__(
-        self, source: CocoPanoptic, root: Path, categories: list[Category] | None, dataset_file: Path
-    ) -> None:
-        super().__init__(root, source.holdout, categories, dataset_file)
-        self._source = source
-
-    @property
-    def shared_files(self) -> list[Path]:
-        """The JSONs."""
-        return [self._root / path for path in self._source.annotation_paths()]
 
     def split(self, name: str, faults: Faults) -> RawSplit:
         """Open a split."""

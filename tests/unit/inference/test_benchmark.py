@@ -4,24 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from kmax.config import Predict
 from kmax.inference.benchmark import benchmark_model, count_flops, measure, peak_memory, picture
+from kmax.inference.predict_images import DEFAULTS
 from kmax.model.create import create_model
 
 CPU = torch.device("cpu")
-PREDICT = Predict(
-    mode="maskwise",
-    pixel_threshold=0.4,
-    class_threshold_thing=0.4,
-    class_threshold_stuff=0.4,
-    overlap_threshold=0.8,
-    reorder_class_weight=1.0,
-    reorder_mask_weight=1.0,
-    thing_area_limit=0,
-    stuff_area_limit=0,
-    batch_size=1,
-    pictures=0,
-)
+PREDICT = DEFAULTS.model_copy(update={"class_threshold_thing": 0.4, "class_threshold_stuff": 0.4})
 
 
 def test_flops_are_two_for_each_multiply_add() -> None:

@@ -4,24 +4,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kmax.config import Predict
 from kmax.inference.overlaps import AllOverlaps, PairOverlaps
 from kmax.inference.panoptic_postprocess import maskwise
+from kmax.inference.predict_images import DEFAULTS
 from kmax.inference.upsampling import ImageSizes, to_image
 
-PREDICT = Predict(
-    mode="maskwise",
-    pixel_threshold=0.4,
-    class_threshold_thing=0.5,
-    class_threshold_stuff=0.5,
-    overlap_threshold=0.8,
-    reorder_class_weight=1.0,
-    reorder_mask_weight=1.0,
-    thing_area_limit=0,
-    stuff_area_limit=0,
-    batch_size=1,
-    pictures=0,
-)
+PREDICT = DEFAULTS.model_copy(update={"class_threshold_thing": 0.5, "class_threshold_stuff": 0.5})
 ISTHING = torch.tensor([True, False])
 THING, STUFF, VOID = 0, 1, 2
 
