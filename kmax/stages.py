@@ -113,7 +113,7 @@ def _model_check(out: Path, verify: bool, recorded: Path | None, log: Log) -> Ca
 
 
 def predict(name: str, split: str | None = None) -> Path:
-    """Predict stage, with the model of the run's present parameters. Finished shards stay in the state folder.
+    """Predict stage, with the model of the run's parameters. Finished shards stay in the state folder.
 
     Args:
         name: of the run.
