@@ -59,7 +59,7 @@ def families() -> dict[str, Family]:
             result[name] = _parse(name, content)
         except InputError as error:
             faults += error.faults
-    faults += _faults_of_default(found)
+    faults += [] if found.faults else _faults_of_default(found)
     if faults:
         raise InputError(faults)
     return result
@@ -95,7 +95,7 @@ def default_family() -> str:
         InputError: no family has `default: true`, or several have it.
     """
     found = _read()
-    if faults := found.faults + _faults_of_default(found):
+    if faults := found.faults or _faults_of_default(found):
         raise InputError(faults)
     return next(iter(found.content))
 
@@ -175,8 +175,10 @@ def _read_file(name: str) -> dict[str, Any]:
         raise InputError(f"{path}: run: {OLD_LAYOUT}")
     if (named := content.get("family")) != name:
         raise InputError(f"{path}: family: '{named}' does not match the file's name")
-    if not isinstance(content.get("runs"), dict) or not all(isinstance(run, str) for run in content["runs"]):
+    if not isinstance(content.get("runs"), dict):
         raise InputError(f"{path}: runs: not a mapping of names to runs")
+    if unquoted := [run for run in content["runs"] if not isinstance(run, str)]:
+        raise InputError(f"{path}: runs: {unquoted[0]!r} is not a string; quote the run's name")
     return content
 
 

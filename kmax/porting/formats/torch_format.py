@@ -15,16 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kmax.errors import InputError
-from kmax.porting.formats.safe_pickle import (
+from kmax.porting.formats.pickled_values import (
     BFLOAT16,
     Array,
     Plain,
     RefusedError,
     Storage,
     StoredTensor,
-    load,
     storage,
 )
+from kmax.porting.formats.safe_pickle import load
 from kmax.porting.formats.source_checkpoint import Checkpoint
 
 PICKLE = b"\x80"  # of protocol 2 and later; torch has written no earlier one

@@ -144,6 +144,15 @@ def test_code_in_a_pickle_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyP
         (b"}N" + b"\x85" * 200_000 + b"Ns", "more than 70000 tuples"),  # hashed, it crashes the interpreter
         (b"Nr\xff\xff\xff\xff", "a memo of 4294967295 entries"),  # of 64 GB
         (b"]" * 700_000, "more than 600000 objects"),
+        (b"}K\x01\x85" + b"2\x86" * 40 + b"K\x01s", "a key that is not a number or a text"),  # 2^40 hashes
+        (
+            b"(c_codecs\nencode\nq\x01X\x00\x00\x10\x00"
+            + b"a" * 2**20
+            + b"\x85q\x02"
+            + b"h\x01h\x02R" * 100
+            + b"t",
+            "copies far larger than the file",
+        ),
         (b"".join(b"c%d\nx\n0" % i for i in range(2000)) + b"N", "more than 1000 names of classes"),
         (b"ctorch\nSize\n}b", "corrupt"),
         (b"ctorch\nFloatStorage\n}b", "state for 'torch.FloatStorage'"),
