@@ -78,7 +78,7 @@ def test_random_images(tmp_path: Path, panopticapi_python: str) -> None:
 def test_the_check_of_the_command_line_agrees(tmp_path: Path, panopticapi_python: str, monkeypatch) -> None:
     monkeypatch.setenv("KMAX_PANOPTICAPI_PYTHON", panopticapi_python)
     arguments = random_case(tmp_path, 0)
-    assert "panopticapi agrees on 24 figures" in check_pq(evaluate_files(arguments), arguments)
+    assert "panopticapi agrees on 24 values" in check_pq(evaluate_files(arguments), arguments)
 
 
 def random_case(folder: Path, seed: int) -> PanopticArguments:
