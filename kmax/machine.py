@@ -14,6 +14,7 @@ import re
 import shutil
 import socket
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,6 +104,33 @@ def positive_count(variable: str) -> int | None:
     return environment_count(variable, minimum=1)
 
 
+def environment_seconds(variable: str) -> float | None:
+    """A number of seconds from the environment, None if the variable is unset or empty.
+
+    Raises:
+        InputError: not a number of at least 0.
+    """
+    text = os.environ.get(variable, "")
+    if not text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not value >= 0:
+        raise InputError(f"environment variable {variable}: expected a number of seconds, got '{text}'")
+    return value
+
+
+def slurm_job_end() -> float | None:
+    """When the SLURM job ends, in seconds since 1970; None outside SLURM.
+
+    Raises:
+        InputError: SLURM_JOB_END_TIME is not a number.
+    """
+    return environment_seconds("SLURM_JOB_END_TIME")
+
+
 def loader_workers(gpus: int) -> int:
     """Processes that load data for each process that computes: KMAX_WORKERS, else by cores and GPUs.
 
@@ -137,6 +165,66 @@ def launcher() -> tuple[int, int]:
 def local_rank() -> int | None:
     """Index of this process among those that torchrun started on this node; None without torchrun."""
     return environment_count("LOCAL_RANK")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which processes to start.
+
+    Attributes:
+        nodes: number of nodes, each running this command once.
+        node: index of this node.
+        ranks_per_node: processes on each node.
+        address: host of node 0, where the nodes meet.
+        port: port of node 0.
+        threads: CPU threads of each process.
+        job: SLURM's number of the job; empty outside SLURM.
+    """
+
+    nodes: int
+    node: int
+    ranks_per_node: int
+    address: str
+    port: int
+    threads: int
+    job: str = ""
+
+    @property
+    def world_size(self) -> int:
+        """Number of processes on all nodes."""
+        return self.nodes * self.ranks_per_node
+
+
+def plan_ranks() -> Plan:
+    """Derive the plan from the machine and the environment (SLURM, KMAX_RANKS, OMP_NUM_THREADS).
+
+    Raises:
+        InputError: KMAX_RANKS is not a positive number or exceeds the GPUs; a job of several nodes runs this
+            without srun, or more than once per node; or the address of node 0 is unknown.
+    """
+    gpus = gpu_count()
+    ranks = positive_count("KMAX_RANKS") or max(gpus, 1)
+    if 0 < gpus < ranks:
+        raise InputError(f"environment variable KMAX_RANKS: {ranks} ranks exceed the {gpus} available GPUs")
+    share = max(1, physical_cores() // ranks)  # engines set OMP_NUM_THREADS for the job, not for each rank
+    threads = min(positive_count("OMP_NUM_THREADS") or share, share)
+    nodes = positive_count("SLURM_STEP_NUM_NODES")
+    if nodes is None and (reserved := positive_count("SLURM_NNODES") or 1) > 1:
+        raise InputError(
+            f"this job has {reserved} nodes, but the command was not started on each of them; start it with "
+            f"srun --nodes={reserved} --ntasks-per-node=1 (or --nodes=1)"
+        )
+    nodes, job = nodes or 1, os.environ.get("SLURM_JOB_ID", "")
+    if nodes == 1:
+        return Plan(1, 0, ranks, "localhost", 0, threads, job)
+    tasks = positive_count("SLURM_STEP_NUM_TASKS") or nodes
+    if tasks != nodes:
+        raise InputError(
+            f"{tasks} copies of this command on {nodes} nodes; start one per node (srun --ntasks-per-node=1)"
+        )
+    address = os.environ.get("MASTER_ADDR") or slurm_first_address()
+    port = positive_count("MASTER_PORT") or 20000 + int(job or 0) % 20000
+    return Plan(nodes, int(os.environ.get("SLURM_NODEID", "0")), ranks, address, port, threads, job)
 
 
 def slurm_first_node(node_list: str) -> str:

@@ -7,7 +7,6 @@ the engine calls it again. After Ctrl-C the exit code is 130; a second Ctrl-C ex
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import threading
 import time
@@ -15,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import FrameType
 
-from kmax.errors import InputError
+from kmax.machine import environment_seconds, slurm_job_end
 
 SLURM_MARGIN = 60.0  # seconds before the job's end, for the checkpoint and a slow shared file system
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
@@ -46,25 +45,14 @@ def read_budget(seconds: float | None, start: float | None = None) -> Budget:
     """
     start = time.time() if start is None else start
     limits: list[tuple[float, str]] = []
-    written = os.environ.get("KMAX_TIME_BUDGET", "")
-    if seconds is None and written:
-        seconds = _number("KMAX_TIME_BUDGET", written)
+    if seconds is None:
+        seconds = environment_seconds("KMAX_TIME_BUDGET")
     if seconds is not None:
         limits.append((start + seconds, f"time budget of {seconds:g} s"))
-    if job_end := os.environ.get("SLURM_JOB_END_TIME", ""):
-        limits.append((_number("SLURM_JOB_END_TIME", job_end) - SLURM_MARGIN, "SLURM job's time limit"))
+    if (job_end := slurm_job_end()) is not None:
+        limits.append((job_end - SLURM_MARGIN, "SLURM job's time limit"))
     end, reason = min(limits, default=(None, ""))
     return Budget(end, reason)
-
-
-def _number(variable: str, text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not value >= 0:
-        raise InputError(f"environment variable {variable}: expected a number of seconds, got '{text}'")
-    return value
 
 
 @dataclass

@@ -27,7 +27,7 @@ from kmax.data.image_list import val_images
 from kmax.data.loading.loader import train_batches
 from kmax.errors import InputError, OutOfTimeError
 from kmax.losses import NonFiniteLossError
-from kmax.machine import gpu_count, loader_workers, positive_count
+from kmax.machine import gpu_count, loader_workers, plan_ranks, positive_count
 from kmax.model.kmax import KMaX
 from kmax.runs.families import location
 from kmax.runs.identity import Identity, identify
@@ -35,7 +35,7 @@ from kmax.tracking.tracker import track
 from kmax.training.budget import Budget, Stop, read_budget
 from kmax.training.checkpoint import TrainingState, find_checkpoint, initial_state, only_copy
 from kmax.training.publish import publish
-from kmax.training.ranks import Ranks, plan_ranks, run_ranks
+from kmax.training.ranks import Ranks, run_ranks
 from kmax.training.step import TrainStep, deterministic_algorithms, seed_generators
 from kmax.training.training_log import TrainingProgress, log
 

@@ -26,71 +26,13 @@ import torch.distributed as dist
 from torch import Tensor
 
 from kmax.errors import InputError, OutOfTimeError
-from kmax.machine import gpu_count, physical_cores, positive_count, slurm_first_address
+from kmax.machine import Plan, launcher, local_rank
 from kmax.training.budget import stop_signals
 
 RENDEZVOUS_SECONDS = 600
 COLLECTIVE_SECONDS = 1800
 LAUNCHER_LOGGERS = ("torch.distributed.elastic.multiprocessing.api", "torch.multiprocessing.spawn")
 GRADIENT_CHUNK = 16 * 2**20  # values of one all-reduce: 64 MiB in fp32
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Which processes to start.
-
-    Attributes:
-        nodes: number of nodes, each running this command once.
-        node: index of this node.
-        ranks_per_node: processes on each node.
-        address: host of node 0, where the nodes meet.
-        port: port of node 0.
-        threads: CPU threads of each process.
-    """
-
-    nodes: int
-    node: int
-    ranks_per_node: int
-    address: str
-    port: int
-    threads: int
-
-    @property
-    def world_size(self) -> int:
-        """Number of processes on all nodes."""
-        return self.nodes * self.ranks_per_node
-
-
-def plan_ranks() -> Plan:
-    """Derive the plan from the machine and the environment (SLURM, KMAX_RANKS, OMP_NUM_THREADS).
-
-    Raises:
-        InputError: KMAX_RANKS is not a positive number or exceeds the GPUs; a job of several nodes runs this
-            without srun, or more than once per node; or the address of node 0 is unknown.
-    """
-    gpus = gpu_count()
-    ranks = positive_count("KMAX_RANKS") or max(gpus, 1)
-    if 0 < gpus < ranks:
-        raise InputError(f"environment variable KMAX_RANKS: {ranks} ranks exceed the {gpus} available GPUs")
-    share = max(1, physical_cores() // ranks)  # engines set OMP_NUM_THREADS for the job, not for each rank
-    threads = min(positive_count("OMP_NUM_THREADS") or share, share)
-    nodes = positive_count("SLURM_STEP_NUM_NODES")
-    if nodes is None and (reserved := positive_count("SLURM_NNODES") or 1) > 1:
-        raise InputError(
-            f"this job has {reserved} nodes, but the command was not started on each of them; start it with "
-            f"srun --nodes={reserved} --ntasks-per-node=1 (or --nodes=1)"
-        )
-    nodes = nodes or 1
-    if nodes == 1:
-        return Plan(1, 0, ranks, "localhost", 0, threads)
-    tasks = positive_count("SLURM_STEP_NUM_TASKS") or nodes
-    if tasks != nodes:
-        raise InputError(
-            f"{tasks} copies of this command on {nodes} nodes; start one per node (srun --ntasks-per-node=1)"
-        )
-    address = os.environ.get("MASTER_ADDR") or slurm_first_address()
-    port = positive_count("MASTER_PORT") or 20000 + int(os.environ.get("SLURM_JOB_ID", "0")) % 20000
-    return Plan(nodes, int(os.environ.get("SLURM_NODEID", "0")), ranks, address, port, threads)
 
 
 @dataclass(frozen=True)
@@ -193,7 +135,7 @@ def run_ranks(plan: Plan, function: Callable[..., None], *arguments: Any) -> Non
         min_nodes=plan.nodes,
         max_nodes=plan.nodes,
         nproc_per_node=plan.ranks_per_node,
-        run_id=os.environ.get("SLURM_JOB_ID", "kmax"),
+        run_id=plan.job or "kmax",
         rdzv_backend="static" if several_nodes else "c10d",
         rdzv_endpoint=f"{plan.address}:{plan.port}",
         rdzv_configs={"rank": plan.node, "timeout": RENDEZVOUS_SECONDS},
@@ -276,9 +218,9 @@ def _rank_process(
     Returns:
         'done', 'interrupted', or why the time is up.
     """
-    rank = int(os.environ["RANK"])
+    rank, _ = launcher()
     torch.set_num_threads(threads)
-    device = _device(int(os.environ["LOCAL_RANK"]))
+    device = _device(local_rank() or 0)
     backend = "gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl"
     with stop_signals(patient=True) as stop:
         try:

@@ -7,9 +7,10 @@ import torch
 import torch.distributed as dist
 
 from kmax.errors import InputError, OutOfTimeError
+from kmax.machine import Plan, plan_ranks
 from kmax.training import ranks
 from kmax.training.budget import Stop
-from kmax.training.ranks import Plan, Ranks, plan_ranks, run_ranks
+from kmax.training.ranks import Ranks, run_ranks
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +42,7 @@ def test_slurm_nodes_meet_at_the_first(monkeypatch) -> None:
     monkeypatch.setenv("SLURM_NODEID", "1")
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setenv("SLURM_JOB_NODELIST", "localhost,node2")
-    assert plan_ranks() == Plan(2, 1, 1, "localhost", 20007, 1)
+    assert plan_ranks() == Plan(2, 1, 1, "localhost", 20007, 1, "7")
     monkeypatch.setenv("SLURM_STEP_NUM_NODES", "1")  # a step on one node of a larger job
     assert plan_ranks().nodes == 1
 
