@@ -60,7 +60,11 @@ def check_pipelines() -> int:
 
 def _outdated(wanted: Mapping[Path, str]) -> list[Path]:
     """Files that are missing or differ, and generated ones of families that no longer exist."""
-    differ = [path for path, text in wanted.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
+    differ = [
+        path
+        for path, text in wanted.items()
+        if not path.is_file() or path.read_text(encoding="utf-8") != text
+    ]
     there = sorted(paths.PIPELINES.glob("*/dvc.yaml"))
     return differ + [path for path in there if path not in wanted and _is_generated(path)]
 

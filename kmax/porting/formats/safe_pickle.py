@@ -1,6 +1,7 @@
 """Pickles of tensors and arrays, read by a restricted subclass of pickle's Unpickler in Python.
 
 It calls nothing that a pickle names.
+
 `torch.load(weights_only=True)` is not used, since it accepts corrupt weights: it never compares the archive's
 checksums, so that a flipped bit gives another number without an error (with and without `mmap`), it returns a
 tensor of 10^12 elements on a storage of 4, reads files of the legacy format whole, and refuses files with
