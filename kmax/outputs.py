@@ -32,21 +32,28 @@ def require_outputs(outputs: Mapping[Path, IsOurs], inputs: Iterable[Path], over
 
     Args:
         outputs: all files that a command will write, each with the function that recognises an earlier one.
-        inputs: all files that it reads.
-        overwrite: also replace existing files that are not recognised.
+        inputs: all files that it reads, and folders of which it reads files.
+        overwrite: also replace existing files that are not recognised, except in folders of inputs.
 
     Raises:
         InputError: one line per fault; see `check_outputs` and `refuse_foreign`.
     """
+    inputs = list(inputs)
     check_outputs(outputs, inputs)
+    read = {os.path.realpath(path): path for path in inputs}
     faults: list[str] = []
     for path, is_ours in outputs.items():
+        folders = [
+            read[str(parent)] for parent in Path(os.path.realpath(path)).parents if str(parent) in read
+        ]
         try:
+            if overwrite and folders and path.is_file() and not _recognised(path, is_ours):
+                raise InputError(f"{path}: is in the input folder {folders[0]}; choose another name")
             refuse_foreign(path, is_ours, overwrite)
         except InputError as error:
             faults += error.faults
     if faults:
-        raise InputError(dict.fromkeys(faults))
+        raise InputError(faults)
 
 
 def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
@@ -71,9 +78,7 @@ def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
         if place in kept:
             faults.append(f"{path}: would overwrite the input {kept[place]}; choose another name")
         elif place in written:
-            faults.append(
-                f"{path}: two outputs have this name (the other: {written[place]}); rename an input"
-            )
+            faults.append(f"{path}: is the name of two outputs (the other: {written[place]}); rename one")
         written.setdefault(place, path)
     if faults:
         raise InputError(faults)
@@ -124,12 +129,14 @@ def refuse_foreign(path: Path, is_ours: IsOurs, overwrite: bool) -> None:
     """
     path = Path(path)
     try:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            os.lstat(path.with_name(f".{path.name}.12345678.tmp"))  # its temporary name may be too long
         mode = os.lstat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):
         mode = None
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror}") from error
-    _require_folder(path)
+    require_folder_of(path)
     if mode is None:
         return
     if path.is_dir():
@@ -149,8 +156,8 @@ def refuse_foreign(path: Path, is_ours: IsOurs, overwrite: bool) -> None:
         )
 
 
-def _require_folder(path: Path) -> None:
-    """Raise InputError unless the file's folder is writable, or can be made."""
+def require_folder_of(path: Path) -> None:
+    """Raise InputError unless the folder that contains `path` is writable, or can be made."""
     folder = Path(os.path.abspath(path)).parent
     while not os.path.lexists(folder):
         folder = folder.parent

@@ -87,13 +87,15 @@ def port_file(
     verify: bool = False,
     recorded: Path | None = None,
     log: Log = print,
+    overwrite: bool = False,
     **arguments: Any,
 ) -> Path:
     """Port one checkpoint file; arguments of `port` and of `kmax.porting.port_file`."""
-    from kmax.porting import port_file
+    from kmax.porting import port_file, require_model_name
 
+    require_model_name(out, [checkpoint, *([] if recorded is None else [recorded])], overwrite)
     check = _model_check(out, verify, recorded, log)
-    return port_file(source, checkpoint, out, model, check=check, **arguments)
+    return port_file(source, checkpoint, out, model, check=check, overwrite=overwrite, **arguments)
 
 
 def _model_check(out: Path, verify: bool, recorded: Path | None, log: Log) -> Callable[[Path], None] | None:
@@ -166,7 +168,12 @@ def benchmark(name: str) -> Path:
 
 
 def report(
-    names: Sequence[str], *, out: Path | None = None, check: Path | None = None, from_mlflow: bool = False
+    names: Sequence[str],
+    *,
+    out: Path | None = None,
+    check: Path | None = None,
+    from_mlflow: bool = False,
+    overwrite: bool = False,
 ) -> Path:
     """Report stage: tables, figures and the site of families or runs.
 
@@ -176,13 +183,14 @@ def report(
             folder below reports/families/ for any other selection.
         check: a published set of tables, which must agree with the new ones.
         from_mlflow: read the measured figures from MLflow instead of files.
+        overwrite: also replace folders with files that no report has.
 
     Returns:
         The first page of the site.
 
     Raises:
         InputError: a package for reports is not installed, unknown names, corrupt files, or figures that
-            differ from those in `check`.
+            differ from those in `check`; or the report would replace files that are not of a report.
     """
     if missing := [name for name in REPORT_PACKAGES if find_spec(name) is None]:
         advice = 'install the report extra: pip install ".[report]"'
@@ -195,6 +203,7 @@ def report(
     if out is None:
         # "+" distinguishes a list of names from the name of a family, which never contains it.
         out = paths.REPORTS if runs == select() else paths.family_report("+".join(dict.fromkeys(names)))
+    reporting.require_report_folder(runs, out, check, overwrite)
     measured = reporting.measured_from_mlflow(runs) if from_mlflow else None
     page = reporting.report(runs, out=out, measured=measured)
     if check is not None and (differences := reporting.compare_reports(check, out / "tables")):
@@ -203,19 +212,29 @@ def report(
 
 
 def submit_coco(
-    name: str, out: Path, *, task: Any, split: str | None = None, algorithm: str | None = None
+    name: str,
+    out: Path,
+    *,
+    task: Any,
+    split: str | None = None,
+    algorithm: str | None = None,
+    overwrite: bool = False,
 ) -> str:
     """Write an archive for COCO's server from up-to-date predictions; returns the name the server expects."""
     from kmax.evaluation.submission import submission_archives
 
+    submission_archives.require_archive_name(out, name, split, overwrite)
     run = _require_submittable(name, split)
     return submission_archives.submit_coco(run, out, task, algorithm, split)
 
 
-def submit_cityscapes(name: str, out: Path, *, task: Any, split: str | None = None) -> None:
+def submit_cityscapes(
+    name: str, out: Path, *, task: Any, split: str | None = None, overwrite: bool = False
+) -> None:
     """Write an archive for Cityscapes' server from up-to-date predictions."""
     from kmax.evaluation.submission import submission_archives
 
+    submission_archives.require_archive_name(out, name, split, overwrite)
     submission_archives.submit_cityscapes(_require_submittable(name, split), out, task, split)
 
 

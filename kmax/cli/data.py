@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from kmax.cli.common import Overwrite
+
 group = typer.Typer(help="Download, prepare and check datasets.")
 Dataset = Annotated[str, typer.Argument(metavar="DATASET", help="Name of a file in params/datasets.")]
 
@@ -144,6 +146,7 @@ def show(
     split: Annotated[str, typer.Option(help="Split to show.")] = "train",
     count: Annotated[int, typer.Option(help="Number of images.", min=1)] = 6,
     seed: Annotated[int, typer.Option(help="Seed for choosing and augmenting images.", min=0)] = 0,
+    overwrite: Overwrite = False,
 ) -> None:
     """Draw a contact sheet: images with their segments.
 
@@ -155,4 +158,14 @@ def show(
     """
     from kmax.visualization.contact_sheet import contact_sheet
 
-    typer.echo(contact_sheet(dataset, out, run=run, split=split, count=count, augmented=augmented, seed=seed))
+    path = contact_sheet(
+        dataset,
+        out,
+        run=run,
+        split=split,
+        count=count,
+        augmented=augmented,
+        seed=seed,
+        overwrite=overwrite,
+    )
+    typer.echo(path)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kmax.cli.common import percent, text_table
+from kmax.cli.common import Overwrite, percent, text_table
 from kmax.errors import InputError
+from kmax.outputs import IsOurs, check_outputs, json_object, require_outputs
 
 if TYPE_CHECKING:
     from kmax.evaluation.panoptic.explanation import Explanation
@@ -88,6 +90,7 @@ def pq(
     pred_json: PredJson,
     pred_dir: PredDir,
     out: Out = None,
+    overwrite: Overwrite = False,
     strict: Strict = False,
     evaluator: Annotated[
         PanopticRules, typer.Option(help="Evaluator whose rules are applied.")
@@ -112,13 +115,15 @@ def pq(
     """
     from kmax.evaluation.panoptic import deeplab2
     from kmax.evaluation.panoptic import pq as panoptic_quality
-    from kmax.evaluation.panoptic.explanation import explain_files
+    from kmax.evaluation.panoptic.explanation import explain_files, explanation_files
     from kmax.evaluation.panoptic.panoptic_files import PanopticArguments
 
     if check_with is not None and evaluator is not PanopticRules.PANOPTICAPI:
         raise InputError("--check-with official: only available with the rules of panopticapi")
     if explain is not None and evaluator is not PanopticRules.PANOPTICAPI:
         raise InputError("--explain: the error analysis supports only the rules of panopticapi")
+    analysis = {} if explain is None else explanation_files(explain)
+    _check_outputs(out, "stuff", [gt_json, gt_dir, pred_json, pred_dir], overwrite, analysis)
     arguments = PanopticArguments(gt_json, gt_dir, pred_json, pred_dir, workers, strict, split)
     notes = []
     if explain is not None:
@@ -159,6 +164,7 @@ def ap(
         int, typer.Option(help="Maximum per image and category; ADE20K uses 255.")
     ] = 100,
     out: Out = None,
+    overwrite: Overwrite = False,
     strict: Strict = False,
     split: Split = None,
     check_with: Check = None,
@@ -174,6 +180,7 @@ def ap(
     """
     from kmax.evaluation import coco_ap
 
+    _check_outputs(out, "iou_type", [gt_json, pred_json], overwrite)
     kind: Any = iou_type.value
     result = coco_ap.evaluate_files(gt_json, pred_json, kind, max_detections, strict, split)
     figures = result.to_json()
@@ -191,6 +198,7 @@ def cityscapes_ap(
     gt_dir: Annotated[Path, typer.Option(help="Folder of *_gtFine_instanceIds.png, such as gtFine/val.")],
     pred_dir: Annotated[Path, typer.Option(help="Folder with one text file per frame, and the masks.")],
     out: Out = None,
+    overwrite: Overwrite = False,
     strict: Strict = False,
     workers: Workers = None,
     split: Split = None,
@@ -207,6 +215,7 @@ def cityscapes_ap(
     from kmax.evaluation.cityscapes import cityscapes_ap
     from kmax.evaluation.cityscapes.cityscapes_format import INSTANCE_CLASSES
 
+    _check_outputs(out, "ap50", [gt_dir, pred_dir], overwrite)
     result = cityscapes_ap.evaluate_files(gt_dir, pred_dir, workers, strict, split)
     notes = []
     if check_with is not None:
@@ -230,6 +239,7 @@ def miou(
     pred_json: Annotated[Path | None, typer.Option(help="Panoptic JSON of the predictions.")] = None,
     labels: Annotated[LabelFormat, typer.Option(help="Contents of the PNG files.")] = LabelFormat.PANOPTIC,
     out: Out = None,
+    overwrite: Overwrite = False,
     strict: Strict = False,
     workers: Workers = None,
     split: Split = None,
@@ -255,6 +265,8 @@ def miou(
         raise InputError(
             "--gt-json and --pred-json: required with --labels panoptic, not accepted with others"
         )
+    inputs = [path for path in (gt_dir, pred_dir, gt_json, pred_json) if path is not None]
+    _check_outputs(out, "averages", inputs, overwrite)
     notes = []
     result: Any
     if gt_json is not None and pred_json is not None:
@@ -280,6 +292,26 @@ def miou(
         [f"mean, {text}", percent(figures[key])] for key, text in _CITYSCAPES_MEANS.items() if key in figures
     ]
     _print_figures(result, figures, text_table(["", "IoU"], rows), notes, out)
+
+
+def _check_outputs(
+    out: Path | None,
+    key: str,
+    inputs: Iterable[Path],
+    overwrite: bool,
+    others: Mapping[Path, IsOurs] = MappingProxyType({}),
+) -> None:
+    """Check the outputs of a verb before it evaluates; `key` is one of its results, `others` more outputs."""
+
+    def is_result(path: Path) -> bool:
+        found = json_object(path)
+        # Both evaluators of AP have "ap50"; only that of COCO has "iou_type".
+        wrong_ap = key == "ap50" and "iou_type" in found
+        return found.keys() >= {"evaluator", "version", "provenance", "warnings", key} and not wrong_ap
+
+    result = {} if out is None else {out: is_result}
+    check_outputs([*result, *others], [])  # a mapping holds each name once
+    require_outputs({**result, **others}, inputs, overwrite)
 
 
 def _print_figures(

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from kmax.checkpoint_formats import CheckpointFormat
-from kmax.cli.common import Recorded, Verify
+from kmax.cli.common import Overwrite, Recorded, Verify
 
 
 class ModelFlavour(StrEnum):
@@ -86,6 +86,7 @@ def port_file(
     ] = None,
     verify: Verify = False,
     recorded: Recorded = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Convert a checkpoint file into a model.
 
@@ -117,6 +118,7 @@ def port_file(
         thresholds_of=thresholds_of,
         verify=verify,
         recorded=recorded,
+        overwrite=overwrite,
         log=partial(typer.echo, err=True),
         **arguments,
     )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from kmax.cli.common import Overwrite
 
 group = typer.Typer(help="Show, compare and check parameter files.")
 Run = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run.")]
@@ -69,6 +72,7 @@ def check() -> None:
 def schema(
     kind: Annotated[Kind, typer.Argument(help="Kind of parameter file.")] = Kind.family,
     out: Annotated[Path | None, typer.Option(help="File to write to; default: standard output.")] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Print the JSON schema of a kind of file.
 
@@ -77,10 +81,15 @@ def schema(
     \b
     Example: kmax params schema family --out family.schema.json
     """
-    from kmax import files
+    from kmax import files, paths
+    from kmax.outputs import json_object, require_outputs
     from kmax.runs import parameters
 
     text = parameters.schema(kind.value)
     if out is not None:
+        title = json.loads(text)["title"]
+        require_outputs(
+            {out: lambda path: json_object(path).get("title") == title}, [paths.PARAMS], overwrite
+        )
         files.write_text(out, text + "\n")
     typer.echo(text if out is None else out)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kmax.cli.common import percent, text_table
+from kmax.cli.common import Overwrite, percent, text_table
 
 track = typer.Typer(help="Send recorded events to MLflow, and view them.")
 EvaluatedRun = Annotated[str, typer.Argument(metavar="RUN", help="Name of an evaluated run.")]
@@ -24,6 +24,7 @@ def compare(
     first: EvaluatedRun,
     second: EvaluatedRun,
     out: Annotated[Path | None, typer.Option(help="JSON file to write the results to.")] = None,
+    overwrite: Overwrite = False,
     samples: Annotated[int, typer.Option(min=1, help="Number of bootstrap resamples.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Seed for resampling.")] = 0,
 ) -> None:
@@ -37,11 +38,17 @@ def compare(
     Example:
       kmax compare shapes-tiny shapes-tiny-s1 --out comparison.json
     """
+    from kmax import paths
     from kmax.config.metrics import METRICS, MIOU
     from kmax.evaluation.run.compare_runs import compare
     from kmax.evaluation.run.evaluated_run import read_evaluated
     from kmax.files import write_json
+    from kmax.outputs import json_object, require_outputs
 
+    if out is not None:
+        inputs = [paths.metrics(first).parent, paths.metrics(second).parent]
+        known = {"runs", "difference", "samples", "seed", "provenance"}
+        require_outputs({out: lambda path: json_object(path).keys() >= known}, inputs, overwrite)
     comparison = compare(read_evaluated(first), read_evaluated(second), samples=samples, seed=seed)
     metric = METRICS.get(str(comparison.first.miou_facts.get("figure")), MIOU)
     rows = []
@@ -84,6 +91,7 @@ def report(
     from_mlflow: Annotated[
         bool, typer.Option("--from-mlflow", help="Read the measured values from MLflow instead of files.")
     ] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Build tables, figures and the site.
 
@@ -99,7 +107,7 @@ def report(
     """
     from kmax import stages
 
-    typer.echo(stages.report(runs or [], out=out, check=check, from_mlflow=from_mlflow))
+    typer.echo(stages.report(runs or [], out=out, check=check, from_mlflow=from_mlflow, overwrite=overwrite))
 
 
 def pipelines(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kmax.cli.common import Recorded, Run, Split, Verify
+from kmax.cli.common import Overwrite, Recorded, Run, Split, Verify
 
 weights = typer.Typer(help="Checkpoints to start from (params/weights.yaml).")
 
@@ -22,6 +22,7 @@ def add_to(app: typer.Typer) -> None:
 @weights.command()
 def fetch(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name in params/weights.yaml.")],
+    overwrite: Overwrite = False,
 ) -> None:
     """Fetch a checkpoint and verify its SHA-256.
 
@@ -32,7 +33,7 @@ def fetch(
     """
     from kmax.porting import fetch_weights
 
-    typer.echo(fetch_weights(name))
+    typer.echo(fetch_weights(name, overwrite=overwrite))
 
 
 def train(

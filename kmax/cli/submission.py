@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from kmax.cli.common import Run, Split
+from kmax.cli.common import Overwrite, Run, Split
 
 group = typer.Typer(help="Archives for the test servers of datasets.")
 
@@ -46,6 +46,7 @@ def coco(
         typer.Option(metavar="NAME", help="Name of the algorithm on the server; default: the run's."),
     ] = None,
     split: Split = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Pack predictions for COCO's server.
 
@@ -59,7 +60,9 @@ def coco(
     """
     from kmax import stages
 
-    expected = stages.submit_coco(run, out, task=task.value, split=split, algorithm=algorithm)
+    expected = stages.submit_coco(
+        run, out, task=task.value, split=split, algorithm=algorithm, overwrite=overwrite
+    )
     if out.name != expected:
         typer.echo(f"the server expects the file name {expected}")
     typer.echo(out)
@@ -71,6 +74,7 @@ def cityscapes(
     out: Out,
     task: Annotated[CityscapesTask, typer.Option(help="Task of the server.")] = CityscapesTask.PANOPTIC,
     split: Split = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Pack predictions for Cityscapes' server.
 
@@ -82,5 +86,5 @@ def cityscapes(
     """
     from kmax import stages
 
-    stages.submit_cityscapes(run, out, task=task.value, split=split)
+    stages.submit_cityscapes(run, out, task=task.value, split=split, overwrite=overwrite)
     typer.echo(out)

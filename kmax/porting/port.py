@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ from kmax.data.datasets import open_prepared
 from kmax.errors import InputError
 from kmax.machine import kmax_version
 from kmax.model.construction import shapes_only
-from kmax.model.io import KEY, ModelMetadata, metadata_text, parse_metadata
+from kmax.model.io import KEY, ModelMetadata, metadata_text, parse_metadata, read_metadata
 from kmax.model.kmax import KMaX
+from kmax.outputs import json_object, require_outputs
 from kmax.parameter_files import parse
 from kmax.porting.account import Account, account_for
 from kmax.porting.convert import UNKNOWN, check_values, hashing, write_model
@@ -96,6 +97,39 @@ def port_run(run: Run, check: Check | None = None) -> Path:
     )
 
 
+def require_model_name(out: Path, inputs: Iterable[Path], overwrite: bool) -> None:
+    """Check the name of a model that `port_file` will write, and that of its report.
+
+    Args:
+        inputs: files that must be kept.
+        overwrite: also replace files that `port_file` did not write.
+
+    Raises:
+        InputError: they cannot be written, or would replace an input or a file of the user.
+    """
+    require_outputs({out: _is_ported_file, report_of(out): _is_report}, inputs, overwrite)
+
+
+def report_of(model: Path) -> Path:
+    """The account of a model's tensors, beside the model."""
+    return model.with_suffix(".port.json")
+
+
+def _is_ported_file(path: Path) -> bool:
+    """Whether `port_file` wrote this model; those of runs are results of their own."""
+    try:
+        extra = read_metadata(path).extra
+    except InputError:
+        return False
+    return "original" in extra and "run" not in extra
+
+
+def _is_report(path: Path) -> bool:
+    found = json_object(path)
+    provenance = found.get("provenance")
+    return found.keys() >= {"model", "counts", "tensors"} and isinstance(provenance, dict)
+
+
 @_no_garbage()
 def port_file(
     source: CheckpointFormat,
@@ -108,6 +142,7 @@ def port_file(
     flavour: str | None = None,
     thresholds_of: str | None = None,
     check: Check | None = None,
+    overwrite: bool = False,
     **arguments: Any,
 ) -> Path:
     """Port one file; the account of its tensors is written beside `out` as `<stem>.port.json`.
@@ -123,12 +158,15 @@ def port_file(
         thresholds_of: a run whose thresholds and preprocessing the file keeps, for `kmax predict-images`;
             None: no thresholds, and the preprocessing of the original that the weights come from.
         check: called with the finished model under a temporary name; if it raises, `out` is not written.
+        overwrite: also replace files that this function did not write.
         arguments: further arguments of `kmax.create_model`.
 
     Raises:
-        InputError: unreadable, of another original than `flavour`, or a tensor does not fit.
+        InputError: unreadable, of another original than `flavour`, or a tensor does not fit; or `out` cannot
+            be written, or would replace the checkpoint or a file of the user.
     """
     opened = open_checkpoint(checkpoint, source)
+    require_model_name(out, opened.files(), overwrite)
     naming = recognise(opened, str(checkpoint))
     own = _model_metadata(opened) if naming.flavour is None else None
     stated = None if own is None else str(own.arguments.flavour)
@@ -148,7 +186,7 @@ def port_file(
         opened,
         naming,
         out,
-        out.with_suffix(".port.json"),
+        report_of(out),
         name=model,
         image_size=(image_size[0], image_size[1]),
         dataset=dataset,

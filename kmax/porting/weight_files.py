@@ -24,6 +24,7 @@ from kmax.fetch import download
 from kmax.fetch.archives import Contents, unpack
 from kmax.machine import kmax_version
 from kmax.model.tensor_file import Head, write_tensors
+from kmax.outputs import require_outputs
 from kmax.parameter_files import load
 from kmax.porting.convert import convert_tensor, sha256_of
 from kmax.porting.formats import Checkpoint, open_checkpoint
@@ -60,22 +61,28 @@ def weights_entry(name: str) -> Weights:
     return entries[name]
 
 
-def fetch_weights(name: str) -> Path:
+def fetch_weights(name: str, overwrite: bool = False) -> Path:
     """Create `data/weights/<name>.safetensors`, unless it is up to date.
 
     An interrupted download is continued by the next call. If the entry states no sha256, that of the first
     fetch is recorded in `params/weights.recorded.json`, and checked from then on.
+
+    Args:
+        name: of an entry.
+        overwrite: also replace a file that this function did not write.
 
     Returns:
         Its path. The metadata contain source, sha256 of the source and format, and which tensors were
         skipped.
 
     Raises:
-        InputError: unknown name, source not reachable, wrong SHA-256, corrupt file.
+        InputError: unknown name, source not reachable, wrong SHA-256, corrupt file, or the output would
+            replace the source or a file of the user.
     """
     entry = weights_entry(name)
     out = paths.weights(name)
     expected = expected_sha256(name, entry)
+    require_outputs({out: _is_fetched}, [Path(entry.path).expanduser()] if entry.path else [], overwrite)
     if expected is not None and out.is_file():
         metadata = read_metadata(out)
         if metadata.get("sha256") == expected and metadata.get("encoder") == entry.encoder:
@@ -96,6 +103,13 @@ def fetch_weights(name: str) -> Path:
     if entry.sha256 is None:
         RecordedFile().add(name, Recorded(source=source_of(entry), sha256=source.sha256))
     return out
+
+
+def _is_fetched(path: Path) -> bool:
+    try:
+        return read_metadata(path).keys() >= {"source", "sha256", "format"}
+    except InputError:
+        return False
 
 
 def left_out(checkpoint: Checkpoint) -> dict[str, str]:

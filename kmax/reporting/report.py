@@ -8,6 +8,7 @@ from pathlib import Path
 
 from kmax import files, paths
 from kmax.errors import InputError
+from kmax.outputs import check_outputs
 from kmax.reporting import writers
 from kmax.reporting.config import read_tables
 from kmax.reporting.figures import write_figures
@@ -30,12 +31,15 @@ def report(
         The path of the site's first page.
 
     Raises:
-        InputError: tables.yaml, reference.csv or a measured file is corrupt.
+        InputError: tables.yaml, reference.csv or a measured file is corrupt, or the file system does not
+            distinguish the names of two tables or runs.
     """
     if measured is None:
         measured = read_measured(runs)
     tables, reference = read_tables()
     filled = fill_tables(tables, reference, measured)
+    pages = [out / "site" / "runs" / f"{run}.html" for run in runs]
+    check_outputs([*(out / "tables" / f"{table.table}.csv" for table in tables), *pages], [])
     with files.atomic_folder(out / "tables") as folder:
         write_tables(folder, filled)
     with files.atomic_folder(out / "figures") as folder:

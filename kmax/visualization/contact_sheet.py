@@ -8,16 +8,20 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from kmax import paths
 from kmax.config import Augmentation, CopyPaste, Data
 from kmax.data.augmentation.training_view import train_view
 from kmax.data.datasets import Prepared, open_prepared
 from kmax.data.image_source import ImageSource, SegmentLabels
 from kmax.errors import InputError
+from kmax.outputs import require_outputs
 from kmax.runs.families import load_run
 from kmax.visualization.overlays import overlay, save_picture
 
 CELL, GAP = 384, 4  # longer side of a picture and the gap between two, in pixels
 CACHE_BYTES = 64 * 2**20
+PNG = b"\x89PNG\r\n\x1a\n"
+SOFTWARE = "kmax data show"  # written into the PNG file
 
 Rgb = NDArray[np.uint8]
 
@@ -44,24 +48,37 @@ def recipe(dataset: str, split: str) -> Data:
 
 
 def contact_sheet(
-    dataset: str, out: Path, *, run: str | None, split: str, count: int, augmented: bool, seed: int
+    dataset: str,
+    out: Path,
+    *,
+    run: str | None,
+    split: str,
+    count: int,
+    augmented: bool,
+    seed: int,
+    overwrite: bool = False,
 ) -> str:
     """Write a picture with one row per image: the image, its segments, and the same augmented.
 
     Args:
         run: its data section is used; None: deeplab2's recipe for COCO.
         augmented: whether the last two columns are drawn.
+        overwrite: also replace a file that is not a contact sheet.
 
     Returns:
         The path written.
 
     Raises:
-        InputError: unknown dataset, split or run; a run of another dataset; a corrupt file.
+        InputError: unknown dataset, split or run; a run of another dataset; a corrupt file; `out` is a file
+            of the dataset or of the user, or cannot be written.
     """
     prepared = open_prepared(dataset)
     data = recipe(dataset, split) if run is None else load_run(run).data
     if data.dataset != dataset:
         raise InputError(f"run '{run}' trains on dataset '{data.dataset}', not on '{dataset}'")
+    shown = prepared.split(split)
+    inputs = [shown.images_dir, shown.panoptic_dir, shown.panoptic_json, paths.dataset_file(dataset)]
+    require_outputs({out: is_contact_sheet}, inputs, overwrite)
     source = ImageSource(prepared, split, None, f"{dataset}/{split}", CACHE_BYTES)
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(source)).tolist()
@@ -74,8 +91,15 @@ def contact_sheet(
             pixels = np.clip(view.pixels, 0, 255).astype(np.uint8)
             row += _with_segments(pixels, view.owner, view.labels, prepared)
         rows.append(row)
-    save_picture(out, _grid(rows))
+    save_picture(out, _grid(rows), SOFTWARE)
     return str(out)
+
+
+def is_contact_sheet(path: Path) -> bool:
+    """Whether a file was written by `contact_sheet`."""
+    with open(path, "rb") as stream:
+        start = stream.read(256)
+    return start.startswith(PNG) and f"Software\0{SOFTWARE}".encode() in start
 
 
 def _with_segments(

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 from scipy import ndimage
 
 from kmax.config import Category
@@ -87,10 +88,13 @@ def cluster_map(
     return tinted.round().astype(np.uint8)
 
 
-def save_picture(path: Path, picture: Rgb) -> None:
-    """Write a PNG atomically."""
+def save_picture(path: Path, picture: Rgb, software: str | None = None) -> None:
+    """Write a PNG atomically; `software` is kept in its text chunk of that name."""
+    chunks = PngInfo()
+    if software is not None:
+        chunks.add_text("Software", software)
     with atomic_path(path) as temporary:
-        Image.fromarray(picture).save(temporary, format="PNG")
+        Image.fromarray(picture).save(temporary, format="PNG", pnginfo=chunks)
 
 
 def _show_labels(labels: Ids, size: tuple[int, int]) -> Ids:

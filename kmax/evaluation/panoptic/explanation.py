@@ -43,10 +43,15 @@ from kmax.evaluation.panoptic.segment_outcomes import (
 )
 from kmax.evaluator_version import VERSION
 from kmax.files import write_json, write_text
+from kmax.outputs import IsOurs, begins_with, json_object
 
 EVALUATOR = "kmax split of panoptic quality"
 PARTS = ("pq", "segmentation", "classification", "missed", "spurious")
 ALL_SIZES = ("all", *SIZES)
+PART_COLUMNS: tuple[str, ...] = ("category_id", "name", "isthing", "size", *PARTS)
+PART_COLUMNS += tuple(f"{kind.name.lower()}_segments" for kind in Outcome)
+CONFUSION_COLUMNS = ("truth_id", "truth", "predicted_id", "predicted", "segments")
+IMAGE_COLUMNS = ("image_id", "quality", *(kind.name.lower() for kind in Outcome))
 Floats = NDArray[np.float64]
 
 
@@ -161,6 +166,13 @@ def _count(image: ImageSegments, num_categories: int) -> tuple[pq.Counts, Segmen
     return pq.count(image, matching, num_categories), find_outcomes(image, matching)
 
 
+def explanation_files(folder: Path) -> dict[Path, IsOurs]:
+    """The files that `write_explanation` writes, each with a function that recognises an earlier one."""
+    columns = {"parts.csv": PART_COLUMNS, "confusion.csv": CONFUSION_COLUMNS, "images.csv": IMAGE_COLUMNS}
+    tables = {folder / name: partial(begins_with, start=",".join(names)) for name, names in columns.items()}
+    return {folder / "summary.json": lambda path: "size_edges" in json_object(path), **tables}
+
+
 def write_explanation(folder: Path, explanation: Explanation) -> None:
     """Write summary.json, parts.csv, confusion.csv and images.csv into `folder`."""
     small, large = SIZE_EDGES
@@ -172,13 +184,9 @@ def write_explanation(folder: Path, explanation: Explanation) -> None:
         "groups": explanation.group_parts(),
     }
     write_json(folder / "summary.json", summary)
-    counted = (f"{kind.name.lower()}_segments" for kind in Outcome)
-    names = ["category_id", "name", "isthing", "size", *PARTS, *counted]
-    _write_csv(folder / "parts.csv", names, _part_rows(explanation))
-    names = ["truth_id", "truth", "predicted_id", "predicted", "segments"]
-    _write_csv(folder / "confusion.csv", names, _confusion_rows(explanation))
-    names = ["image_id", "quality", *(kind.name.lower() for kind in Outcome)]
-    _write_csv(folder / "images.csv", names, _image_rows(explanation))
+    _write_csv(folder / "parts.csv", PART_COLUMNS, _part_rows(explanation))
+    _write_csv(folder / "confusion.csv", CONFUSION_COLUMNS, _confusion_rows(explanation))
+    _write_csv(folder / "images.csv", IMAGE_COLUMNS, _image_rows(explanation))
 
 
 def _part_rows(explanation: Explanation) -> Iterable[list[Any]]:
@@ -206,7 +214,7 @@ def _image_rows(explanation: Explanation) -> Iterable[list[Any]]:
         yield [explanation.image_ids[index], float(quality[index]), *found]
 
 
-def _write_csv(path: Path, header: list[str], rows: Iterable[list[Any]]) -> None:
+def _write_csv(path: Path, header: Sequence[str], rows: Iterable[list[Any]]) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)

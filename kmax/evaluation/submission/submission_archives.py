@@ -26,12 +26,14 @@ from kmax.evaluation.submission import submission_check as check
 from kmax.evaluation.submission.submission_check import Predicted
 from kmax.files import atomic_path, read_json
 from kmax.inference.prediction_files import check_frame_names
+from kmax.outputs import require_outputs
 from kmax.runs.families import location
 
 CocoTask = Literal["panoptic", "instances"]
 CityscapesTask = Literal["panoptic", "instances", "semantic"]
 # Member of an archive: its name, and the file or its content.
 ArchiveMember = tuple[str, Path | bytes]
+_COMMENT = b"kmax submission"  # of the first entry: readers skip it, unlike one of the whole archive
 _DATE = (1980, 1, 1, 0, 0, 0)  # of all entries: equal predictions give equal bytes
 
 
@@ -94,6 +96,27 @@ def submit_cityscapes(run: Run, out: Path, task: CityscapesTask, split: str | No
     _write(out, entries)
 
 
+def require_archive_name(out: Path, run: str, split: str | None, overwrite: bool) -> None:
+    """Check the name of an archive before the predictions are checked.
+
+    Args:
+        overwrite: also replace a file that is not an archive of this command.
+
+    Raises:
+        InputError: `out` cannot be written, or would replace a prediction or a file of the user.
+    """
+    require_outputs({out: _is_archive}, [paths.predictions(run, split)], overwrite)
+
+
+def _is_archive(path: Path) -> bool:
+    """Whether `_write` wrote this file."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(entry.comment == _COMMENT for entry in archive.infolist()[:1])
+    except (zipfile.BadZipFile, ValueError, NotImplementedError):
+        return False
+
+
 def server_split(images: ImageFolder) -> str:
     """Name of a split on COCO's server, from the folder of images or the list of images.
 
@@ -125,8 +148,9 @@ def _compact(value: Any) -> bytes:
 def _write(out: Path, entries: Iterable[ArchiveMember]) -> None:
     """Write a zip file atomically; PNGs are stored without compression."""
     with atomic_path(out) as temporary, zipfile.ZipFile(temporary, "w") as archive:
-        for name, source in _each_once(entries):
+        for number, (name, source) in enumerate(_each_once(entries)):
             info = zipfile.ZipInfo(name, _DATE)
+            info.comment = b"" if number else _COMMENT
             info.external_attr = 0o644 << 16
             compressed = name.endswith(".png")
             info.compress_type = zipfile.ZIP_STORED if compressed else zipfile.ZIP_DEFLATED
