@@ -78,6 +78,13 @@ def port_file(
     cross_attention: Annotated[
         CrossAttention, typer.Option(help="Variant of cross-attention.")
     ] = CrossAttention.kmeans,
+    state_dict: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Which state dict of a torch file to read, such as model_ema; default: the model's weights.",
+        ),
+    ] = None,
     thresholds_of: Annotated[
         str | None,
         typer.Option(
@@ -115,6 +122,7 @@ def port_file(
         dataset=dataset,
         image_size=image_size,
         flavour=None if flavour is None else flavour.value,
+        state_dict=state_dict,
         thresholds_of=thresholds_of,
         verify=verify,
         recorded=recorded,

@@ -21,6 +21,10 @@ class Weights(Parameters):
         description="of the file; if omitted: recorded at the first download, and checked from then on",
     )
     format: CheckpointFormat
+    state_dict: str | None = Field(
+        default=None,
+        description="which of several state dicts in a file of the format torch; null: the model's weights",
+    )
     encoder: str | None = Field(
         default=None,
         description="model whose pixel encoder loads these ImageNet weights; null: weights of a whole model",
@@ -37,6 +41,8 @@ class Weights(Parameters):
     def _one_source(self) -> Self:
         if (self.url is None) == (self.path is None):
             raise ValueError("give either 'url' or 'path'")
+        if self.state_dict is not None and self.format != "torch":
+            raise ValueError("state_dict: only for format: torch")
         return self
 
 

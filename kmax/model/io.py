@@ -18,6 +18,7 @@ from torch import Tensor
 
 from kmax.config import Category, ModelArguments, Parameters
 from kmax.errors import InputError
+from kmax.file_kinds import INDEX, PICKLE, SAFETENSORS, TORCH, file_kind, missing
 from kmax.files import atomic_path
 from kmax.model.construction import build_shapes
 from kmax.model.kmax import KMaX
@@ -186,10 +187,17 @@ def _open(path: Path) -> Any:
     try:
         return safe_open(path, framework="pt")
     except FileNotFoundError:
-        raise InputError(f"{path}: weights not found") from None
+        raise InputError(missing(path, "weights")) from None
     except (SafetensorError, OSError) as error:
         if Path(path).is_dir():
             raise InputError(f"{path}: is a folder, not a safetensors file") from None
+        kind = file_kind(path)
+        if kind is not None and kind.name in (PICKLE, TORCH, INDEX):
+            raise InputError(
+                f"{path}: not a safetensors file, but {kind.description}; {PORT_FIRST}"
+            ) from error
+        if kind is not None and kind.name != SAFETENSORS:
+            raise InputError(f"{path}: not a readable safetensors file: {kind.description}") from error
         if Path(path).suffix != ".safetensors":
             raise InputError(f"{path}: not a safetensors file; {PORT_FIRST}") from error
         raise InputError(f"{path}: not a readable safetensors file: {error}") from error

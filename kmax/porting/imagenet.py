@@ -15,7 +15,7 @@ from kmax.porting.account import Account, account_for
 from kmax.porting.formats import Checkpoint
 from kmax.porting.tensor_mapping import TensorMapping
 from kmax.porting.tensorflow_names import SUFFIX, skipped_tf, tensorflow_entries
-from kmax.porting.torch_names import torch_reference_entries
+from kmax.porting.torch_names import skipped_torch_reference, torch_reference_entries
 
 NETWORK = f"{ENCODER}network."
 # Beginnings of the names of ImageNet's classifiers, which the pixel encoder does not have.
@@ -99,4 +99,4 @@ def _reason(name: str) -> str | None:
         return "not part of the pixel encoder"
     if name.endswith("num_batches_tracked"):
         return "counts batches"
-    return skipped_tf(name)
+    return skipped_tf(name) or skipped_torch_reference(name)

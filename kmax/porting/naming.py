@@ -73,11 +73,19 @@ def recognise(names: Iterable[str], where: str) -> Naming:
         if any(name.startswith(naming.starts) for name in names):
             return naming
     if found := _prefixed(names):
-        prefix, naming = found
+        prefixes, naming = found
+        quoted = ", ".join(f"'{prefix:.80}'" for prefix in prefixes[:3])
         raise InputError(
-            f"{where}: these look like weights of {naming.program}, but with the prefix "
-            f"'{prefix:.80}' of a wrapper; remove it"
+            f"{where}: these look like weights of {naming.program}, but with the prefix {quoted} of a "
+            "wrapper; remove it"
         )
+    for separator, other in (("/", "."), (".", "/"), ("_", ".")):
+        replaced = [name.replace(separator, other) for name in names]
+        if any(name.startswith(naming.starts) for name in replaced for naming in NAMINGS):
+            raise InputError(
+                f"{where}: its tensor names (such as '{names[0][:80]}') have '{separator}' where those of "
+                f"known programs have '{other}'; rename the tensors"
+            )
     if any(name.endswith(SUFFIX) for name in names):
         return TENSORFLOW
     raise InputError(
@@ -85,13 +93,17 @@ def recognise(names: Iterable[str], where: str) -> Naming:
     )
 
 
-def _prefixed(names: Iterable[str]) -> tuple[str, Naming] | None:
-    """A prefix of known names, if there is one: the shortest, since some names contain others."""
-    found = []
+def _prefixed(names: Iterable[str]) -> tuple[list[str], Naming] | None:
+    """The prefixes of known names, if there are any: the shortest first, since some names contain others."""
+    found: list[tuple[str, Naming]] = []
     for naming in NAMINGS:
         known = re.compile(rf"(.*?[./])(?:{'|'.join(map(re.escape, naming.starts))})")
         found += [(match[1], naming) for name in names if (match := known.match(name))]
-    return min(found, key=lambda pair: len(pair[0]), default=None)
+    if not found:
+        return None
+    naming = min(found, key=lambda pair: len(pair[0]))[1]
+    prefixes = {prefix for prefix, one in found if one is naming}
+    return sorted(prefixes, key=lambda prefix: (len(prefix), prefix)), naming
 
 
 def wanted_entries(naming: Naming, model: KMaX, thing_classes: Sequence[int] | None) -> list[TensorMapping]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,7 @@ def port_file(
     dataset: str,
     image_size: Sequence[int],
     flavour: str | None = None,
+    state_dict: str | None = None,
     thresholds_of: str | None = None,
     check: Check | None = None,
     overwrite: bool = False,
@@ -155,6 +157,7 @@ def port_file(
         dataset: whose categories the weights predict.
         image_size: (height, width) of the network input.
         flavour: which original is computed; None: that of the weights.
+        state_dict: name of one of several state dicts in a file of the format "torch".
         thresholds_of: a run whose thresholds and preprocessing the file keeps, for `kmax predict-images`;
             None: no thresholds, and the preprocessing of the original that the weights come from.
         check: called with the finished model under a temporary name; if it raises, `out` is not written.
@@ -165,7 +168,7 @@ def port_file(
         InputError: unreadable, of another original than `flavour`, or a tensor does not fit; or `out` cannot
             be written, or would replace the checkpoint or a file of the user.
     """
-    opened = open_checkpoint(checkpoint, source)
+    opened = open_checkpoint(checkpoint, source, state_dict)
     require_model_name(out, opened.files(), overwrite)
     naming = recognise(opened, str(checkpoint))
     own = _model_metadata(opened) if naming.flavour is None else None
@@ -243,7 +246,10 @@ def _port(
     model = shapes_only(name, num_classes=len(categories), image_size=image_size, **arguments)
     things = [place for place, category in enumerate(categories) if category.isthing]
     entries = wanted_entries(naming, model, things)
-    account = account_for(checkpoint, entries, skip_reasons(naming, checkpoint), left_out(checkpoint))
+    for note in checkpoint.notes:
+        print(f"warning: {note}", file=sys.stderr)
+    skipped = {**checkpoint.ignored, **left_out(checkpoint)}
+    account = account_for(checkpoint, entries, skip_reasons(naming, checkpoint), skipped)
     advice = _advice(account, model, dataset)
     if account.faults:
         check_values(checkpoint, account)

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from kmax.config import Category, Flavour
 from kmax.errors import InputError
+from kmax.file_kinds import instead_of, missing
 from kmax.model.output import Output
 
 DAMAGE: tuple[type[Exception], ...] = (
@@ -88,9 +89,9 @@ def read_recording(path: Path) -> Recording:
         InputError: not found, corrupt, or of neither layout.
     """
     if not path.is_file():
-        raise InputError(f"{path}: recorded outputs not found")
+        raise InputError(missing(path, "recorded outputs"))
     if not zipfile.is_zipfile(path):
-        raise InputError(f"{path}: not an NPZ file")
+        raise InputError(f"{path}: not an NPZ file: {instead_of(path) or 'of an unknown kind'}")
     try:
         with np.load(path, allow_pickle=False) as npz:
             arrays = {name.replace("__", "/"): npz[name] for name in npz.files}

@@ -19,7 +19,7 @@ from kmax.errors import InputError
 from kmax.model.kmax import KMaX
 from kmax.porting.account import account_for
 from kmax.porting.formats import Checkpoint
-from kmax.porting.formats.torch_format import WRAPPERS
+from kmax.porting.formats.state_dict_search import AVERAGES, WRAPPERS
 from kmax.porting.naming import (
     TENSORFLOW,
     TORCH_REFERENCE,
@@ -28,6 +28,8 @@ from kmax.porting.naming import (
     skip_reasons,
     wanted_entries,
 )
+
+NOT_TENSORS = (int, float, str, bytes, dict, list, tuple, type(None))
 
 
 def convert_tf(
@@ -75,7 +77,8 @@ def _convert(
     _check_model(model, naming, where)
     entries = wanted_entries(naming, model, thing_classes)
     values = _InMemory(source, {name for entry in entries for name in entry.sources}, where)
-    account = account_for(values, entries, skip_reasons(naming, values), {})
+    reason = skip_reasons(naming, values)
+    account = account_for(values, entries, lambda name: values.ignored.get(name) or reason(name), {})
     faults = account.faults_by_name() | values.faults
     if faults:
         raise InputError([faults[name] for name in sorted(faults)])
@@ -103,6 +106,7 @@ class _InMemory(Checkpoint):
         self._values = values
         self._tensors: dict[str, Tensor] = {}
         self.faults: dict[str, str] = {}
+        self.ignored = {name: "not a tensor" for name, one in values.items() if isinstance(one, NOT_TENSORS)}
         for name in sorted(needed & values.keys()):
             try:
                 self._tensors[name] = as_tensor(values[name])
@@ -165,7 +169,8 @@ def _check_origin(source: Any, naming: Naming, where: str) -> None:
     """Raise InputError unless `source` maps names of this program to values."""
     if not isinstance(source, Mapping):
         raise InputError(f"{where}: expected a mapping from names to arrays, found {type(source).__name__}")
-    wrapper = next((name for name in WRAPPERS if isinstance(source.get(name), Mapping)), None)
+    wrappers = (*WRAPPERS, *AVERAGES)
+    wrapper = next((name for name in wrappers if isinstance(source.get(name), Mapping)), None)
     if wrapper is not None:
         raise InputError(f"{where}: the weights are under the key '{wrapper}'; pass that mapping")
     for name in source:

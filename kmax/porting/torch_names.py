@@ -20,6 +20,9 @@ BATCH_NORM = ("weight", "bias", "running_mean", "running_var")
 LINEAR_1D = Layout(lambda shape: (*shape, 1), lambda weight: weight.squeeze(2))
 POINTWISE_1D = Layout(lambda shape: shape[:3], lambda weight: weight.unsqueeze(3))
 HEAD = "sem_seg_head"
+# Tensors of wrappers and training programs beside the weights, whose names have no dot.
+COUNTERS = dict.fromkeys(("n_averaged", "num_updates", "decay"), "counts for a moving average of weights")
+COUNTERS |= dict.fromkeys(("iteration", "step", "global_step", "epoch"), "counts training steps")
 
 
 class _State(TensorMappings):
@@ -192,4 +195,6 @@ def skipped_torch_reference(name: str) -> str | None:
         return "counts batches, which moving averages of a fixed momentum do not need"
     if name in ("pixel_mean", "pixel_std", "criterion.empty_weight"):
         return "a constant"
-    return None
+    if name.rpartition(".")[2] == "_extra_state":
+        return "extra state of a module"
+    return COUNTERS.get(name)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from kmax.config import Sha256, Weights, WeightsFile
 from kmax.errors import InputError, unknown_name
 from kmax.fetch import download
 from kmax.fetch.archives import Contents, unpack
+from kmax.file_kinds import INDEX, PICKLE, SAFETENSORS, TORCH, instead_of, missing
 from kmax.machine import kmax_version
 from kmax.model.tensor_file import Head, write_tensors
 from kmax.outputs import require_outputs
@@ -34,6 +36,8 @@ from kmax.porting.tensorflow.locate import find_prefix, single_index
 from kmax.porting.tensorflow_names import skipped_tf
 from kmax.runs.weight_digests import Recorded, RecordedFile, expected_sha256, source_of
 
+# Kinds of files that may hold a checkpoint; those of TensorFlow come in archives.
+READABLE = (PICKLE, TORCH, SAFETENSORS, INDEX, "gzip", "tar", "xz", "bzip2", "zip")
 ARCHIVES = (".tar", ".tar.gz", ".tgz")
 CHECKPOINT_FILES = re.compile(r"[^/\\\x00]{1,200}\.(index|data-\d{5}-of-\d{5})")
 LEFT_OUT = "left_out"
@@ -85,10 +89,13 @@ def fetch_weights(name: str, overwrite: bool = False) -> Path:
     require_outputs({out: _is_fetched}, [Path(entry.path).expanduser()] if entry.path else [], overwrite)
     if expected is not None and out.is_file():
         metadata = read_metadata(out)
-        if metadata.get("sha256") == expected and metadata.get("encoder") == entry.encoder:
+        wanted = {"sha256": expected, "encoder": entry.encoder, "state_dict": entry.state_dict}
+        if all(metadata.get(key) == value for key, value in wanted.items()):
             return out
     with _fetched(entry, out, expected, name) as source:
-        checkpoint = open_checkpoint(source.path, entry.format)
+        checkpoint = _opened(source.path, entry)
+        for note in checkpoint.notes:
+            print(f"warning: {note}", file=sys.stderr)
         metadata = {
             **checkpoint.metadata,
             "source": source_of(entry),
@@ -96,6 +103,8 @@ def fetch_weights(name: str, overwrite: bool = False) -> Path:
             "format": entry.format,
             "kmax_version": kmax_version(),  # `kmax` is a model's own metadata
         }
+        if entry.state_dict is not None:
+            metadata["state_dict"] = entry.state_dict
         if entry.encoder is None:
             _write_unchanged(checkpoint, out, metadata)
         else:
@@ -103,6 +112,17 @@ def fetch_weights(name: str, overwrite: bool = False) -> Path:
     if entry.sha256 is None:
         RecordedFile().add(name, Recorded(source=source_of(entry), sha256=source.sha256))
     return out
+
+
+def _opened(path: Path, entry: Weights) -> Checkpoint:
+    """The checkpoint; faults of a downloaded file name its URL, since the file does not stay."""
+    try:
+        return open_checkpoint(path, entry.format, entry.state_dict)
+    except InputError as error:
+        if entry.url is None:
+            raise
+        where = source_of(entry)
+        raise InputError([fault.replace(str(path), where) for fault in error.faults]) from error
 
 
 def _is_fetched(path: Path) -> bool:
@@ -129,7 +149,7 @@ def left_out(checkpoint: Checkpoint) -> dict[str, str]:
 
 def _write_unchanged(checkpoint: Checkpoint, out: Path, metadata: dict[str, str]) -> None:
     """All tensors that may be weights, with their names and types (bfloat16 as float32)."""
-    heads, skipped = [], {}
+    heads, skipped = [], dict(checkpoint.ignored)
     for name in checkpoint:
         shape, kind = checkpoint.describe(name)
         reason = skipped_tf(name) or ("not of numbers" if kind not in TYPES.values() else None)
@@ -155,7 +175,8 @@ def _write_encoder(checkpoint: Checkpoint, out: Path, metadata: dict[str, str], 
         return tensor
 
     heads = [Head(name, torch.float32, shape) for name, shape in encoder.shapes.items()]
-    skipped = {line.name: line.reason for line in encoder.account.lines.values() if line.status == "skipped"}
+    lines = encoder.account.lines.values()
+    skipped = {**checkpoint.ignored, **{line.name: line.reason for line in lines if line.status == "skipped"}}
     write_tensors(out, heads, metadata | {LEFT_OUT: json.dumps(skipped, sort_keys=True)}, content)
 
 
@@ -173,16 +194,20 @@ def _fetched(entry: Weights, out: Path, expected: Sha256 | None, name: str) -> I
         bundle = entry.format == "tf" and not packed
         if bundle:
             path = find_prefix(path)
+        elif path.is_dir():
+            raise InputError(f"{path}: is a folder; {paths.WEIGHTS_FILE} must name a file")
         elif not path.is_file():
-            raise InputError(
-                f"{path}: not found (named in {paths.WEIGHTS_FILE}, relative to the project folder)"
-            )
+            where_stated = f"(named in {paths.WEIGHTS_FILE}, relative to the project folder)"
+            raise InputError(f"{missing(path, 'checkpoint')} {where_stated}")
+        elif (instead := instead_of(path, *READABLE)) is not None:
+            raise InputError(f"{where}: not a checkpoint, but {instead}")
         sha256 = sha256_of(open_checkpoint(path, "tf").digested() if bundle else [path])
         if expected not in (None, sha256):
             stated = paths.WEIGHTS_FILE if entry.sha256 else RecordedFile().path
             raise InputError(
                 f"{where}: SHA-256 is {sha256}, but {stated} expects {expected}"
-                f" for '{name}': the file is corrupt or another version; it was discarded"
+                f" for '{name}': the file is corrupt or another version"
+                + ("; it was discarded" if entry.url is not None else "")
             )
         if packed:
             text = stack.enter_context(tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent))

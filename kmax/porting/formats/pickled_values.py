@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 BFLOAT16 = "bfloat16"
 STORAGES = {"Float": "f4", "Double": "f8", "Half": "f2", "BFloat16": BFLOAT16, "Long": "i8", "Int": "i4"}
 STORAGES |= {"Short": "i2", "Char": "i1", "Byte": "u1", "Bool": "?"}
+# No model needs these; they are described, so that the message names the tensor.
+STORAGES |= {"ComplexFloat": "c8", "ComplexDouble": "c16", "QInt8": "i1", "QUInt8": "u1", "QInt32": "i4"}
 ARRAY_TYPES = {"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"}
 # Settings that training programs store with the weights: skipped, never instantiated.
 SKIPPED = {"argparse.Namespace", "yacs.config.CfgNode", "fvcore.common.config.CfgNode", "pathlib.PosixPath"}
@@ -99,6 +101,13 @@ class StoredTensor(NamedTuple):
     strides: tuple[int, ...]
 
 
+class OddTensor(NamedTuple):
+    """A tensor whose values are not read, since no model needs tensors of its kind ("quantised", "meta")."""
+
+    kind: str
+    shape: tuple[int, ...]
+
+
 class Array:
     """A numpy array; its content comes with its state."""
 
@@ -156,24 +165,46 @@ def _tensor(store: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> Store
     return tensor
 
 
-def _typed_tensor(store: Any, *rest: Any) -> StoredTensor:
+def _typed_tensor(store: Any, *rest: Any) -> StoredTensor | OddTensor:
     """Like `_tensor`, on untyped bytes: the type is the seventh argument."""
     dtype = rest[5]
     types = {"float32": "f4", "float64": "f8", "float16": "f2", "bfloat16": BFLOAT16, "int64": "i8"}
     types |= {"int32": "i4", "int16": "i2", "int8": "i1", "uint8": "u1", "bool": "?", "uint16": "u2"}
+    types |= {"uint32": "u4", "uint64": "u8", "complex64": "c8", "complex128": "c16"}
     if not isinstance(store, Storage) or not isinstance(dtype, Named):
         raise TypeError("a tensor without storage or type")
-    name = types.get(dtype.full_name.removeprefix("torch."))
+    kind = dtype.full_name.removeprefix("torch.")
+    name = types.get(kind)
     if name is None:
-        raise RefusedError(f"a tensor of type {dtype.full_name[:80]!r}")
+        return OddTensor(kind[:40], _counts(rest[1]))
     typed = Storage(name, store.key, 0)
     return _tensor(Storage(name, store.key, store.length // typed.itemsize), *rest)
 
 
-def _parameter(data: Any, *_: Any) -> StoredTensor:
-    if not isinstance(data, StoredTensor):
+def _parameter(data: Any, *_: Any) -> StoredTensor | OddTensor:
+    if not isinstance(data, StoredTensor | OddTensor):
         raise TypeError("a parameter without tensor")
     return data
+
+
+def _quantised_tensor(store: Any, offset: Any, shape: Any, *_: Any) -> OddTensor:
+    return OddTensor("quantised", _counts(shape))
+
+
+def _meta_tensor(dtype: Any, shape: Any, *_: Any) -> OddTensor:
+    return OddTensor("meta", _counts(shape))
+
+
+def _sparse_tensor(*_: Any) -> OddTensor:
+    return OddTensor("sparse", ())
+
+
+def _of_subclass(make: Any, kind: Any, arguments: Any, state: Any = None) -> StoredTensor | OddTensor:
+    """A tensor of a subclass, as a plain one; only functions that make tensors are accepted."""
+    if not isinstance(make, Named) or make.full_name not in TENSORS or not isinstance(arguments, tuple):
+        raise RefusedError("a tensor that is made by an unknown function; it was not called")
+    tensor: StoredTensor | OddTensor = TENSORS[make.full_name](*arguments)
+    return tensor
 
 
 def _type(text: Any, *_: Any) -> ArrayType:
@@ -241,18 +272,26 @@ def _counts(values: Any) -> tuple[int, ...]:
     return tuple(_count(value) for value in values)
 
 
+TENSORS: dict[str, Callable[..., Any]] = {
+    "torch._utils._rebuild_tensor": _tensor,
+    "torch._utils._rebuild_tensor_v2": _tensor,
+    "torch._utils._rebuild_tensor_v3": _typed_tensor,
+    "torch._utils._rebuild_parameter": _parameter,
+    "torch._utils._rebuild_parameter_with_state": _parameter,
+    "torch._utils._rebuild_qtensor": _quantised_tensor,
+    "torch._utils._rebuild_meta_tensor_no_storage": _meta_tensor,
+    "torch._utils._rebuild_sparse_tensor": _sparse_tensor,
+}
 CALLS: dict[str, Callable[..., Any]] = {
+    **TENSORS,
     "collections.OrderedDict": _ordered,
     "collections.defaultdict": lambda *_: Plain(),
     "builtins.set": _sequence,
     "__builtin__.set": _sequence,
     "_codecs.encode": _encode,
     "numpy.dtype": _type,
-    "torch._utils._rebuild_tensor": _tensor,
-    "torch._utils._rebuild_tensor_v2": _tensor,
-    "torch._utils._rebuild_tensor_v3": _typed_tensor,
-    "torch._utils._rebuild_parameter": _parameter,
-    "torch._utils._rebuild_parameter_with_state": _parameter,
+    "torch._tensor._rebuild_from_type_v2": _of_subclass,
+    "torch.serialization._get_layout": lambda *_: None,  # of sparse tensors
 }
 for _core in ("numpy.core", "numpy._core"):
     CALLS[f"{_core}.multiarray._reconstruct"] = lambda *_: Array()

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from kmax.errors import InputError
+from kmax.file_kinds import SAFETENSORS, instead_of
 from kmax.porting.formats.source_checkpoint import Checkpoint
 
 # Names of types, as numpy's.
@@ -40,7 +41,7 @@ class SafetensorsFile(Checkpoint):
                 part = self._file.get_slice(name)
                 self._heads[name] = tuple(part.get_shape()), part.get_dtype()
         except (SafetensorError, OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: not a readable safetensors file: {_one_line(error)}") from error
+            raise _fault(path, error) from error
 
     def __len__(self) -> int:
         return len(self._heads)
@@ -74,7 +75,12 @@ def read_metadata(path: Path) -> dict[str, str]:
         with safe_open(path, framework="pt") as file:
             return dict(file.metadata() or {})
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: not a readable safetensors file: {_one_line(error)}") from error
+        raise _fault(path, error) from error
+
+
+def _fault(path: Path, error: Exception) -> InputError:
+    what = instead_of(path, SAFETENSORS) or _one_line(error)
+    return InputError(f"{path}: not a readable safetensors file: {what}")
 
 
 def _one_line(error: Exception) -> str:

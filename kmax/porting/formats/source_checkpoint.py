@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,9 +13,6 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
-from kmax.checkpoint_formats import CheckpointFormat
-from kmax.errors import InputError
-
 Allocate = Callable[[int], NDArray[np.uint8]]
 
 
@@ -26,10 +22,14 @@ class Checkpoint(Mapping[str, NDArray[Any]]):
     Attributes:
         path: file, or prefix of files, as the user knows it.
         metadata: texts that the file carries beside the tensors.
+        ignored: reasons by name, of entries beside the tensors that are not read.
+        notes: what the user should know about the choice of the tensors, one line each.
     """
 
     path: Path
     metadata: Mapping[str, str] = MappingProxyType({})
+    ignored: Mapping[str, str] = MappingProxyType({})
+    notes: tuple[str, ...] = ()
 
     def __contains__(self, name: object) -> bool:
         """Whether there is a tensor of that name; it is not read."""
@@ -62,27 +62,3 @@ class Checkpoint(Mapping[str, NDArray[Any]]):
     def variables(self) -> dict[str, str]:
         """The names of the writing program's variables by tensor, if the file states them."""
         return {}
-
-
-def open_checkpoint(path: Path, source: CheckpointFormat) -> Checkpoint:
-    """Open a checkpoint and read its names; tensors are read on demand.
-
-    The format's module is `kmax.porting.formats.<source>_format`, whose `open_file` takes the path.
-
-    Args:
-        path: a file; for "tf" the common prefix of its files, or a folder with one checkpoint.
-        source: the file's format.
-
-    Raises:
-        InputError: missing, corrupt, of another format, or without tensors.
-    """
-    if source != "tf" and not path.is_file():
-        raise InputError(f"{path}: checkpoint not found")
-    module = importlib.import_module(f"kmax.porting.formats.{source}_format")
-    checkpoint: Checkpoint = module.open_file(path)
-    for name in checkpoint:
-        if not name.isprintable():
-            raise InputError(f"{path}: the tensor name {name[:80]!r} is not a printable string")
-    if not checkpoint:
-        raise InputError(f"{path}: contains no tensors")
-    return checkpoint

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kmax.errors import InputError
+from kmax.file_kinds import instead_of
 from kmax.porting.formats.source_checkpoint import Allocate, Checkpoint
 from kmax.porting.tensorflow.encoding import (
     CorruptError,
@@ -80,7 +81,7 @@ class Bundle(Checkpoint):
         except OSError as error:
             raise InputError(f"{self.index}: cannot be read: {error.strerror}") from error
         except CorruptError as error:
-            raise InputError(f"{self.index}: {error}") from error
+            raise InputError(f"{self.index}: {instead_of(self.index) or error}") from error
         self.num_shards = header.num_shards
         self._sizes = dict(self._find_shards())
         self.entries = {name: self._checked(name, message) for name, message in table.items()}
@@ -232,7 +233,10 @@ class Bundle(Checkpoint):
         return array.reshape(entry.shape)
 
     def _fault(self, name: str, entry: TensorEntry, what: str) -> InputError:
-        return InputError(f"{self.shard(entry.shard)}: tensor '{name}': {what}")
+        path = self.shard(entry.shard)
+        instead = instead_of(path)
+        where = f"{path}: tensor '{name}'" if instead is None else f"{path}: {instead}; tensor '{name}'"
+        return InputError(f"{where}: {what}")
 
 
 def _attributes(graph: bytes) -> Iterator[tuple[str, str]]:

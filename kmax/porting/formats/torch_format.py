@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kmax.errors import InputError
+from kmax.file_kinds import PICKLE, TORCH, instead_of
 from kmax.porting.formats.pickled_values import (
     BFLOAT16,
     Array,
-    Plain,
+    OddTensor,
     RefusedError,
     Storage,
     StoredTensor,
@@ -26,8 +27,8 @@ from kmax.porting.formats.pickled_values import (
 )
 from kmax.porting.formats.safe_pickle import load
 from kmax.porting.formats.source_checkpoint import Checkpoint
+from kmax.porting.formats.state_dict_search import StateDict, find_state_dict
 
-PICKLE = b"\x80"  # of protocol 2 and later; torch has written no earlier one
 MAGIC = 0x1950A86A20F9469CFC6C
 DAMAGE: tuple[type[Exception], ...] = (
     ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, EOFError, OSError,
@@ -35,20 +36,19 @@ DAMAGE: tuple[type[Exception], ...] = (
     pickle.UnpicklingError,
 )  # fmt: skip
 MESSAGES = (ValueError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error, pickle.UnpicklingError)
-# Wrappers that training programs put around a state dict.
-WRAPPERS = ("state_dict", "model", "model_state_dict", "module")
-MAX_DEPTH = 4
-MAPPINGS = (dict, Plain)
 # 20000 tensors; `zipfile` takes up to 16 times the size of the directory.
 MAX_DIRECTORY_BYTES = 2 * 2**20
 ZIP_START = b"PK\x03\x04"
 ZIP_END, END_SIZE, LOCATOR_SIZE = b"PK\x05\x06", 22, 20
 ReadStorage = Callable[[Storage], bytes]
-Value = Array | StoredTensor
 
 
-def open_file(path: Path) -> Checkpoint:
+def open_file(path: Path, state_dict: str | None = None) -> Checkpoint:
     """Read the names of the tensors of a `.pth`, `.pt`, `.bin` or `.pkl` file.
+
+    Args:
+        path: of the file.
+        state_dict: name of one of several state dicts; None: see `state_dict_search`.
 
     Raises:
         InputError: not found, corrupt, without a state dict, or it contains something that is not data.
@@ -60,20 +60,26 @@ def open_file(path: Path) -> Checkpoint:
             raise RefusedError("truncated zip file: its end is missing")
         else:
             value, read_storage = _read_stream(path)
-        values = _state_dict(value)
+        found = find_state_dict(value, state_dict)
     except RefusedError as error:
         raise InputError(f"{path}: not a readable torch checkpoint: {error}") from error
     except DAMAGE as error:
-        fault = _foreign(path) or f"corrupt: {_words(error)}"
+        fault = instead_of(path, PICKLE, TORCH) or f"corrupt: {_words(error)}"
         raise InputError(f"{path}: not a readable torch checkpoint: {fault}") from error
-    return PickledTensors(path, values, read_storage)
+    return PickledTensors(path, found, read_storage)
 
 
 class PickledTensors(Checkpoint):
     """The tensors of a checkpoint by name, read one at a time; bfloat16 is widened to float32."""
 
-    def __init__(self, path: Path, values: dict[str, Value], read_storage: ReadStorage) -> None:
-        self.path, self._values, self._read_storage = path, values, read_storage
+    def __init__(self, path: Path, found: StateDict, read_storage: ReadStorage) -> None:
+        self.path, self._values, self._read_storage = path, found.values, read_storage
+        self.ignored = found.ignored
+        self.notes = tuple(
+            f"{path}: the state dict '{found.name}' is read; the file also has '{other}' ({count} tensors), "
+            f"which --state-dict {other} reads"
+            for other, count in found.others.items()
+        )
         self._last: tuple[Storage, bytes] | None = None
 
     def __len__(self) -> int:
@@ -85,6 +91,8 @@ class PickledTensors(Checkpoint):
     def describe(self, name: str) -> tuple[tuple[int, ...], str]:
         """Shape and type of a tensor, without reading it."""
         value = self._values[name]
+        if isinstance(value, OddTensor):
+            return value.shape, value.kind
         if isinstance(value, Array):
             array = _whole(value)
             return array.shape, array.dtype.name
@@ -101,6 +109,8 @@ class PickledTensors(Checkpoint):
         value = self._values[name]
         if isinstance(value, Array):
             return _whole(value)
+        if isinstance(value, OddTensor):
+            raise InputError(f"{self.path}: tensor '{name}': {value.kind}, so that its values are not read")
         try:
             return _strided(value, self._content(value.storage))
         except DAMAGE as error:
@@ -115,22 +125,10 @@ class PickledTensors(Checkpoint):
         return last[1]
 
 
-def _foreign(path: Path) -> str | None:
-    """Describe a file that is not a checkpoint (web page, git-lfs pointer, empty file); None if it may be."""
-    try:
-        with open(path, "rb") as stream:
-            start = stream.read(24)
-    except OSError:
-        return None
-    if start.startswith((PICKLE, b"P")):
-        return None
-    if not start:
-        return "the file is empty"
-    return f"neither a torch.save archive nor a pickle: it begins with {start!r}"
-
-
 def _read_zip(path: Path) -> tuple[Any, ReadStorage]:
     _check_directory(path)
+    if (fault := instead_of(path, TORCH)) is not None:
+        raise RefusedError(fault)
     archive = zipfile.ZipFile(path)  # open as long as this object: the directory is read once
     _check_entries(archive, path.stat().st_size)
     pickles = [name for name in archive.namelist() if name.split("/")[1:] == ["data.pkl"]]
@@ -241,33 +239,6 @@ def _check_entries(archive: zipfile.ZipFile, size: int) -> None:
         raise RefusedError("a compressed archive")
 
 
-def _state_dict(content: Any, depth: int = 0) -> dict[str, Value]:
-    """Unwrap {"state_dict": ...} and the like down to a mapping of names to tensors."""
-    if type(content) in MAPPINGS and content and depth < MAX_DEPTH:
-        wrapper = next((name for name in WRAPPERS if type(content.get(name)) in MAPPINGS), None)
-        if wrapper is not None:
-            return _state_dict(content[wrapper], depth + 1)
-        if all(_is_name(name) and _is_tensor(value) for name, value in content.items()):
-            return _without_common_prefix(content)
-    raise RefusedError("no state dict inside: expected a mapping from names to tensors")
-
-
-def _is_name(name: Any) -> bool:
-    return isinstance(name, str) and name.isprintable()
-
-
-def _is_tensor(value: Any) -> bool:
-    return isinstance(value, StoredTensor) or (isinstance(value, Array) and value.value is not None)
-
-
-def _without_common_prefix(values: dict[str, Value]) -> dict[str, Value]:
-    """DistributedDataParallel puts `module.` before every name, torch.compile `_orig_mod.`."""
-    for prefix in ("module.", "_orig_mod."):
-        if all(name.startswith(prefix) for name in values):
-            values = {name.removeprefix(prefix): value for name, value in values.items()}
-    return values
-
-
 def _whole(array: Array) -> NDArray[Any]:
     assert array.value is not None  # a state dict has no others
     return array.value
@@ -291,5 +262,7 @@ def _strided(tensor: StoredTensor, content: bytes) -> NDArray[Any]:
 
 def _words(error: BaseException) -> str:
     """The error's message on one line; of a missing key or index its class."""
+    if isinstance(error, EOFError):
+        return "truncated: it ends within a pickle"
     has_message = isinstance(error, MESSAGES)
     return (" ".join(str(error).split())[:120] if has_message else "") or type(error).__name__

@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 
 from kmax.errors import InputError
+from kmax.file_kinds import instead_of
+from kmax.folders import list_files
 
 SHARD = re.compile(r"(.+)\.data-\d{5}-of-\d{5}")
 STATE = re.compile(r'^model_checkpoint_path:\s*"([^"\n]+)"', re.MULTILINE)
@@ -32,7 +34,9 @@ def find_prefix(path: Path) -> Path:
             f"{path}: this is one file of a TensorFlow checkpoint; pass the common prefix of its files: "
             f"{path.with_name(prefix)}"
         )
-    raise InputError(f"{path}: not a TensorFlow checkpoint: {path.name}.index not found")
+    instead = instead_of(path)
+    found = f", and the file itself is {instead}" if instead else ""
+    raise InputError(f"{path}: not a TensorFlow checkpoint: {path.name}.index not found{found}")
 
 
 def _in_folder(folder: Path) -> Path:
@@ -58,7 +62,7 @@ def single_index(folder: Path) -> Path:
     Raises:
         InputError: none, or several.
     """
-    indexes = sorted(path for path in folder.rglob("*.index") if path.is_file())
+    indexes = list_files(folder, [".index"]).paths()
     if len(indexes) != 1:
         found = ", ".join(str(path.relative_to(folder)) for path in indexes[:5])
         raise InputError(

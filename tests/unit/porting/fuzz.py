@@ -25,7 +25,7 @@ import torch
 from bundle_writer import bundle, framed, shard_path, table
 
 from kmax.errors import InputError
-from kmax.porting.formats.source_checkpoint import open_checkpoint
+from kmax.porting.formats import open_checkpoint
 
 LIMIT_BYTES, LIMIT_SECONDS = 64 * 2**20, 20
 Input = tuple[str, dict[str, bytes]]
