@@ -69,28 +69,35 @@ def recognise(names: Iterable[str], where: str) -> Naming:
         InputError: from no known program, or with a prefix.
     """
     names = list(names)
+    _check_separators(names, where)
     for naming in NAMINGS:
         if any(name.startswith(naming.starts) for name in names):
             return naming
     if found := _prefixed(names):
         prefixes, naming = found
         quoted = ", ".join(f"'{prefix:.80}'" for prefix in prefixes[:3])
-        raise InputError(
-            f"{where}: these look like weights of {naming.program}, but with the prefix {quoted} of a "
-            "wrapper; remove it"
-        )
-    for separator, other in (("/", "."), (".", "/"), ("_", ".")):
-        replaced = [name.replace(separator, other) for name in names]
-        if any(name.startswith(naming.starts) for name in replaced for naming in NAMINGS):
-            raise InputError(
-                f"{where}: its tensor names (such as '{names[0][:80]}') have '{separator}' where those of "
-                f"known programs have '{other}'; rename the tensors"
-            )
+        what = f"{where}: these look like weights of {naming.program}, but with"
+        if len(prefixes) == 1:
+            raise InputError(f"{what} the prefix {quoted} of a wrapper; remove it")
+        raise InputError(f"{what} the prefixes {quoted}; keep the tensors of one of them, without it")
     if any(name.endswith(SUFFIX) for name in names):
         return TENSORFLOW
     raise InputError(
         f"{where}: its tensor names (such as '{names[0][:80]}') match neither original nor this project"
     )
+
+
+def _check_separators(names: list[str], where: str) -> None:
+    """Raise InputError for names of torch programs whose parts are not separated by dots."""
+    roots = [start.removesuffix(".") for start in (*THIS_PROJECT.starts, *TORCH_REFERENCE.starts)]
+    roots = [root for root in roots if f"{root}/" not in TENSORFLOW.starts]
+    for separator in "/", ":", "|", "-", "__":
+        starts = tuple(f"{root}{separator}" for root in roots)
+        if (name := next((name for name in names if name.startswith(starts)), None)) is not None:
+            raise InputError(
+                f"{where}: the parts of its tensor names (such as '{name[:80]}') are separated by "
+                f"'{separator}'; rename the tensors, with '.' instead"
+            )
 
 
 def _prefixed(names: Iterable[str]) -> tuple[list[str], Naming] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -250,7 +251,7 @@ def _port(
         print(f"warning: {note}", file=sys.stderr)
     skipped = {**checkpoint.ignored, **left_out(checkpoint)}
     account = account_for(checkpoint, entries, skip_reasons(naming, checkpoint), skipped)
-    advice = _advice(account, model, dataset)
+    advice = _advice(account, model, dataset, checkpoint.path)
     if account.faults:
         check_values(checkpoint, account)
         account.require_complete(where, advice)
@@ -276,10 +277,12 @@ def _port(
     return out
 
 
-def _advice(account: Account, model: KMaX, dataset: str) -> list[str]:
-    """The numbers of classes and clusters of the weights, where their shapes differ from the model's."""
+def _advice(account: Account, model: KMaX, dataset: str, where: Path) -> list[str]:
+    """Why the weights may not fit: a part of them, or other numbers of classes or clusters."""
     classes, clusters = model.arguments.num_classes, model.arguments.num_clusters
     advice = []
+    if re.search(r"-\d{5}-of-\d{5}", where.name) and "missing" in account.counts():
+        advice.append(f"{where}: is one of several files of a checkpoint; give their index (*.index.json)")
     if (found := _size_instead(account, ".class_head.", classes + 1)) is not None:
         advice.append(f"the weights predict {found - 1} classes, but dataset '{dataset}' has {classes}")
     if (found := _size_instead(account, ".cluster_centers", clusters)) is not None:

@@ -8,10 +8,12 @@ from typing import Any
 
 from kmax.checkpoint_formats import CheckpointFormat
 from kmax.errors import InputError
-from kmax.file_kinds import INDEX, file_kind, missing
+from kmax.file_kinds import INDEX, PICKLE, SAFETENSORS, TORCH, file_kind, missing
 from kmax.porting.formats.renamed_checkpoint import without_wrappers
 from kmax.porting.formats.sharded_checkpoint import ShardedCheckpoint, read_index
 from kmax.porting.formats.source_checkpoint import Checkpoint
+
+FORMATS = {TORCH: "torch", PICKLE: "torch", SAFETENSORS: "safetensors"}  # by kind of file
 
 
 def open_checkpoint(path: Path, source: CheckpointFormat, state_dict: str | None = None) -> Checkpoint:
@@ -49,6 +51,10 @@ def _open_file(path: Path, source: CheckpointFormat, options: dict[str, str]) ->
     if not path.is_file():
         raise InputError(missing(path, "checkpoint"))
     kind = file_kind(path)
+    if kind is not None and FORMATS.get(kind.name, source) != source:
+        raise InputError(
+            f"{path}: is {kind.description}, but the format {source} was given; give {FORMATS[kind.name]}"
+        )
     if kind is None or kind.name != INDEX:
         return without_wrappers(open_file(path, **options))
     shard_of = read_index(path)

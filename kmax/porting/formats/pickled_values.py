@@ -21,7 +21,15 @@ STORAGES |= {"ComplexFloat": "c8", "ComplexDouble": "c16", "QInt8": "i1", "QUInt
 ARRAY_TYPES = {"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"}
 # Settings that training programs store with the weights: skipped, never instantiated.
 SKIPPED = {"argparse.Namespace", "yacs.config.CfgNode", "fvcore.common.config.CfgNode", "pathlib.PosixPath"}
-SKIPPED |= {"detectron2.config.config.CfgNode", "torch.device", "torch.Size"}
+SKIPPED |= {"detectron2.config.config.CfgNode", "torch.device", "torch.Size", "_io.BytesIO"}
+SKIPPED |= {
+    "pathlib.WindowsPath",
+    "pathlib._local.PosixPath",
+    "pathlib._local.WindowsPath",
+    "datetime.datetime",
+}
+SKIPPED |= {"types.SimpleNamespace", "easydict.EasyDict", "mmengine.config.config.ConfigDict"}
+SKIPPED |= {"torch.torch_version.TorchVersion"}
 
 
 class RefusedError(ValueError):
@@ -286,6 +294,7 @@ CALLS: dict[str, Callable[..., Any]] = {
     **TENSORS,
     "collections.OrderedDict": _ordered,
     "collections.defaultdict": lambda *_: Plain(),
+    "collections.Counter": lambda *_: Plain(),  # of schedules of the learning rate
     "builtins.set": _sequence,
     "__builtin__.set": _sequence,
     "_codecs.encode": _encode,

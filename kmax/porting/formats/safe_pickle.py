@@ -133,7 +133,8 @@ class _Unpickler(PythonUnpickler):  # type: ignore[misc]
             known = CALLS.get(full_name)
             if known is None:
                 raise RefusedError(
-                    f"refers to {full_name[:80]!r}, which is not a data type; it was not called"
+                    f"refers to {full_name[:80]!r}, which is not a data type; it was not called; "
+                    "save the model's state_dict() alone"
                 )
             value = known(*arguments)
             self._count(value)

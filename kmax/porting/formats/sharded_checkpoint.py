@@ -60,14 +60,19 @@ class ShardedCheckpoint(Checkpoint):
 
     def __init__(self, index: Path, shard_of: Mapping[str, Path], shards: Mapping[Path, Checkpoint]) -> None:
         self.path, self._shard_of, self._shards = index, shard_of, shards
-        listed = {(name, path) for name, path in shard_of.items()}
-        stored = {(name, path) for path, shard in shards.items() for name in shard}
-        faults = [
-            f"{path}: tensor '{name}' is missing, but {index.name} lists it" for name, path in listed - stored
-        ]
-        faults += [f"{path}: tensor '{name}' is not in {index.name}" for name, path in stored - listed]
+        faults = []
+        for path, shard in shards.items():
+            listed = {name for name, place in shard_of.items() if place == path}
+            if lacking := listed - shard.keys():
+                faults.append(
+                    f"{path}: lacks {len(lacking)} tensors of {index.name}, such as '{min(lacking)}'"
+                )
+            if more := shard.keys() - listed:
+                faults.append(
+                    f"{path}: has {len(more)} tensors that {index.name} lacks, such as '{min(more)}'"
+                )
         if faults:
-            raise InputError(sorted(faults))
+            raise InputError(faults)
         ignored = (shard.ignored.items() for shard in shards.values())
         self.ignored = dict(chain.from_iterable(ignored))
         self.notes = tuple(chain.from_iterable(shard.notes for shard in shards.values()))

@@ -29,15 +29,10 @@ Value = Array | StoredTensor | OddTensor
 MAPPINGS = (dict, Plain)
 # Usual keys of weights, and of their moving averages, in the order of preference.
 WRAPPERS = ("state_dict", "model", "model_state_dict", "module", "network", "net", "weights", "params")
-AVERAGES: tuple[str, ...] = (
-    "model_ema",
-    "ema",
-    "state_dict_ema",
-    "ema_state_dict",
-    "model_ema_state_dict",
-    "ema_model",
+AVERAGES = (
+    *("model_ema", "ema", "state_dict_ema", "ema_state_dict", "model_ema_state_dict", "ema_model"),
+    *("module_ema", "params_ema", "averaged_model"),
 )
-AVERAGES += ("module_ema", "params_ema", "averaged_model")
 WHOLE_FILE = "."  # name of the state dict that is the file itself
 ORDER = (*WRAPPERS, WHOLE_FILE, *AVERAGES)
 MAX_DEPTH = 4
@@ -95,17 +90,18 @@ def _candidates(content: Any) -> dict[tuple[str, ...], Mapping[Any, Any]]:
     """All state dicts, by the keys that lead to them; states of optimisers are none."""
     found: dict[tuple[str, ...], Mapping[Any, Any]] = {}
     level: dict[tuple[str, ...], Any] = {(): content}
-    seen: set[int] = set()  # a pickle may refer to one mapping many times
+    holds_weights: dict[int, bool] = {}  # by identity: a pickle may refer to one mapping many times
     for _ in range(MAX_DEPTH + 1):
         following: dict[tuple[str, ...], Any] = {}
         for keys, one in level.items():
-            if type(one) not in MAPPINGS or id(one) in seen or _is_optimizer(one):
+            if type(one) not in MAPPINGS or _is_optimizer(one):
                 continue
-            seen.add(id(one))
-            texts = {key: value for key, value in one.items() if isinstance(key, str)}
-            if any(map(_is_weight, texts.values())):
+            if id(one) not in holds_weights:
+                texts = {key: value for key, value in one.items() if isinstance(key, str)}
+                holds_weights[id(one)] = any(map(_is_weight, texts.values()))
+                following |= {(*keys, key): value for key, value in texts.items()}
+            if holds_weights[id(one)]:
                 found[keys] = one
-            following |= {(*keys, key): value for key, value in texts.items()}
         level = following
     return found
 

@@ -35,6 +35,8 @@ DAMAGE: tuple[type[Exception], ...] = (
     MemoryError, NotImplementedError, RuntimeError, struct.error, zlib.error, zipfile.BadZipFile,
     pickle.UnpicklingError,
 )  # fmt: skip
+# Messages of pickletools about a pickle without an end.
+TRUNCATED = ("not enough data in stream", "pickle exhausted before", "no newline found when")
 MESSAGES = (ValueError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error, pickle.UnpicklingError)
 # 20000 tensors; `zipfile` takes up to 16 times the size of the directory.
 MAX_DIRECTORY_BYTES = 2 * 2**20
@@ -177,12 +179,14 @@ def _read_stream(path: Path) -> tuple[Any, ReadStorage]:
         places, at = {}, stream.tell()
         for key in keys:
             places[key] = at + 8
+            if at + 8 > size:
+                raise EOFError
             stream.seek(at)
             if int.from_bytes(stream.read(8), "little") != stores[key].length:
                 raise ValueError("a storage of a different length than declared")
             at += 8 + stores[key].length * stores[key].itemsize
         if at > size:
-            raise ValueError("truncated")
+            raise EOFError
 
     def read_storage(store: Storage) -> bytes:
         with open(path, "rb") as stream:
@@ -262,7 +266,7 @@ def _strided(tensor: StoredTensor, content: bytes) -> NDArray[Any]:
 
 def _words(error: BaseException) -> str:
     """The error's message on one line; of a missing key or index its class."""
-    if isinstance(error, EOFError):
-        return "truncated: it ends within a pickle"
+    if isinstance(error, EOFError) or str(error).startswith(TRUNCATED):
+        return "it is truncated"
     has_message = isinstance(error, MESSAGES)
     return (" ".join(str(error).split())[:120] if has_message else "") or type(error).__name__
