@@ -6,6 +6,7 @@ error message that a server sent instead. Nothing is unpacked, and at most a few
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import re
@@ -20,7 +21,7 @@ MAX_HEADER = 100_000_000  # bytes of a safetensors header that the library reads
 MAX_PARSED_HEADER = 2**24  # bytes of one that is read here
 ZIP_DIRECTORY = 2**22  # bytes; larger directories of zip files are not listed
 
-PICKLE, TORCH, SAFETENSORS, ZIP, INDEX = "pickle", "torch", "safetensors", "zip", "index"
+PICKLE, TORCH, SAFETENSORS, INDEX, TEXT = "pickle", "torch", "safetensors", "index", "text"
 # Beginnings of binary formats, by (offset, bytes).
 MAGIC: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"\x1f\x8b", "gzip", "a gzip archive; unpack it first"),
@@ -141,7 +142,7 @@ def _zip(path: Path) -> FileKind:
     try:
         names = _zip_names(path)
     except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
-        return FileKind("truncated", "truncated: it begins like a zip archive, whose end is missing")
+        return FileKind("truncated", "truncated zip file: its end is missing")
     if any(name.endswith("/constants.pkl") for name in names) and any("/code/" in name for name in names):
         return FileKind("torchscript", "a TorchScript program; save the model's state_dict() instead")
     if any(name.split("/")[1:] == ["data.pkl"] for name in names):
@@ -149,7 +150,7 @@ def _zip(path: Path) -> FileKind:
     if names and all(name.endswith(".npy") for name in names):
         return FileKind("npz", "NumPy arrays (.npz)")
     first = f" (its first file: {one_line(names[0])})" if names else ""
-    return FileKind(ZIP, f"a zip archive{first}; unpack it first")
+    return FileKind("zip", f"a zip archive{first}; unpack it first")
 
 
 def _zip_names(path: Path) -> list[str]:
@@ -181,13 +182,13 @@ def _text(head: bytes) -> FileKind | None:
         return FileKind("dvc", "a DVC pointer, not the file itself; run: dvc pull")
     if PAGE.match(start):
         title = TITLE.search(start)
-        named = f" titled '{one_line(title[1])}'" if title and title[1].strip() else ""
+        named = f" titled '{one_line(html.unescape(title[1]))}'" if title and title[1].strip() else ""
         return FileKind("web page", f"a web page{named}; download the file itself")
     if start.startswith("<"):
         return _xml(start)
     if start.startswith(("{", "[")):
         return _json(start)
-    return FileKind("text", f"a text that begins with '{one_line(start)}'" if start else "a blank text")
+    return FileKind(TEXT, f"a text that begins with '{one_line(start)}'" if start else "a blank text")
 
 
 def _decoded(head: bytes) -> str | None:

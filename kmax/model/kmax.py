@@ -15,7 +15,6 @@ from kmax.config.model_sizes import ModelSize, ResNetSize
 from kmax.errors import InputError
 from kmax.model.layers import EncoderConfig, LayerConfig
 from kmax.model.model_flavour import MODEL_FLAVOURS
-from kmax.model.norm import EPSILON
 from kmax.model.output import Output
 from kmax.model.pixel_decoder import PixelDecoder, PixelDecoderConfig
 from kmax.model.pixel_encoder import pixel_encoder
@@ -49,7 +48,7 @@ class KMaX(nn.Module):
         self.flavour = flavour = MODEL_FLAVOURS[arguments.flavour]
         self.decoder_stages = size.pixel_decoder[: arguments.decoder_stages]
         self.feature_of_stage = _feature_of_stage(size, arguments)
-        layers = LayerConfig("gelu", EPSILON, flavour.biased_moving_variance)
+        layers = LayerConfig(biased_moving_variance=flavour.biased_moving_variance)
 
         self.pixel_encoder = pixel_encoder(
             size.encoder, EncoderConfig(flavour, arguments.backbone_drop_path, layers=layers)

@@ -10,10 +10,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import timm
+from timm.models.convnext import ConvNeXt
+from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kmax.config.model_sizes import AxialResNetSize, ConvNeXtSize, EncoderSize, ResNetSize, TimmSize
+from kmax.errors import InputError
 from kmax.model.axial_resnet import AxialResNet
 from kmax.model.layers import EncoderConfig, LayerConfig
 
@@ -52,6 +55,11 @@ class ResNetEncoder(nn.Module):
     def __init__(self, size: ResNetSize, config: EncoderConfig) -> None:
         super().__init__()
         self.network: Any = _timm_network(size, config, num_classes=0)
+        if not _has_plain_bottlenecks(self.network):
+            raise InputError(
+                f"ResNetSize('{size.timm_name}'): not a ResNet of plain bottleneck blocks, such as resnet50; "
+                "TimmSize takes any network of timm"
+            )
         self.max_pool = max_pool = config.flavour.resnet_max_pool
         activated = config.flavour.resnet_activated_features
         layers: Any = self.layers()
@@ -86,6 +94,22 @@ class ResNetEncoder(nn.Module):
         return features
 
 
+def _has_plain_bottlenecks(network: Any) -> bool:
+    """Whether `_bottleneck` computes all blocks of a network of timm."""
+    return (
+        isinstance(network, ResNet)
+        and isinstance(network.conv1, nn.Conv2d)
+        and all(
+            isinstance(block, Bottleneck)
+            and block.se is None
+            and isinstance(block.aa, nn.Identity | None)
+            and (block.downsample is None or isinstance(block.downsample[0], nn.Conv2d))
+            for block in network.modules()
+            if isinstance(block, Bottleneck | BasicBlock)
+        )
+    )
+
+
 def _bottleneck(block: Any, x: Tensor) -> Tensor:
     """A block of timm's ResNet, with each norm left to the convolution before it."""
     residual = block.act1(block.bn1.after(block.conv1, x))
@@ -112,6 +136,8 @@ class ConvNeXtEncoder(nn.Module):
     def __init__(self, size: ConvNeXtSize, config: EncoderConfig) -> None:
         super().__init__()
         self.network: Any = _timm_network(size, config, num_classes=0)
+        if not isinstance(self.network, ConvNeXt):
+            raise InputError(f"ConvNeXtSize('{size.timm_name}'): not a ConvNeXt; TimmSize takes any network")
         self.network.head = nn.Identity()
         self.strides = [_stride_of(stage) for stage in self.network.stages]
         for stage, stride in zip(self.network.stages, self.strides, strict=True):
@@ -178,7 +204,13 @@ def pixel_encoder(size: EncoderSize, config: EncoderConfig) -> PixelEncoder:
 
 
 def _timm_network(size: TimmSize, config: EncoderConfig, **options: bool | int) -> Any:
-    """The network with initial values, and our batch norm."""
+    """The network with initial values, and our batch norm.
+
+    Raises:
+        InputError: timm has no such network.
+    """
+    if not timm.is_model(size.timm_name):
+        raise InputError(f"{type(size).__name__}('{size.timm_name}'): timm has no network of this name")
     arguments: dict[str, Any] = dict(size.options) | options
     if config.drop_path > 0.0:
         arguments["drop_path_rate"] = config.drop_path

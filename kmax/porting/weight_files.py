@@ -199,16 +199,17 @@ def _fetched(entry: Weights, out: Path, expected: Sha256 | None, name: str) -> I
         elif not path.is_file():
             where_stated = f"(named in {paths.WEIGHTS_FILE}, relative to the project folder)"
             raise InputError(f"{missing(path, 'checkpoint')} {where_stated}")
-        elif (instead := instead_of(path, *READABLE)) is not None:
-            raise InputError(f"{where}: not a checkpoint, but {instead}")
         sha256 = sha256_of(open_checkpoint(path, "tf").digested() if bundle else [path])
+        instead = None if bundle else instead_of(path, *READABLE)
         if expected not in (None, sha256):
             stated = paths.WEIGHTS_FILE if entry.sha256 else RecordedFile().path
             raise InputError(
                 f"{where}: SHA-256 is {sha256}, but {stated} expects {expected}"
-                f" for '{name}': the file is corrupt or another version"
+                f" for '{name}': {instead or 'the file is corrupt or another version'}"
                 + ("; it was discarded" if entry.url is not None else "")
             )
+        if instead is not None:
+            raise InputError(f"{where}: not a checkpoint, but {instead}")
         if packed:
             text = stack.enter_context(tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent))
             path = _unpacked(path, Path(text))

@@ -82,5 +82,5 @@ def _is_page(path: Path, name: PurePath) -> bool:
         case ("runs", page):
             return page.endswith(".html")
         case ("runs", _, *_):
-            return path.suffix in (".png", ".svg")
+            return path.suffix in (".png", ".jpg", ".svg")
     return False

@@ -38,9 +38,7 @@ def read_index(path: Path) -> dict[str, Path]:
         if Path(name).name != name or "\\" in name:
             faults.append(f"{path}: weight_map: {name[:80]!r} is not the name of a file beside the index")
         elif not path.with_name(name).is_file():
-            faults.append(
-                f"{missing(path.with_name(name), 'file of the checkpoint')}, but {path.name} lists it"
-            )
+            faults.append(missing(path.with_name(name), f"file of {path.name}"))
     if faults:
         raise InputError(faults)
     return {tensor: path.with_name(name) for tensor, name in names.items()}
@@ -63,14 +61,11 @@ class ShardedCheckpoint(Checkpoint):
         faults = []
         for path, shard in shards.items():
             listed = {name for name, place in shard_of.items() if place == path}
-            if lacking := listed - shard.keys():
-                faults.append(
-                    f"{path}: lacks {len(lacking)} tensors of {index.name}, such as '{min(lacking)}'"
-                )
-            if more := shard.keys() - listed:
-                faults.append(
-                    f"{path}: has {len(more)} tensors that {index.name} lacks, such as '{min(more)}'"
-                )
+            differences = {"missing, but in": listed - shard.keys(), "not in": shard.keys() - listed}
+            for what, names in differences.items():
+                if names:
+                    count = f"{len(names)} tensors, such as '{min(names)}',"
+                    faults.append(f"{path}: {count} are {what} {index.name}")
         if faults:
             raise InputError(faults)
         ignored = (shard.ignored.items() for shard in shards.values())

@@ -235,8 +235,8 @@ class Bundle(Checkpoint):
     def _fault(self, name: str, entry: TensorEntry, what: str) -> InputError:
         path = self.shard(entry.shard)
         instead = instead_of(path)
-        where = f"{path}: tensor '{name}'" if instead is None else f"{path}: {instead}; tensor '{name}'"
-        return InputError(f"{where}: {what}")
+        reason = "" if instead is None else f" (the file is {instead})"
+        return InputError(f"{path}: tensor '{name}': {what}{reason}")
 
 
 def _attributes(graph: bytes) -> Iterator[tuple[str, str]]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kmax.errors import InputError
-from kmax.file_kinds import PICKLE, TORCH, instead_of
+from kmax.file_kinds import PICKLE, TEXT, TORCH, instead_of
 from kmax.porting.formats.pickled_values import (
     BFLOAT16,
     Array,
@@ -64,7 +64,8 @@ def open_file(path: Path, state_dict: str | None = None) -> Checkpoint:
             value, read_storage = _read_stream(path)
         found = find_state_dict(value, state_dict)
     except RefusedError as error:
-        raise InputError(f"{path}: not a readable torch checkpoint: {error}") from error
+        fault = instead_of(path, PICKLE, TORCH, TEXT) or str(error)  # old pickles look like texts
+        raise InputError(f"{path}: not a readable torch checkpoint: {fault}") from error
     except DAMAGE as error:
         fault = instead_of(path, PICKLE, TORCH) or f"corrupt: {_words(error)}"
         raise InputError(f"{path}: not a readable torch checkpoint: {fault}") from error

@@ -110,8 +110,11 @@ def test_a_truncated_file_is_refused(saved, length):
 def test_other_kinds_of_files_are_refused(tmp_path):
     for name, data in (("a.pth", b"PK\x03\x04" + bytes(200)), ("b.txt", b"hello" * 50)):
         (tmp_path / name).write_bytes(data)
-        with pytest.raises(InputError, match=r"not a safetensors file; convert .* `kmax port-file`"):
+        with pytest.raises(InputError, match=r"not a readable safetensors file: (truncated zip|a text that)"):
             load_model(tmp_path / name)
+    (tmp_path / "c.bin").write_bytes(bytes(range(255, 100, -1)))
+    with pytest.raises(InputError, match=r"not a safetensors file; convert .* `kmax port-file`"):
+        load_model(tmp_path / "c.bin")
     with pytest.raises(InputError, match="not found"):
         load_model(tmp_path / "missing.safetensors")
     with pytest.raises(InputError, match="is a folder, not a safetensors file"):

@@ -202,5 +202,5 @@ def test_names_and_files_that_do_not_exist(project, register, checkpoint) -> Non
     with pytest.raises(InputError, match="did you mean 'resnet50_imagenet'"):
         fetch_weights("resnet50_imagnet")
     checkpoint.unlink()
-    with pytest.raises(InputError, match=r"w\.pth: not found \(named in params/weights\.yaml"):
+    with pytest.raises(InputError, match=r"w\.pth: checkpoint not found \(named in params/weights\.yaml"):
         fetch_weights("resnet50_imagenet")

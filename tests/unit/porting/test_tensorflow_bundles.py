@@ -27,6 +27,9 @@ TENSORS = {
 A = "encoder/a/.ATTRIBUTES/VARIABLE_VALUE"
 
 
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 1\n"
+
+
 def assert_read(prefix: Path, tensors: dict[str, np.ndarray]) -> None:
     read = Bundle(prefix)
     assert list(read) == sorted(tensors)
@@ -188,7 +191,9 @@ INDEX_DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
     "without its end": (lambda path: cut(path, path.stat().st_size - 48), "last 8 bytes"),
     "zeroed end": (lambda path: path.write_bytes(path.read_bytes()[:-8] + bytes(8)), "last 8 bytes"),
     "a byte of the block": (lambda path: flip(path, 30), "checksum mismatch"),
-    "empty": (lambda path: cut(path, 0), "last 8 bytes"),
+    "empty": (lambda path: cut(path, 0), "an empty file"),
+    "a web page": (lambda path: path.write_bytes(b"<!doctype html><html>"), "a web page"),
+    "a pointer": (lambda path: path.write_bytes(LFS), "a git-lfs pointer"),
     "the data file": (lambda path: shutil.copy(shard_path(path.with_suffix(""), 0, 1), path), "last 8 bytes"),
 }
 
@@ -199,6 +204,18 @@ def test_a_corrupt_index_is_refused(tmp_path, damage, expected):
     damage(tmp_path / "ckpt-1.index")
     with pytest.raises(InputError, match=rf"ckpt-1\.index: .*{expected}"):
         Bundle(prefix)
+
+
+def test_a_data_file_that_is_a_pointer_is_called_so(tmp_path):
+    """Its size is that of a small tensor, so that only the content shows it."""
+    prefix = bundle(tmp_path / "ckpt-1", {A: np.zeros(200, np.float32), "b": np.ones(2, np.float32)})
+    shard_path(prefix, 0, 1).write_bytes(LFS)
+    with pytest.raises(InputError, match=r"data-00000-of-00001: tensor '.*\(the file is a git-lfs pointer"):
+        Bundle(prefix)
+    prefix = bundle(tmp_path / "ckpt-2", {A: np.ones(2, np.float32)})
+    shard_path(prefix, 0, 1).write_bytes(LFS)
+    with pytest.raises(InputError, match=r"checksum mismatch.*\(the file is a git-lfs pointer"):
+        Bundle(prefix)[A]
 
 
 @pytest.mark.parametrize("kind", [1, 7])
