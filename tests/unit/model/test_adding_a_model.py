@@ -9,6 +9,7 @@ from pydantic import ValidationError
 import kmax
 from kmax.config import Category, Model
 from kmax.config.model_sizes import SIZES, ConvNeXtSize, ResNetSize, TimmSize
+from kmax.errors import InputError
 from kmax.model.io import load_model, save_model
 
 ENCODERS = {
@@ -44,3 +45,19 @@ def test_an_entry_of_the_table_is_all_that_a_backbone_of_timm_needs(encoder, mon
 def test_a_name_that_is_not_in_the_table_is_refused_by_run_files():
     with pytest.raises(ValidationError, match=r"unknown model 'kmax_new'; available: kmax_resnet50, "):
         Model.model_validate({"name": "kmax_new"})
+
+
+@pytest.mark.parametrize(
+    ("encoder", "message"),
+    [
+        (ResNetSize("resnet18"), r"ResNetSize\('resnet18'\): not a ResNet of plain bottleneck blocks"),
+        (ResNetSize("resnet50d"), "not a ResNet of plain bottleneck blocks"),
+        (ResNetSize("seresnet50"), "not a ResNet of plain bottleneck blocks"),
+        (ConvNeXtSize("resnet18"), r"ConvNeXtSize\('resnet18'\): not a ConvNeXt"),
+        (TimmSize("resnet1"), r"TimmSize\('resnet1'\): timm has no network of this name"),
+    ],
+)
+def test_a_network_of_another_kind_is_named(encoder, message, monkeypatch):
+    monkeypatch.setitem(SIZES, "kmax_new", dataclasses.replace(SIZES["kmax_tiny"], encoder=encoder))
+    with pytest.raises(InputError, match=message):
+        kmax.create_model("kmax_new", num_classes=2, image_size=(65, 65))

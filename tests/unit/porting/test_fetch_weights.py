@@ -204,3 +204,60 @@ def test_names_and_files_that_do_not_exist(project, register, checkpoint) -> Non
     checkpoint.unlink()
     with pytest.raises(InputError, match=r"w\.pth: checkpoint not found \(named in params/weights\.yaml"):
         fetch_weights("resnet50_imagenet")
+
+
+def test_a_file_of_the_user_in_the_place_of_weights_is_kept(project, register, checkpoint) -> None:
+    own = project / "data/weights/tiny.safetensors"
+    own.parent.mkdir(parents=True)
+    save_file({"mine": torch.ones(3)}, own)
+    register("tiny", checkpoint, "torch")
+    with pytest.raises(InputError, match=r"tiny\.safetensors: exists, and this command did not write it"):
+        fetch_weights("tiny")
+    assert load_file(own).keys() == {"mine"}
+    assert load_file(fetch_weights("tiny", overwrite=True)).keys() == TENSORS.keys()
+    register("tiny", own, "safetensors")
+    with pytest.raises(InputError, match="would overwrite the input"):
+        fetch_weights("tiny", overwrite=True)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\n", "a git-lfs pointer"),
+        (b'{"error": "not found"}', "an error message of a server"),
+        (b"", "an empty file"),
+    ],
+)
+def test_what_is_fetched_instead_of_weights_is_named(project, register, tmp_path, content, words) -> None:
+    path = tmp_path / "w.pth"
+    path.write_bytes(content)
+    register("tiny", path, "torch")
+    with pytest.raises(InputError, match=rf"w\.pth: not a checkpoint, but {words}"):
+        fetch_weights("tiny")
+    register("tiny", path, "torch", sha256="a" * 64)
+    with pytest.raises(InputError, match=rf"SHA-256 is .*{words}"):
+        fetch_weights("tiny")
+
+
+def test_faults_of_a_download_name_its_url_and_no_file_that_is_gone(project, register, tmp_path) -> None:
+    path = tmp_path / "w.pth"
+    torch.save({"epoch": 3}, path)
+    with serving(bytes_of(path.read_bytes())) as url:
+        register("tiny", path, "torch", url=f"{url}/w.pth")
+        with pytest.raises(InputError, match=rf"^{url}/w\.pth: .*no state dict inside") as caught:
+            fetch_weights("tiny")
+    assert ".downloads" not in caught.value.faults[0]
+
+
+def test_one_of_several_state_dicts_is_fetched_by_its_name(project, register, tmp_path) -> None:
+    import yaml
+
+    average = {name: tensor + 1 for name, tensor in TENSORS.items()}
+    torch.save({"model": TENSORS, "ema": average}, tmp_path / "w.pth")
+    register("tiny", tmp_path / "w.pth", "torch")
+    assert torch.equal(load_file(fetch_weights("tiny"))["b"], TENSORS["b"])
+    path = project / "params/weights.yaml"
+    content = yaml.safe_load(path.read_text())
+    content["weights"]["tiny"]["state_dict"] = "ema"
+    path.write_text(yaml.safe_dump(content))
+    assert torch.equal(load_file(fetch_weights("tiny"))["b"], average["b"])
