@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kmax.display import printable
 from kmax.errors import InputError
 
 # Folders and files of operating systems, storage devices and tools, in small letters; hidden ones are left
@@ -104,7 +105,7 @@ class FolderFiles:
     def warn(self, except_for: Collection[Reason] = ()) -> None:
         """Print the notice, if there is one, as a warning."""
         if notice := self.notice(except_for):
-            print(f"warning: {notice}", file=sys.stderr)
+            print(f"warning: {printable(notice)}", file=sys.stderr)
 
 
 def list_files(
@@ -132,6 +133,15 @@ def list_files(
     walk.run()
     left_out = {reason: sorted(walk.left_out[reason]) for reason in Reason if reason in walk.left_out}
     return FolderFiles(folder, sorted(walk.names), left_out)
+
+
+def is_utf8(name: str) -> bool:
+    """Whether a name can be written to a file; Python reads names of other encodings with surrogates."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 _Identity = tuple[int, int]  # device and inode
@@ -165,7 +175,8 @@ class _Walk:
 
     def _descend(self, start: str, seen: set[_Identity]) -> list[str]:
         """List a folder and its subfolders, and add them to `seen`; returns the links to folders in it."""
-        folders, links = [start], []
+        folders = [start]
+        links: list[str] = []
         while folders:
             inside = folders.pop()
             identity = self._identity(inside)
@@ -203,11 +214,11 @@ class _Walk:
             return Reason.TOOL
         if is_folder:
             return None
+        if not os.path.exists(entry.path):
+            return Reason.BROKEN  # of any type: it may have been a folder
         if self.endings is not None and not lower.endswith(self.endings):
             return Reason.TYPE
-        if _is(entry.is_file):
-            return None
-        return Reason.SPECIAL if os.path.exists(entry.path) else Reason.BROKEN
+        return None if _is(entry.is_file) else Reason.SPECIAL
 
     def _around(self, inside: str) -> set[_Identity]:
         """The folders that contain this one."""

@@ -41,7 +41,7 @@ def test_hidden_and_tools_files_and_folders_are_left_out(tmp_path: Path) -> None
         Reason.HIDDEN: [".DS_Store", "._a.png", ".ipynb_checkpoints/"],
         Reason.TOOL: ["@eaDir/", "Thumbs.db", "s/__MACOSX/"],
     }
-    assert TOOL_FOLDERS == {name.lower() for name in TOOL_FOLDERS}
+    assert {name.lower() for name in TOOL_FOLDERS} == TOOL_FOLDERS
 
 
 def test_a_file_named_like_a_tools_folder_counts(tmp_path: Path) -> None:

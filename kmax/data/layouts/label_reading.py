@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +12,38 @@ from PIL import Image as PillowImage
 
 from kmax.data.faults import Fault, FaultKind, Faults
 from kmax.data.formats.coco_panoptic import Segment
-from kmax.data.formats.png import PILLOW_FAULTS
-from kmax.errors import InputError
+from kmax.data.formats.png import GREY, PILLOW_FAULTS
+from kmax.folders import FolderFiles, Reason, is_utf8, list_files
 
+_GREY_OF_BITS = slice(24, 26)  # where the header of a PNG states bit depth and colour type
 AreaAndBox = tuple[int, tuple[int, int, int, int]]  # pixels; (x, y, width, height)
 
 
 def read_png(path: Path, what: str, modes: tuple[str, ...], faults: list[Fault]) -> NDArray[Any] | None:
-    """The pixels of a label PNG; None, and a fault, if it is missing, corrupt or of another mode."""
+    """The pixels of a label PNG; None, and a fault, if it is missing, corrupt or of another mode.
+
+    Pixels of 1, 2 or 4 bits are the stored numbers: a one-bit mask has the values 0 and 1.
+    """
     try:
         with PillowImage.open(path) as image:
             if image.mode in modes:
-                return np.asarray(image)
+                return _stored(np.asarray(image), path)
             faults.append((FaultKind.PNG_MODE, f"{path}: {what} is {image.mode}, not {' or '.join(modes)}"))
     except FileNotFoundError:
         faults.append((FaultKind.MISSING, f"{path}: {what} not found"))
     except PILLOW_FAULTS as error:
         faults.append((FaultKind.UNREADABLE, f"{path}: {what} cannot be read: {error}"))
     return None
+
+
+def _stored(pixels: NDArray[Any], path: Path) -> NDArray[Any]:
+    """The numbers stored in a grey PNG of few bits, which Pillow stretches to 0..255."""
+    with open(path, "rb") as stream:
+        header = stream.read(_GREY_OF_BITS.stop)
+    bits, color_type = header[_GREY_OF_BITS] if len(header) == _GREY_OF_BITS.stop else (8, GREY)
+    if pixels.dtype == bool:
+        return pixels.astype(np.uint8)
+    return pixels // (255 // (2**bits - 1)) if bits < 8 and color_type == GREY else pixels
 
 
 def has_size(path: Path, what: str, labels: NDArray[Any], size: tuple[int, int], faults: list[Fault]) -> bool:
@@ -59,16 +72,33 @@ def segment(id: int, category_id: int, measured: AreaAndBox, *, iscrowd: bool = 
     return Segment(id, category_id, measured[0], measured[1], iscrowd)
 
 
-def images_of_split(names: Iterable[str], split: str, holdout: int | None) -> set[str]:
-    """The images of a split: all of them, or its part of a holdout.
+def images_of_split(
+    names: Iterable[str], split: str, holdout: int | None, where: Path, faults: Faults
+) -> set[str]:
+    """The images of a split: all of them, or its part of a holdout; adds a fault if there are none.
 
     The holdout puts the first image by name, and every `holdout`-th from there, into the split val.
+
+    Args:
+        where: the JSON or the folder that lists the images.
     """
-    names = set(names)
-    if holdout is None:
-        return names
-    val = set(sorted(names)[::holdout])
-    return val if split == "val" else names - val
+    every = chosen = set(names)
+    if holdout is not None:
+        val = set(sorted(every)[::holdout])
+        chosen = val if split == "val" else every - val
+    if not chosen:
+        faults.add(FaultKind.SPLITS, f"{where}: {no_images(split, len(every), holdout)}")
+    return chosen
+
+
+def no_images(split: str, number: int, holdout: int | None) -> str:
+    """The reason for a split without images, when `number` images are listed."""
+    if holdout is None or not number:
+        return f"no images for the split '{split}'"
+    return (
+        f"{number} image, which the holdout (every {holdout}th) assigns to 'val', so that none is left for "
+        f"'{split}'; list more images, or each split by itself"
+    )
 
 
 def faults_once(faults: Faults, split: str, holdout: int | None) -> Faults:
@@ -76,13 +106,36 @@ def faults_once(faults: Faults, split: str, holdout: int | None) -> Faults:
     return Faults() if holdout and split != "train" else faults
 
 
-def files_in(folder: Path, pattern: str, what: str) -> dict[str, str]:
-    """Names of the files in a folder that match a pattern, relative to it, by name without suffix.
+def listed(
+    folder: Path,
+    endings: Collection[str],
+    what: str,
+    faults: Faults,
+    *,
+    deep: bool = True,
+    except_for: Collection[Reason] = (),
+) -> FolderFiles:
+    """The files of a folder; a warning says what was left out, and why.
+
+    Args:
+        endings, what, deep: as in `list_files`.
+        except_for: reasons that are not reported.
 
     Raises:
-        InputError: the folder does not exist.
+        InputError: the folder does not exist or cannot be read.
     """
-    if not folder.is_dir():
-        raise InputError(f"{folder}: {what} not found")
-    names = sorted(os.path.relpath(path, folder) for path in folder.glob(pattern))
-    return {os.path.splitext(name)[0]: name for name in names if not Path(name).name.startswith(".")}
+    found = list_files(folder, endings, what, deep=deep)
+    if notice := found.notice(except_for):
+        faults.warn(notice)
+    return found
+
+
+def by_stem(found: FolderFiles, what: str, faults: Faults) -> dict[str, str]:
+    """Names by name without suffix; adds a fault for each set of files that differ in their suffix only."""
+    for line in found.stem_faults(what):
+        faults.add(FaultKind.DUPLICATE, line)
+    for name in found.names:
+        if not is_utf8(name):
+            line = f"{found.folder / name}: the name is not valid UTF-8; rename the file"
+            faults.add(FaultKind.UNUSABLE_NAME, line)
+    return {stem: names[0] for stem, names in found.by_stem().items() if is_utf8(names[0])}
