@@ -64,7 +64,7 @@ def check(dataset: Dataset) -> None:
     faults = check(dataset)
     faults.print_warnings()
     if not faults.count():
-        number = f", {len(faults.warnings)} warnings" if faults.warnings else ""
+        number = f" (warnings: {len(faults.warnings)})" if faults.warnings else ""
         typer.echo(f"{dataset}: no problems found{number}")
         return
     for line in [*faults.lines(), f"{dataset}: {faults.summary()}"]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from kmax.config import Category
-from kmax.data.faults import FaultKind, Faults
+from kmax.data.faults import MAX_LINES, FaultKind, Faults
 from kmax.data.formats.coco_panoptic import JsonCategory, Segment
 from kmax.display import MAX_LENGTH, one_line
 
@@ -52,10 +52,9 @@ class TrainingLabels:
     where: str
     advice: str = "correct the annotation"
 
-    def report(self, faults: Faults) -> None:
-        """Warn of categories without segments; add a fault if nothing is left to learn."""
+    def require_learnable(self, faults: Faults) -> bool:
+        """Add a fault if nothing is left to learn."""
         segments, crowds = self.counts.segments, self.counts.crowds
-        unused = [category for category in self.categories if not segments[category.id]]
         present = [c for c in self.categories if segments[c.id] or crowds[c.id]]
         if not segments.total():
             kind = "only crowds" if crowds.total() else "no segments"
@@ -64,10 +63,15 @@ class TrainingLabels:
             name = one_line(present[0].name)
             fault = f"all labelled pixels for training are of one stuff category, '{name}': nothing to learn"
         else:
-            if unused:
-                faults.warn(f"{self.where}: {self._without_segments(unused)}")
-            return
+            return True
         faults.add(FaultKind.NOTHING_TO_LEARN, f"{self.where}: {fault}; {self.advice}")
+        return False
+
+    def warn_of_unused(self, faults: Faults) -> None:
+        """Warn of categories without segments."""
+        unused = [category for category in self.categories if not self.counts.segments[category.id]]
+        if unused:
+            faults.warn(f"{self.where}: {self._without_segments(unused)}")
 
     def _without_segments(self, unused: list[AnyCategory]) -> str:
         crowds = sum(self.counts.crowds[category.id] > 0 for category in unused)
@@ -81,8 +85,15 @@ class TrainingLabels:
         )
 
 
-def doubtful_names(categories: Iterable[AnyCategory], where: str) -> Iterator[str]:
-    """One line for each category name that is hard to show, and for each set of categories with one name."""
+def warn_of_names(categories: Iterable[AnyCategory], where: str, faults: Faults) -> None:
+    """Warn of each category name that is hard to show, and of each set of categories with one name."""
+    lines = list(_doubtful_names(categories, where))
+    if len(lines) > MAX_LINES:
+        lines[MAX_LINES:] = [f"{where}: ... and {len(lines) - MAX_LINES} more names of categories"]
+    faults.warn(*lines)
+
+
+def _doubtful_names(categories: Iterable[AnyCategory], where: str) -> Iterator[str]:
     same: dict[str, list[AnyCategory]] = {}
     for category in categories:
         if reasons := list(_reasons(category.name)):

@@ -63,10 +63,10 @@ def instance_annotations(header: Header, faults: Faults) -> Iterator[JsonObject]
                 yield entry | {"segmentation": region}
     if short:
         number = sum(count for _, count in short)
-        note = f"{number} polygons of fewer than 3 points are left out"
+        note = f"polygons of fewer than 3 points are left out: {number}"
         faults.warn(f"{header.path}: {note} (first: annotation {short[0][0]})")
     if empty:
-        note = f"{len(empty)} of {len(seen)} annotations are left out, since their 'segmentation' is empty"
+        note = f"annotations with an empty 'segmentation' are left out: {len(empty)} of {len(seen)}"
         faults.warn(f"{header.path}: {note} (first: annotation {empty[0]})")
 
 

@@ -96,7 +96,7 @@ def no_images(split: str, number: int, holdout: int | None) -> str:
     if holdout is None or not number:
         return f"no images for the split '{split}'"
     return (
-        f"{number} image, which the holdout (every {holdout}th) assigns to 'val', so that none is left for "
+        f"1 image, which the holdout (every {holdout}th) assigns to 'val', so that none is left for "
         f"'{split}'; list more images, or each split by itself"
     )
 

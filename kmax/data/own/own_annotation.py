@@ -20,7 +20,7 @@ from kmax.config.category import palette_color
 from kmax.data.faults import Fault, Faults
 from kmax.data.formats import coco_instance_json, coco_panoptic_json
 from kmax.data.formats.coco_json import Header, read_header
-from kmax.data.label_findings import AnyCategory, LabelCounts, TrainingLabels, doubtful_names
+from kmax.data.label_findings import AnyCategory, LabelCounts, TrainingLabels, warn_of_names
 from kmax.data.layouts import semantic_masks
 from kmax.data.layouts.coco_instances import with_background
 from kmax.data.layouts.label_reading import no_images, read_png
@@ -144,8 +144,10 @@ def _report(
     faults: Faults,
     advice: str = "correct the annotation",
 ) -> None:
-    faults.warn(*doubtful_names(categories, str(where)))
-    TrainingLabels(categories, counts, str(where), advice).report(faults)
+    warn_of_names(categories, str(where), faults)
+    labels = TrainingLabels(categories, counts, str(where), advice)
+    if labels.require_learnable(faults):
+        labels.warn_of_unused(faults)
     _require_sound(faults)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image as PillowImage
@@ -17,9 +18,10 @@ from kmax.data.datasets import open_prepared
 from kmax.data.faults import Fault, FaultKind, Faults
 from kmax.data.formats.coco_panoptic import Segment
 from kmax.data.formats.png import PILLOW_FAULTS
-from kmax.data.label_findings import LabelCounts, TrainingLabels, doubtful_names
+from kmax.data.label_findings import LabelCounts, TrainingLabels, warn_of_names
 from kmax.data.layouts.coco_panoptic_layout import CocoPanoptic, SplitFiles
 from kmax.data.layouts.layout import ImageRecord, PanopticLabels, RawFiles
+from kmax.data.layouts.semantic_masks import SemanticMasks
 from kmax.errors import InputError
 from kmax.parallel import map_items
 
@@ -82,19 +84,27 @@ def check_files(dataset: Dataset, root: Path, workers: int | None = None) -> Fau
 def report_labels(dataset: Dataset, categories: list[Category], counts: LabelCounts, faults: Faults) -> None:
     """Add what is unusual about the categories of a dataset.
 
+    The categories of published datasets, which are downloaded, are what they are; nothing is said about them.
+
     Args:
         counts: of its training split; without pixels if there is no such split, or no image can be read.
     """
-    faults.warn(*doubtful_names(categories, dataset.dataset))
-    void = getattr(dataset.source, "void", None)
-    advice = "correct the annotation"
+    source = dataset.source
+    own = isinstance(source, RawFiles) and not source.files
+    if own:
+        warn_of_names(categories, dataset.dataset, faults)
+    if not counts.pixels:
+        return
+    labels = TrainingLabels(categories, counts, dataset.dataset)
+    void = source.void if isinstance(source, SemanticMasks) else None
     if void is not None and counts.labelled < counts.pixels:
         share = 1 - counts.labelled / counts.pixels
         note = f"{void} is taken as void (no label): {share:.1%} of the pixels for training"
         faults.warn(f"{dataset.dataset}: {note}")
         advice = f"if {void} is a class, change 'void' in {paths.dataset_file(dataset.dataset)}"
-    if counts.pixels:
-        TrainingLabels(categories, counts, dataset.dataset, advice).report(faults)
+        labels = replace(labels, advice=advice)
+    if labels.require_learnable(faults) and own:
+        labels.warn_of_unused(faults)
 
 
 def _examined(record: ImageRecord) -> tuple[list[Fault], tuple[list[Segment], int] | None]:
