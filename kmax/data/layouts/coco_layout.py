@@ -60,6 +60,8 @@ class AgreedCategories:
 
     def add(self, header: Header, faults: Faults) -> None:
         """Compare with the categories of another JSON, and add a fault for each difference."""
+        if not header.images:
+            faults.add(FaultKind.SPLITS, f"{header.path}: no annotated images")
         if not header.categories:
             faults.add(FaultKind.CATEGORY, f"{header.path}: no categories")
         elif self._categories is None:

@@ -75,30 +75,26 @@ def segment(id: int, category_id: int, measured: AreaAndBox, *, iscrowd: bool = 
 def images_of_split(
     names: Iterable[str], split: str, holdout: int | None, where: Path, faults: Faults
 ) -> set[str]:
-    """The images of a split: all of them, or its part of a holdout; adds a fault if there are none.
+    """The images of a split: all of them, or its part of a holdout.
 
-    The holdout puts the first image by name, and every `holdout`-th from there, into the split val.
+    The holdout puts the first image by name, and every `holdout`-th from there, into the split val. If that
+    leaves none for training, as with one image, a warning says so.
 
     Args:
         where: the JSON or the folder that lists the images.
     """
-    every = chosen = set(names)
-    if holdout is not None:
-        val = set(sorted(every)[::holdout])
-        chosen = val if split == "val" else every - val
-    if not chosen:
-        faults.add(FaultKind.SPLITS, f"{where}: {no_images(split, len(every), holdout)}")
-    return chosen
-
-
-def no_images(split: str, number: int, holdout: int | None) -> str:
-    """The reason for a split without images, when `number` images are listed."""
-    if holdout is None or not number:
-        return f"no images for the split '{split}'"
-    return (
-        f"1 image, which the holdout (every {holdout}th) assigns to 'val', so that none is left for "
-        f"'{split}'; list more images, or each split by itself"
-    )
+    every = set(names)
+    if holdout is None:
+        return every
+    val = set(sorted(every)[::holdout])
+    if split == "val":
+        return val
+    if every and every == val:
+        faults.warn(
+            f"{where}: 1 image, which is held out for validation, so that none is left for training; "
+            "add images, or give those for validation separately"
+        )
+    return every - val
 
 
 def faults_once(faults: Faults, split: str, holdout: int | None) -> Faults:

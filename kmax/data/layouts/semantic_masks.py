@@ -127,6 +127,8 @@ class SemanticMasksReader:
             path = found.semantic_dir / found.semantic[stem]
             shared.add(FaultKind.ORPHAN, f"{path}: no image of this name in {images_dir}")
         stems = images_of_split(found.images, name, holdout, images_dir, faults)
+        if not found.images:
+            faults.add(FaultKind.SPLITS, f"{images_dir}: no images for the split '{name}'")
         classes = MaskClasses({c.id: c.isthing for c in self.categories}, self._source.void)
 
         def records() -> Iterator[ImageRecord]:

@@ -23,7 +23,7 @@ from kmax.data.formats.coco_json import Header, read_header
 from kmax.data.label_findings import AnyCategory, LabelCounts, TrainingLabels, warn_of_names
 from kmax.data.layouts import semantic_masks
 from kmax.data.layouts.coco_instances import with_background
-from kmax.data.layouts.label_reading import no_images, read_png
+from kmax.data.layouts.label_reading import images_of_split, read_png
 from kmax.errors import InputError
 from kmax.parallel import map_items
 
@@ -155,7 +155,7 @@ def _compare_with_folders(given: Given, headers: list[Header], faults: Faults) -
     """Compare the images of the JSONs with those in the folders.
 
     Raises:
-        InputError: none of the images of a JSON exists, or the holdout leaves none for training.
+        InputError: none of the images of a JSON exists.
     """
     listed: dict[Path, set[str]] = {}
     for i, header in enumerate(headers):
@@ -170,17 +170,13 @@ def _compare_with_folders(given: Given, headers: list[Header], faults: Faults) -
             number = f"{len(missing)} of {len(names)} images of {header.path}"
             faults.warn(f"{folder}: {number} not found (first: {missing[0]!r})")
         listed.setdefault(folder, set()).update(os.path.normpath(name) for name in names)
-    _require_training(len(headers[0].images), given, given.annotation[0])
+    first = (image.file_name for image in headers[0].images.values())
+    images_of_split(first, "train", given.holdout, given.annotation[0], faults)
     for folder, known in listed.items():
         found = semantic_masks.image_files(folder, given.pngs, faults)
         if unlisted := sorted(set(found.values()) - known):
             number = f"{len(unlisted)} of {len(found)} images are not in the JSON, and are not used"
             faults.warn(f"{folder}: {number} (first: {unlisted[0]!r})")
-
-
-def _require_training(number: int, given: Given, where: Path) -> None:
-    if given.holdout is not None and number < 2:
-        raise InputError(f"{where}: {no_images('train', number, given.holdout)}")
 
 
 # ----------------------------------------------------------------------------------------------------- masks
@@ -199,7 +195,7 @@ def read_masks(given: Given, void: int | None, faults: Faults) -> Found:
             raise InputError(f"{folder}: contains no semantic PNGs")
         stems = _in_both(names, given.images_of(i), faults)
         if i == 0:
-            _require_training(len(names.images), given, given.images[0])
+            images_of_split(names.images, "train", given.holdout, given.images[0], faults)
         look = partial(_look, void)
         for mask in map_items(look, [names.labels_of(stem) for stem in stems], f"reading {folder.name}"):
             faults.update(mask.faults)
@@ -235,7 +231,8 @@ def _in_both(names: semantic_masks.MaskNames, images_dir: Path, faults: Faults) 
     images, masks, folder = names.images, names.semantic, names.semantic_dir
     if not images:
         _require_sound(faults)
-        raise InputError(f"{images_dir}: contains no images")
+        inside = ", except PNGs, which are the labels" if folder.samefile(images_dir) else ""
+        raise InputError(f"{images_dir}: contains no images{inside}")
     both = sorted(images.keys() & masks.keys())
     if not both:
         first = f"{min(images.values())} and {min(masks.values())}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import math
-from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image as PillowImage
@@ -77,33 +76,39 @@ def check_files(dataset: Dataset, root: Path, workers: int | None = None) -> Fau
                     counts.add(*labels)
         except InputError as error:
             faults.update((FaultKind.SPLITS, line) for line in error.faults)
-    report_labels(dataset, reader.categories, counts, faults)
+    report_labels(dataset, root, reader.categories, counts, faults)
     return faults
 
 
-def report_labels(dataset: Dataset, categories: list[Category], counts: LabelCounts, faults: Faults) -> None:
+def report_labels(
+    dataset: Dataset, root: Path, categories: list[Category], counts: LabelCounts, faults: Faults
+) -> None:
     """Add what is unusual about the categories of a dataset.
 
-    The categories of published datasets, which are downloaded, are what they are; nothing is said about them.
+    Nothing is said about the categories of published datasets, which are downloaded.
 
     Args:
+        root: folder of its files.
         counts: of its training split; without pixels if there is no such split, or no image can be read.
     """
     source = dataset.source
-    own = isinstance(source, RawFiles) and not source.files
-    if own:
-        warn_of_names(categories, dataset.dataset, faults)
+    assert isinstance(source, RawFiles)
+    of_split = dict(zip(source.splits, source.annotation_paths(), strict=True))
+    annotation = str(root / of_split.get(TRAIN, min(of_split.values(), default="")))
+    listed_in = annotation if dataset.categories is None else str(paths.dataset_file(dataset.dataset))
+    if not source.files:
+        warn_of_names(categories, listed_in, faults)
     if not counts.pixels:
         return
-    labels = TrainingLabels(categories, counts, dataset.dataset)
+    advice = "correct the annotation"
     void = source.void if isinstance(source, SemanticMasks) else None
     if void is not None and counts.labelled < counts.pixels:
         share = 1 - counts.labelled / counts.pixels
         note = f"{void} is taken as void (no label): {share:.1%} of the pixels for training"
-        faults.warn(f"{dataset.dataset}: {note}")
+        faults.warn(f"{annotation}: {note}")
         advice = f"if {void} is a class, change 'void' in {paths.dataset_file(dataset.dataset)}"
-        labels = replace(labels, advice=advice)
-    if labels.require_learnable(faults) and own:
+    labels = TrainingLabels(categories, counts, annotation, advice)
+    if labels.require_learnable(faults) and not source.files:
         labels.warn_of_unused(faults)
 
 

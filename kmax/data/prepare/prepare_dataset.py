@@ -150,6 +150,8 @@ def _convert(
         try:
             split = reader.split(name, faults)
             images_dirs[name] = split.images_dir
+            if not split.total and not faults.count():
+                faults.add(FaultKind.SPLITS, f"{root / split.images_dir}: no images for the split '{name}'")
             target = work / "prepared" / f"panoptic_{name}"
             with Journal(work / f"{name}.jsonl") as journal:
                 _forget_lost_files(journal, target)
@@ -167,7 +169,7 @@ def _convert(
             with Journal(work / f"{TRAIN}.jsonl") as journal:
                 for image in journal.images():
                     counts.add(image.annotation.segments, image.image.width * image.image.height)
-        report_labels(dataset, reader.categories, counts, faults)
+        report_labels(dataset, root, reader.categories, counts, faults)
     faults.print_warnings()
     if faults.count(harmless=False):
         raise InputError(faults.lines(harmless=False))
