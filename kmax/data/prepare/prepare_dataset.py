@@ -151,7 +151,9 @@ def _convert(
             split = reader.split(name, faults)
             images_dirs[name] = split.images_dir
             if not split.total and not faults.count():
-                faults.add(FaultKind.SPLITS, f"{root / split.images_dir}: no images for the split '{name}'")
+                faults.add(
+                    FaultKind.SPLITS, f"{root / split.images_dir}: no image is left for the split '{name}'"
+                )
             target = work / "prepared" / f"panoptic_{name}"
             with Journal(work / f"{name}.jsonl") as journal:
                 _forget_lost_files(journal, target)
