@@ -271,7 +271,7 @@ def test_a_holdout_of_one_image_is_reported_and_not_prepared(own: Own, capsys: C
     assert not Path("data/prepared/field").exists()
 
 
-# ----------------------------------------------------------------------------------------- names of categories
+# ---------------------------------------------------------------------------------------------------- names
 
 
 @pytest.mark.parametrize(
