@@ -12,10 +12,11 @@ from PIL import Image as PillowImage
 
 from kmax.data.faults import Fault, FaultKind, Faults
 from kmax.data.formats.coco_panoptic import Segment
-from kmax.data.formats.png import GREY, PILLOW_FAULTS
+from kmax.data.formats.png import PILLOW_FAULTS
 from kmax.folders import FolderFiles, Reason, is_utf8, list_files
 
-_GREY_OF_BITS = slice(24, 26)  # where the header of a PNG states bit depth and colour type
+# How Pillow stretches the numbers of grey PNGs of 2 and 4 bits, by its name of their data.
+_STEPS = {"L;2": 255 // 3, "L;4": 255 // 15}
 AreaAndBox = tuple[int, tuple[int, int, int, int]]  # pixels; (x, y, width, height)
 
 
@@ -27,7 +28,7 @@ def read_png(path: Path, what: str, modes: tuple[str, ...], faults: list[Fault])
     try:
         with PillowImage.open(path) as image:
             if image.mode in modes:
-                return _stored(np.asarray(image), path)
+                return _stored(image)
             faults.append((FaultKind.PNG_MODE, f"{path}: {what} is {image.mode}, not {' or '.join(modes)}"))
     except FileNotFoundError:
         faults.append((FaultKind.MISSING, f"{path}: {what} not found"))
@@ -36,14 +37,12 @@ def read_png(path: Path, what: str, modes: tuple[str, ...], faults: list[Fault])
     return None
 
 
-def _stored(pixels: NDArray[Any], path: Path) -> NDArray[Any]:
-    """The numbers stored in a grey PNG of few bits, which Pillow stretches to 0..255."""
-    with open(path, "rb") as stream:
-        header = stream.read(_GREY_OF_BITS.stop)
-    bits, color_type = header[_GREY_OF_BITS] if len(header) == _GREY_OF_BITS.stop else (8, GREY)
-    if pixels.dtype == bool:
-        return pixels.astype(np.uint8)
-    return pixels // (255 // (2**bits - 1)) if bits < 8 and color_type == GREY else pixels
+def _stored(image: PillowImage.Image) -> NDArray[Any]:
+    """The numbers stored in a label image; Pillow stretches those of few bits to 0..255."""
+    tiles = getattr(image, "tile", ())  # (decoder, extent, offset, name of the data)
+    step = _STEPS.get(tiles[0][3], 1) if image.format == "PNG" and tiles else 1
+    pixels = np.asarray(image)
+    return pixels.astype(np.uint8) if pixels.dtype == bool else pixels // step if step > 1 else pixels
 
 
 def has_size(path: Path, what: str, labels: NDArray[Any], size: tuple[int, int], faults: list[Fault]) -> bool:

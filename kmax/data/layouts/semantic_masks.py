@@ -199,6 +199,11 @@ def image_files(folder: Path, label_dirs: Sequence[Path], faults: Faults) -> dic
     Args:
         label_dirs: folders of label PNGs, whose PNGs are not images.
     """
+    return by_stem(list_images(folder, label_dirs, faults), "image", faults)
+
+
+def list_images(folder: Path, label_dirs: Sequence[Path], faults: Faults) -> FolderFiles:
+    """The images in a folder; as `image_files`."""
     found = listed(folder, IMAGES, "folder of images", faults)
     inside = folder.resolve()
     real = [path.resolve() for path in label_dirs]
@@ -209,5 +214,4 @@ def image_files(folder: Path, label_dirs: Sequence[Path], faults: Faults) -> dic
         parent = folders[os.path.dirname(name)]
         return name.lower().endswith(".png") and any(parent.is_relative_to(one) for one in real)
 
-    images = FolderFiles(folder, [name for name in found.names if not is_label(name)])
-    return by_stem(images, "image", faults)
+    return FolderFiles(folder, [name for name in found.names if not is_label(name)])

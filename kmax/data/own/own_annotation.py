@@ -173,9 +173,10 @@ def _compare_with_folders(given: Given, headers: list[Header], faults: Faults) -
     first = (image.file_name for image in headers[0].images.values())
     images_of_split(first, "train", given.holdout, given.annotation[0], faults)
     for folder, known in listed.items():
-        found = semantic_masks.image_files(folder, given.pngs, faults)
-        if unlisted := sorted(set(found.values()) - known):
-            number = f"{len(unlisted)} of {len(found)} images are not in the JSON, and are not used"
+        images = semantic_masks.list_images(folder, given.pngs, Faults()).by_stem()
+        stems = {os.path.splitext(name)[0] for name in known}
+        if unlisted := sorted(names[0] for stem, names in images.items() if stem not in stems):
+            number = f"{len(unlisted)} of {len(images)} images are not in the JSON, and are not used"
             faults.warn(f"{folder}: {number} (first: {unlisted[0]!r})")
 
 

@@ -18,7 +18,7 @@ from kmax.data.dataset_file import Dataset
 from kmax.data.faults import Faults
 from kmax.data.formats.png import PILLOW_FAULTS
 from kmax.data.layouts import semantic_masks
-from kmax.data.own.own_annotation import VOID, Given, read_instances, read_masks, read_panoptic
+from kmax.data.own.own_annotation import VOID, Found, Given, read_instances, read_masks, read_panoptic
 from kmax.data.own.own_run import family_text
 from kmax.errors import InputError
 from kmax.files import write_text
@@ -78,16 +78,16 @@ def init(
     if len(given) != 1:
         raise InputError("give one of --panoptic-json, --instances-json and --semantic-dir")
     _require_pairs(images, given[0])
+    panoptic_dir = panoptic_dir or [path.with_suffix("") for path in panoptic_json]
     kind = Given(images, given[0], panoptic_dir if panoptic_json else instance_dir)
     root = _common_folder([*images, *given[0], *panoptic_dir, *instance_dir])
     faults = Faults()
     parts: dict[str, list[Path]]
     if panoptic_json:
-        folders = panoptic_dir or [path.with_suffix("") for path in panoptic_json]
-        if missing := [f"{path}: folder of panoptic PNGs not found" for path in folders if not path.is_dir()]:
-            raise InputError(missing)
+        if missing := [path for path in panoptic_dir if not path.is_dir()]:
+            raise InputError([f"{path}: folder of panoptic PNGs not found" for path in missing])
         found = read_panoptic(kind, faults)
-        parts = {"panoptic_json": panoptic_json, "panoptic_dir": folders}
+        parts = {"panoptic_json": panoptic_json, "panoptic_dir": panoptic_dir}
     elif instances_json:
         found = read_instances(kind, faults)
         parts = {"instances_json": instances_json}
@@ -96,20 +96,7 @@ def init(
             raise InputError("--instance-dir: must occur as often as --semantic-dir")
         found = read_masks(kind, void, faults)
         parts = {"semantic": semantic_dir, "instances": instance_dir}
-    source = {
-        **{"kind": found.source["kind"], **_place(root), "files": []},
-        **{"splits": _splits(root, images=images, **parts)},
-        **found.source,
-        **({} if kind.holdout is None else {"holdout": kind.holdout}),
-    }
-    dataset = {
-        "dataset": name,
-        "description": f"own data, {root.name}",
-        "licence": "unknown",
-        "citation": None,
-        "source": source,
-        "categories": None if found.categories is None else [c.model_dump() for c in found.categories],
-    }
+    dataset = _dataset(name, root, kind, found, _splits(root, images=images, **parts))
     parse(Dataset, dataset, f"dataset '{name}'")
     first = not names_in(paths.RUNS)
     side = _image_size(images[0], kind.pngs if instances_json else [*given[0], *kind.pngs])
@@ -121,6 +108,25 @@ def init(
     write_text(dataset_path, HEADER.format(name=name, advice=advice) + text)
     write_text(family_path, family)
     return dataset_path, family_path
+
+
+def _dataset(
+    name: str, root: Path, given: Given, found: Found, splits: dict[str, dict[str, str | None]]
+) -> dict[str, Any]:
+    """The content of the dataset file."""
+    source = {
+        **{"kind": found.source["kind"], **_place(root), "files": [], "splits": splits},
+        **found.source,
+        **({} if given.holdout is None else {"holdout": given.holdout}),
+    }
+    return {
+        "dataset": name,
+        "description": f"own data, {root.name}",
+        "licence": "unknown",
+        "citation": None,
+        "source": source,
+        "categories": None if found.categories is None else [c.model_dump() for c in found.categories],
+    }
 
 
 def _require_name(name: str) -> None:
