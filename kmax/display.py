@@ -26,9 +26,16 @@ def one_line(text: str, most: int = MAX_LENGTH) -> str:
     return f"{line[: most - tail - 1]}…{line[-tail:]}"
 
 
+def printable(text: str) -> str:
+    """A message of one line: control characters of the names in it are shown as their escape sequences."""
+    return "".join(_escaped(character) for character in text)
+
+
 def _shown(character: str) -> str:
-    if character.isspace():
-        return " "
-    if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Cn"):
+    return " " if character.isspace() else _escaped(character)
+
+
+def _escaped(character: str) -> str:
+    if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"):
         return character.encode("unicode_escape", "surrogatepass").decode("ascii")
     return character

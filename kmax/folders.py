@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import enum
 import os
-import stat
+import sys
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
+from kmax.display import printable
 from kmax.errors import InputError
 
 # Folders and files of operating systems, storage devices and tools, in small letters; hidden ones are left
@@ -19,16 +20,22 @@ from kmax.errors import InputError
 TOOL_FOLDERS = {
     "@eadir",
     "#recycle",
+    "#snapshot",
     "@recycle",
     "@recently-snapshot",
+    "@snapshot",
+    "@synoresource",
     "@tmp",
     "__macosx",
     "__pycache__",
     "$recycle.bin",
+    "recycler",
     "lost+found",
+    "network trash folder",
     "system volume information",
+    "temporary items",
 }
-TOOL_FILES = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}
+TOOL_FILES = {"thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r"}
 
 
 class Reason(enum.StrEnum):
@@ -67,22 +74,24 @@ class FolderFiles:
             stems.setdefault(os.path.splitext(name)[0], []).append(name)
         return stems
 
+    def stem_faults(self, what: str) -> list[str]:
+        """One line for each set of files that differ in their suffix only; `what` says what they are."""
+        return [
+            f"{self.folder}: {' and '.join(names)} have the same name without suffix; "
+            f"keep only the {what} in this folder"
+            for names in self.by_stem().values()
+            if len(names) > 1
+        ]
+
     def one_by_stem(self, what: str) -> dict[str, str]:
         """Names by name without suffix.
 
         Raises:
             InputError: two files differ in their suffix only; `what` says what they are.
         """
-        stems = self.by_stem()
-        faults = [
-            f"{self.folder}: {' and '.join(names)} have one name: which of them is the {what}? "
-            "Keep one of them in this folder"
-            for names in stems.values()
-            if len(names) > 1
-        ]
-        if faults:
+        if faults := self.stem_faults(what):
             raise InputError(faults)
-        return {stem: names[0] for stem, names in stems.items()}
+        return {stem: names[0] for stem, names in self.by_stem().items()}
 
     def notice(self, except_for: Collection[Reason] = ()) -> str | None:
         """One line with the numbers of what was left out and why; None if that is nothing."""
@@ -93,14 +102,19 @@ class FolderFiles:
         ]
         return f"{self.folder}: left out: {', '.join(parts)}" if parts else None
 
+    def warn(self, except_for: Collection[Reason] = ()) -> None:
+        """Print the notice, if there is one, as a warning."""
+        if notice := self.notice(except_for):
+            print(f"warning: {printable(notice)}", file=sys.stderr)
+
 
 def list_files(
     folder: Path, endings: Collection[str] | None = None, what: str = "folder", *, deep: bool = True
 ) -> FolderFiles:
     """List the files of a folder, at any depth.
 
-    Links to folders are followed; a link to a folder that is listed under its own name, or that contains the
-    link, is not. Hidden files and folders, and those of operating systems and tools, are left out.
+    Links to folders are followed, except to a folder that contains the link or that is listed already. Hidden
+    files and folders, and those of operating systems and tools, are left out.
 
     Args:
         folder: the folder to list.
@@ -121,6 +135,15 @@ def list_files(
     return FolderFiles(folder, sorted(walk.names), left_out)
 
 
+def is_utf8(name: str) -> bool:
+    """Whether a name can be written to a file; Python reads names of other encodings with surrogates."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 _Identity = tuple[int, int]  # device and inode
 
 
@@ -131,38 +154,39 @@ class _Walk:
         self.folder, self.endings, self.deep = folder, endings, deep
         self.names: list[str] = []
         self.left_out: dict[Reason, list[str]] = {}
-        self._listed: set[_Identity] = set()
-        self._links: list[str] = []
 
     def run(self) -> None:
-        """List everything."""
-        self._descend("", self._links.append)
-        for link in self._links:
-            identity = self._identity(link)
-            if identity in self._listed:
-                self._leave_out(Reason.LOOP, link + "/")
-            else:
-                self._follow(link, frozenset([identity]))
+        """List everything.
 
-    def _descend(self, start: str, on_link: Callable[[str], None]) -> None:
+        What a link leads to is listed once per link of the folder itself, so that the number of names is
+        bounded by links times folders, however the folders link each other.
+        """
+        own: set[_Identity] = set()
+        around = self._around("")
+        for link in self._descend("", own):
+            seen, pending = set(own), [(link, around)]
+            while pending:
+                name, outer = pending.pop(0)
+                if self._identity(name) in seen | outer:
+                    self._leave_out(Reason.LOOP, name + "/")
+                else:
+                    inner = outer | self._around(name)
+                    pending += [(found, inner) for found in self._descend(name, seen)]
+
+    def _descend(self, start: str, seen: set[_Identity]) -> list[str]:
+        """List a folder and its subfolders, and add them to `seen`; returns the links to folders in it."""
         folders = [start]
+        links: list[str] = []
         while folders:
             inside = folders.pop()
-            self._listed.add(self._identity(inside))
+            identity = self._identity(inside)
+            if identity in seen:
+                self._leave_out(Reason.LOOP, inside + "/")
+                continue
+            seen.add(identity)
             for name, is_link in self._subfolders(inside):
-                if is_link:
-                    on_link(name)
-                else:
-                    folders.append(name)
-
-    def _follow(self, inside: str, above: frozenset[_Identity]) -> None:
-        """List a folder behind a link; `above`: it and the folders that lead to it."""
-        for name, _ in self._subfolders(inside):
-            identity = self._identity(name)
-            if identity in above or identity in self._listed:
-                self._leave_out(Reason.LOOP, name + "/")
-            else:
-                self._follow(name, above | {identity})
+                (links if is_link else folders).append(name)
+        return links
 
     def _subfolders(self, inside: str) -> Iterator[tuple[str, bool]]:
         """Adds the files of one folder; yields its subfolders, and whether each is a link."""
@@ -172,13 +196,9 @@ class _Walk:
         except OSError as error:
             raise InputError(f"{self.folder / inside}: folder cannot be read: {error.strerror}") from error
         for entry in found:
-            name = (PurePosixPath(inside) / entry.name).as_posix()
-            try:
-                mode = entry.stat().st_mode
-            except OSError:
-                mode = 0
-            is_folder = stat.S_ISDIR(mode)
-            if reason := self._reason(entry.name, mode):
+            name = f"{inside}/{entry.name}" if inside else entry.name
+            is_folder = _is(entry.is_dir)
+            if reason := self._reason(entry, is_folder):
                 self._leave_out(reason, name + "/" * is_folder)
             elif is_folder:
                 if self.deep:
@@ -186,26 +206,43 @@ class _Walk:
             else:
                 self.names.append(name)
 
-    def _reason(self, name: str, mode: int) -> Reason | None:
-        lower = name.lower()
-        if name.startswith("."):
+    def _reason(self, entry: os.DirEntry[str], is_folder: bool) -> Reason | None:
+        lower = entry.name.lower()
+        if entry.name.startswith("."):
             return Reason.HIDDEN
-        if lower in TOOL_FILES or (lower in TOOL_FOLDERS and stat.S_ISDIR(mode)):
+        if lower in (TOOL_FOLDERS if is_folder else TOOL_FILES):
             return Reason.TOOL
-        if stat.S_ISDIR(mode):
+        if is_folder:
             return None
+        if not os.path.exists(entry.path):
+            return Reason.BROKEN  # of any type: it may have been a folder
         if self.endings is not None and not lower.endswith(self.endings):
             return Reason.TYPE
-        if mode == 0:
-            return Reason.BROKEN
-        return None if stat.S_ISREG(mode) else Reason.SPECIAL
+        return None if _is(entry.is_file) else Reason.SPECIAL
+
+    def _around(self, inside: str) -> set[_Identity]:
+        """The folders that contain this one."""
+        real = Path(os.path.realpath(self.folder / inside))
+        return {_identity_of(parent) for parent in real.parents}
 
     def _identity(self, inside: str) -> _Identity:
-        try:
-            found = os.stat(self.folder / inside)
-        except OSError as error:
-            raise InputError(f"{self.folder / inside}: folder cannot be read: {error.strerror}") from error
-        return found.st_dev, found.st_ino
+        return _identity_of(self.folder / inside)
 
     def _leave_out(self, reason: Reason, name: str) -> None:
         self.left_out.setdefault(reason, []).append(name)
+
+
+def _identity_of(folder: Path) -> _Identity:
+    try:
+        found = os.stat(folder)
+    except OSError as error:
+        raise InputError(f"{folder}: folder cannot be read: {error.strerror}") from error
+    return found.st_dev, found.st_ino
+
+
+def _is(test: Callable[[], bool]) -> bool:
+    """The result of a test of a folder's entry; false where a link leads in a circle."""
+    try:
+        return test()
+    except OSError:
+        return False

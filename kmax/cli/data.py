@@ -8,7 +8,10 @@ from typing import Annotated
 import typer
 
 from kmax.cli.common import Overwrite
+from kmax.display import printable
+from kmax.errors import InputError
 
+MAX_DIGITS = 9
 group = typer.Typer(help="Download, prepare and check datasets.")
 Dataset = Annotated[str, typer.Argument(metavar="DATASET", help="Name of a file in params/datasets.")]
 
@@ -60,11 +63,13 @@ def check(dataset: Dataset) -> None:
     from kmax.data.prepare.check_dataset import check
 
     faults = check(dataset)
+    faults.print_warnings()
     if not faults.count():
-        typer.echo(f"{dataset}: no problems found")
+        number = f" (warnings: {len(faults.warnings)})" if faults.warnings else ""
+        typer.echo(f"{dataset}: no problems found{number}")
         return
     for line in [*faults.lines(), f"{dataset}: {faults.summary()}"]:
-        typer.echo(line, err=True)
+        typer.echo(printable(line), err=True)
     raise typer.Exit(2)
 
 
@@ -99,6 +104,12 @@ def init(
         list[Path] | None,
         typer.Option(metavar="DIR", help="Grayscale PNG files of instance numbers; 0: no instance."),
     ] = None,
+    void: Annotated[
+        str,
+        typer.Option(
+            metavar="VALUE", help="Value of pixels without a label in --semantic-dir; none: all have one."
+        ),
+    ] = "255",
 ) -> None:
     """Describe your own dataset, and a run that trains on it.
 
@@ -122,12 +133,21 @@ def init(
         instances_json=instances_json or [],
         semantic_dir=semantic_dir or [],
         instance_dir=instance_dir or [],
+        void=_void(void),
     )
     for path in written:
         typer.echo(path)
     if paths.PIPELINE_TEMPLATE.is_file():
         for path in write_pipelines():
             typer.echo(path)
+
+
+def _void(value: str) -> int | None:
+    if value == "none":
+        return None
+    if not (value.isascii() and value.isdigit() and len(value) <= MAX_DIGITS):
+        raise InputError(f"--void {value}: expected a number from 0 on, or none")
+    return int(value)
 
 
 @group.command()

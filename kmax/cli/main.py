@@ -17,6 +17,7 @@ from typing import Any
 import typer
 
 from kmax.cli import data, doctor, metric_verbs, model_files, params, results, stage_verbs, submission
+from kmax.display import printable
 from kmax.errors import InputError, OutOfTimeError
 
 EXIT_USAGE, EXIT_OUT_OF_TIME, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 75, 130, 143
@@ -98,7 +99,7 @@ def call(arguments: Sequence[str] | None = None) -> int:
 
 def _report(code: int, lines: Sequence[str]) -> int:
     for line in lines:
-        print(f"kmax: {line}", file=sys.stderr)
+        print(f"kmax: {printable(line)}", file=sys.stderr)
     return code
 
 

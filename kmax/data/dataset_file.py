@@ -106,11 +106,14 @@ def open_layout(dataset: Dataset, root: Path) -> LayoutReader:
 def raw_root(dataset: Dataset) -> Path:
     """The folder of the raw files of a dataset, which may not exist.
 
-    The dataset file's `root`, else `$KMAX_DATA_ROOT/<folder>`, else `data/raw/<dataset>`.
+    The dataset file's `root`, else `$KMAX_DATA_ROOT/<folder>`, else `data/raw/<dataset>`. Variables in `root`
+    are expanded unless a folder of this very name exists.
     """
     source = dataset.source
     assert isinstance(source, RawFiles)
     if source.root is not None:
+        if Path(source.root).is_dir():
+            return Path(source.root)
         return Path(os.path.expandvars(source.root)).expanduser()
     data_root = paths.data_root()
     return data_root / source.folder if data_root else paths.raw_manifest(dataset.dataset).parent

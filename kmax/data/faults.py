@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from enum import Enum
+
+from kmax.display import printable
 
 MAX_LINES = 20
 
@@ -29,6 +32,8 @@ class FaultKind(Enum):
     CHANGED = "files that changed since the download"
     EMPTY = "images without segments"
     ROTATED = "images with an EXIF rotation"
+    UNUSABLE_NAME = "unusable file names"
+    NOTHING_TO_LEARN = "splits with nothing to learn"
 
     @property
     def harmless(self) -> bool:
@@ -40,11 +45,16 @@ Fault = tuple[FaultKind, str]
 
 
 class Faults:
-    """Faults as they are found; memory does not grow with their number."""
+    """Faults as they are found, and warnings; memory does not grow with the number of faults.
+
+    Attributes:
+        warnings: lines about unusual input that is used as it is, each once.
+    """
 
     def __init__(self, faults: Iterable[Fault] = ()) -> None:
         self._lines: dict[FaultKind, list[str]] = {}
         self._counts: Counter[FaultKind] = Counter()
+        self.warnings: list[str] = []
         self.update(faults)
 
     def add(self, kind: FaultKind, line: str) -> None:
@@ -53,6 +63,15 @@ class Faults:
         lines = self._lines.setdefault(kind, [])
         if len(lines) < MAX_LINES:
             lines.append(line)
+
+    def warn(self, *lines: str) -> None:
+        """Add warnings, unless they were added before."""
+        self.warnings += [line for line in dict.fromkeys(lines) if line not in self.warnings]
+
+    def print_warnings(self) -> None:
+        """Print the warnings to stderr."""
+        for line in self.warnings:
+            print(f"warning: {printable(line)}", file=sys.stderr)
 
     def update(self, faults: Iterable[Fault]) -> None:
         """Add several."""

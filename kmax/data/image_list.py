@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from PIL import Image as PillowImage
 
@@ -16,6 +17,7 @@ from kmax.data.formats.coco_panoptic_json import read_panoptic_json
 from kmax.data.formats.png import PILLOW_FAULTS
 from kmax.data.layouts.semantic_masks import IMAGES
 from kmax.errors import InputError
+from kmax.folders import is_utf8, list_files
 
 
 @dataclass(frozen=True)
@@ -71,11 +73,14 @@ def _unannotated(split: UnannotatedImages) -> list[Image]:
 def _in_folder(folder: Path, faults: Faults) -> list[Image]:
     """All images below a folder, by name, with the sizes in their headers; ids are names without suffix."""
     images: dict[str, Image] = {}
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder)
-        if path.suffix.lower() not in IMAGES or path.name.startswith("."):
+    found = list_files(folder, IMAGES, "folder of images")
+    found.warn()
+    for name in sorted(found.names, key=lambda name: PurePosixPath(name).parts):
+        path = folder / name
+        key = os.path.splitext(name)[0]
+        if not is_utf8(name):
+            faults.add(FaultKind.UNUSABLE_NAME, f"{path}: the name is not valid UTF-8; rename the file")
             continue
-        key = name.with_suffix("").as_posix()
         if key in images:
             other = images[key].file_name
             reason = f"its predictions would overwrite those of {other}; rename one of them"
@@ -83,7 +88,7 @@ def _in_folder(folder: Path, faults: Faults) -> list[Image]:
             continue
         try:
             with PillowImage.open(path) as opened:
-                images[key] = Image(key, name.as_posix(), *opened.size)
+                images[key] = Image(key, name, *opened.size)
         except PILLOW_FAULTS as error:
             faults.add(FaultKind.UNREADABLE, f"{path}: image cannot be read: {error}")
     return list(images.values())

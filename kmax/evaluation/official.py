@@ -111,7 +111,7 @@ def check_cityscapes_ap(ours: CityscapesAP, truth_dir: Path, predicted_dir: Path
     """Compare the average precision of each class with that of cityscapesscripts; as `check_pq`."""
     name = "cityscapesscripts"
     module = _cityscapesscripts("evalInstanceLevelSemanticLabeling")
-    frames, _ = find_frames(truth_dir, predicted_dir, "_gtFine_instanceIds.png", ".txt")
+    frames, _ = find_frames(truth_dir, predicted_dir, "_gtFine_instanceIds.png", ".txt", warn=False)
     with tempfile.TemporaryDirectory() as folder, _quiet(name):
         module.writeDict2JSON = lambda *_: None  # its ground truth cache cannot store numpy integers
         arguments = module.args
@@ -133,7 +133,7 @@ def check_cityscapes_miou(ours: CityscapesMiou, truth_dir: Path, predicted_dir: 
     """Compare the mean IoU and iIoU of classes and categories with cityscapesscripts; as `check_pq`."""
     name = "cityscapesscripts"
     module = _cityscapesscripts("evalPixelLevelSemanticLabeling")
-    frames, _ = find_frames(truth_dir, predicted_dir, "_gtFine_labelIds.png", ".png")
+    frames, _ = find_frames(truth_dir, predicted_dir, "_gtFine_labelIds.png", ".png", warn=False)
     with _quiet(name):
         module.args.quiet, module.args.JSONOutput, module.args.evalPixelAccuracy = True, False, False
         predicted, truth = [str(f.predicted) for f in frames], [str(f.truth) for f in frames]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +11,7 @@ from typing import Any
 from kmax.data.layouts.layout import RemoteFile
 from kmax.errors import InputError
 from kmax.files import file_digest, read_json, write_json
+from kmax.folders import list_files
 from kmax.parallel import map_items
 
 OWN_FOLDER = ".downloads"
@@ -94,16 +94,10 @@ def size_of(path: Path) -> int | None:
 
 
 def count_files(path: Path, at_most: int) -> int:
-    """Files at a path: 1 for a file, for a folder those below it that are not hidden; at most `at_most`."""
+    """Files at a path: 1 for a file, for a folder those below it that count; at most `at_most`."""
     if path.is_file():
         return 1
-    count = 0
-    for _, folders, names in os.walk(path):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        count += sum(not name.startswith(".") for name in names)
-        if count >= at_most:
-            return at_most
-    return count
+    return min(at_most, len(list_files(path).names)) if path.is_dir() else 0
 
 
 class KnownDigests:

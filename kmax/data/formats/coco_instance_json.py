@@ -13,7 +13,7 @@ from typing import Any
 
 from kmax.data.faults import FaultKind, Faults
 from kmax.data.formats.coco_json import Header, JsonObject, are_objects, has, objects, read_lists
-from kmax.data.formats.coco_regions import is_count, is_number, region_fault
+from kmax.data.formats.coco_regions import is_count, is_number, region_fault, without_short_polygons
 from kmax.errors import InputError, InputWarnings
 from kmax.files import read_json
 
@@ -24,6 +24,8 @@ _READ = ("image_id", "category_id", "score", "segmentation", "bbox")
 def instance_annotations(header: Header, faults: Faults) -> Iterator[JsonObject]:
     """The valid annotations of a dataset, in the order of the JSON; adds every fault.
 
+    Polygons that cover no pixels, and annotations without any other, are left out with a warning.
+
     Yields:
         Objects with `id`, `image_id` (in `header.images`), `category_id`, a valid `segmentation`, and perhaps
         `iscrowd`.
@@ -32,6 +34,8 @@ def instance_annotations(header: Header, faults: Faults) -> Iterator[JsonObject]
         InputError: the file is missing or not JSON.
     """
     seen: set[int] = set()
+    short: list[tuple[int, int]] = []
+    empty: list[int] = []
     for _, where, entry in objects(header.path, WHAT, ("annotations",), faults):
         types = {"id": int, "image_id": (int, str), "category_id": int}
         if not has(entry, types, where, faults):
@@ -48,10 +52,22 @@ def instance_annotations(header: Header, faults: Faults) -> Iterator[JsonObject]
         else:
             seen.add(entry["id"])
             size = image.height, image.width
-            if fault := region_fault(entry.get("segmentation"), size, ground_truth=True):
-                faults.add(FaultKind.JSON, f"{where} (image {image.id}): {fault}")
+            region, number = without_short_polygons(entry.get("segmentation"))
+            if number:
+                short.append((entry["id"], number))
+            if region == []:
+                empty.append(entry["id"])
+            elif fault := region_fault(region, size, ground_truth=True):
+                faults.add(FaultKind.JSON, f"{where} (id {entry['id']}, image {image.id}): {fault}")
             else:
-                yield entry
+                yield entry | {"segmentation": region}
+    if short:
+        number = sum(count for _, count in short)
+        note = f"polygons of fewer than 3 points are left out: {number}"
+        faults.warn(f"{header.path}: {note} (first: annotation {short[0][0]})")
+    if empty:
+        note = f"annotations with an empty 'segmentation' are left out: {len(empty)} of {len(seen)}"
+        faults.warn(f"{header.path}: {note} (first: annotation {empty[0]})")
 
 
 def read_ground_truth(path: Path, warnings: InputWarnings) -> dict[str, Any]:

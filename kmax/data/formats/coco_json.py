@@ -18,6 +18,7 @@ from kmax.data.formats.coco_panoptic import Image, ImageId, JsonCategory
 from kmax.data.formats.png import MAX_PIXELS
 from kmax.errors import InputError
 from kmax.files import read_json
+from kmax.folders import is_utf8
 
 JsonObject = dict[str, Any]
 HEADER_KEYS = ("categories", "images")
@@ -75,6 +76,10 @@ class Header:
             faults.add(FaultKind.DUPLICATE, f"{where}: duplicate image id {image.id}")
         elif not stem:
             faults.add(FaultKind.JSON, f"{where}: file_name {image.file_name!r} leaves the image folder")
+        elif not is_utf8(image.file_name):
+            faults.add(
+                FaultKind.UNUSABLE_NAME, f"{where}: file_name {image.file_name!r} is not valid Unicode"
+            )
         elif image.width < 1 or image.height < 1:
             faults.add(FaultKind.SIZE, f"{where}: image {image.file_name} is empty: {size}")
         elif image.width * image.height > MAX_PIXELS:

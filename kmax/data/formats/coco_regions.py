@@ -29,11 +29,35 @@ def region_fault(region: Any, size: tuple[int, int], ground_truth: bool) -> str 
         if any(abs(coordinate) > far for part in region for coordinate in part):
             return "the polygon is far outside the image"
         return None
-    return (
-        "'segmentation' is neither a run-length encoding nor polygons"
-        if ground_truth
-        else "the mask is not a run-length encoding"
-    )
+    if not ground_truth:
+        return "the mask is not a run-length encoding"
+    return f"'segmentation' is neither a run-length encoding nor polygons{_polygons_fault(region)}"
+
+
+def _polygons_fault(region: Any) -> str:
+    """What is wrong with a list of polygons, for the end of a message."""
+    if not isinstance(region, list):
+        return ": it is missing" if region is None else f": it is {region!r:.40}"
+    if not region:
+        return ": it is empty"
+    index, part = next((i, part) for i, part in enumerate(region) if not _is_polygon(part))
+    if not isinstance(part, list) or not all(map(is_number, part)):
+        return f": part {index} is not a list of numbers"
+    if len(part) % 2:
+        return f": part {index} has {len(part)} numbers, which are not pairs"
+    return f": part {index} has {len(part) // 2} points, a polygon has at least 3"
+
+
+def without_short_polygons(region: Any) -> tuple[Any, int]:
+    """A region without its polygons of fewer than 3 points, which cover no pixels, and their number."""
+    if not isinstance(region, list):
+        return region, 0
+    kept = [part for part in region if not _is_short(part)]
+    return kept, len(region) - len(kept)
+
+
+def _is_short(part: Any) -> bool:
+    return isinstance(part, list) and len(part) in (0, 2, 4) and all(map(is_number, part))
 
 
 def decode_run_lengths(text: str) -> np.ndarray[Any, np.dtype[np.int64]] | None:

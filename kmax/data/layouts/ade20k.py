@@ -20,7 +20,7 @@ import numpy as np
 from kmax.config import Category
 from kmax.data.faults import Fault, FaultKind, Faults
 from kmax.data.formats.coco_panoptic import Segment
-from kmax.data.layouts.label_reading import areas_and_boxes, files_in, has_size, read_png, segment
+from kmax.data.layouts.label_reading import areas_and_boxes, by_stem, has_size, listed, read_png, segment
 from kmax.data.layouts.layout import ImageRecord, MaskFiles, PanopticLabels, RawFiles, RawSplit
 
 MAPPING = "categoryMapping.txt"
@@ -107,9 +107,9 @@ class Ade20kReader:
         files = self._source.splits[name]
         images_dir, semantic_dir = self._root / files.images, self._root / files.semantic
         instance_dir = self._root / (files.instances or "annotations_instance")
-        images = files_in(images_dir, "*.jpg", "folder of images")
-        semantic = files_in(semantic_dir, "*.png", "folder of semantic PNGs")
-        instances = files_in(instance_dir, "*.png", "folder of instance PNGs")
+        images = _files(images_dir, ".jpg", "image", faults)
+        semantic = _files(semantic_dir, ".png", "semantic PNG", faults)
+        instances = _files(instance_dir, ".png", "instance PNG", faults)
         names = sorted(images | semantic | instances)
         if not names:
             faults.add(FaultKind.SPLITS, f"{images_dir}: no images (*.jpg)")
@@ -124,19 +124,25 @@ class Ade20kReader:
 
         def records() -> Iterator[ImageRecord]:
             for position, stem in enumerate(names):
-                labels = semantic_dir / f"{stem}.png", instance_dir / f"{stem}.png"
+                png = f"{stem}.png"
+                labels = semantic_dir / semantic.get(stem, png), instance_dir / instances.get(stem, png)
                 yield ImageRecord(
                     position=position,
                     image_id=stem,
-                    file_name=f"{stem}.jpg",
+                    file_name=images.get(stem, f"{stem}.jpg"),
                     images_dir=images_dir,
-                    png_name=f"{stem}.png",
+                    png_name=png,
                     label_files=labels,
                     size=None,
                     read=partial(read_masks, *labels, classes),
                 )
 
         return RawSplit(name, files.images, len(names), records())
+
+
+def _files(folder: Path, ending: str, what: str, faults: Faults) -> dict[str, str]:
+    """Names of the files in a folder by name without suffix."""
+    return by_stem(listed(folder, {ending}, f"folder of {what}s", faults, deep=False), what, faults)
 
 
 def _compare_mapping(path: Path, things: tuple[int, ...], faults: Faults) -> None:

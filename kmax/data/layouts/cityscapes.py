@@ -17,8 +17,9 @@ from pydantic import Field
 
 from kmax.config import Category, Parameters
 from kmax.data.faults import Fault, FaultKind, Faults
-from kmax.data.layouts.label_reading import areas_and_boxes, files_in, has_size, read_png, segment
+from kmax.data.layouts.label_reading import areas_and_boxes, by_stem, has_size, listed, read_png, segment
 from kmax.data.layouts.layout import ImageRecord, PanopticLabels, RawFiles, RawSplit
+from kmax.folders import FolderFiles, Reason
 
 LABELS = range(34)  # from 'unlabeled' to 'bicycle'; 'license plate' (-1) is never drawn
 INSTANCES_OF_ONE_LABEL = 1000
@@ -90,21 +91,20 @@ class CityscapesReader:
         """Open a split."""
         files = self._source.splits[name]
         images_dir, annotations_dir = self._root / files.images, self._root / files.annotations
-        images = files_in(images_dir, f"*/*{IMAGE}.png", "folder of images")
-        annotations = files_in(annotations_dir, f"*/*{ANNOTATION}.png", "folder of annotation")
-        frames = {key.removesuffix(IMAGE) for key in images}
-        frames |= {key.removesuffix(ANNOTATION) for key in annotations}
+        images = _by_frame(images_dir, IMAGE, "image", faults)
+        annotations = _by_frame(annotations_dir, ANNOTATION, "map of instance ids", faults)
+        frames = images.keys() | annotations.keys()
         if not frames:
             faults.add(FaultKind.SPLITS, f"{images_dir}: no images (*/*{IMAGE}.png)")
         isthing = {category.id: category.isthing for category in self.categories}
 
         def records() -> Iterator[ImageRecord]:
             for position, frame in enumerate(sorted(frames)):
-                labels = annotations_dir / f"{frame}{ANNOTATION}.png"
+                labels = annotations_dir / annotations.get(frame, f"{frame}{ANNOTATION}.png")
                 yield ImageRecord(
                     position=position,
                     image_id=Path(frame).name,
-                    file_name=f"{frame}{IMAGE}.png",
+                    file_name=images.get(frame, f"{frame}{IMAGE}.png"),
                     images_dir=images_dir,
                     png_name=f"{Path(frame).name}_gtFine_panoptic.png",
                     label_files=(labels,),
@@ -113,3 +113,13 @@ class CityscapesReader:
                 )
 
         return RawSplit(name, files.images, len(frames), records())
+
+
+def _by_frame(folder: Path, end: str, what: str, faults: Faults) -> dict[str, str]:
+    """Names of the PNGs `<city>/<frame><end>.png` in a folder, by city and frame."""
+    found = listed(folder, {f"{end}.png"}, f"folder of {what}s", faults, except_for=[Reason.TYPE])
+    names = [name for name in found.names if name.count("/") == 1]
+    if others := len(found.names) - len(names):
+        faults.warn(f"{folder}: left out: {others} *{end}.png that are not in the folder of a city")
+    stems = by_stem(FolderFiles(folder, names), what, faults)
+    return {stem[: -len(end)]: name for stem, name in stems.items()}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -109,9 +110,10 @@ class CocoInstancesReader(CocoReader[CocoInstances]):
         files = self._source.splits[self._listed(name)]
         faults = faults_once(faults, name, self._source.holdout)
         header = read_header(self._root / files.instances_json, WHAT, faults, isthing=True)
-        background = self._add_background(header)
+        other = self._source.background
+        background = with_background(header, other) if other is not None and header.categories else None
         names = self._names(header, name, faults)
-        listed = _read_regions(header, faults)
+        listed = _read_regions(header, background, faults)
         images_dir = self._root / files.images
 
         def records() -> Iterator[ImageRecord]:
@@ -131,15 +133,19 @@ class CocoInstancesReader(CocoReader[CocoInstances]):
 
         return RawSplit(name, files.images, len(names), records())
 
-    def _add_background(self, header: Header) -> int | None:
-        if self._source.background is None or not header.categories:
-            return None
-        for category in header.categories.values():
-            if category.name == self._source.background and not category.isthing:
-                return category.id
-        free = max(header.categories) + 1
-        header.categories[free] = JsonCategory(free, self._source.background, False, None)
-        return free
+
+def with_background(header: Header, name: str) -> int:
+    """The id of the stuff category `name`, which is added to a header without it.
+
+    A category of this name is used, even if it is a thing: instance annotation seldom says otherwise.
+    """
+    for category in header.categories.values():
+        if category.name == name:
+            header.categories[category.id] = replace(category, isthing=False)
+            return category.id
+    free = max(header.categories, default=0) + 1
+    header.categories[free] = JsonCategory(free, name, False, None)
+    return free
 
 
 def _paint_sound(
@@ -153,10 +159,12 @@ def _paint_sound(
     return paint(listed, background, size, faults) if stated == size else None
 
 
-def _read_regions(header: Header, faults: Faults) -> dict[ImageId, list[bytes]]:
-    """The valid annotations of each image."""
+def _read_regions(header: Header, background: int | None, faults: Faults) -> dict[ImageId, list[bytes]]:
+    """The valid annotations of each image, except those of the background, which is what they leave."""
     found: dict[ImageId, list[bytes]] = {}
     for entry in instance_annotations(header, faults):
+        if entry["category_id"] == background:
+            continue
         listed = [entry["category_id"], bool(entry.get("iscrowd", 0)), entry.get("segmentation")]
         found.setdefault(entry["image_id"], []).append(json.dumps(listed, separators=(",", ":")).encode())
     return found

@@ -42,7 +42,8 @@ class CocoReader(Generic[Layout]):
     def _names(self, header: Header, split: str, faults: Faults) -> set[str]:
         """Image files of a split; adds a fault if the categories of its JSON disagree."""
         self._agreed.add(header, faults)
-        return images_of_split((image.file_name for image in header.images.values()), split, self._holdout)
+        names = (image.file_name for image in header.images.values())
+        return images_of_split(names, split, self._holdout, header.path, faults)
 
 
 class AgreedCategories:

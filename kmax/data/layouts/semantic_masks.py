@@ -6,7 +6,8 @@ a crowd, whose instances are not counted.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,14 +20,16 @@ from kmax.config import Category
 from kmax.data.faults import Fault, FaultKind, Faults
 from kmax.data.layouts.label_reading import (
     areas_and_boxes,
+    by_stem,
     faults_once,
-    files_in,
     has_size,
     images_of_split,
+    listed,
     read_png,
     segment,
 )
 from kmax.data.layouts.layout import ImageRecord, MaskFiles, PanopticLabels, RawFiles, RawSplit
+from kmax.folders import FolderFiles, Reason
 
 GREY = ("L", "P", "I;16", "I", "1")
 IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
@@ -37,7 +40,9 @@ class SemanticMasks(RawFiles):
 
     kind: Literal["semantic_masks"]
     splits: dict[str, MaskFiles]
-    void: Annotated[int, Field(ge=0)] = Field(description="the value of pixels without a label")
+    void: Annotated[int, Field(ge=0)] | None = Field(
+        description="the value of pixels without a label; null: every pixel has one"
+    )
 
     def annotation_paths(self) -> list[str]:
         """The folders of semantic PNGs."""
@@ -56,7 +61,7 @@ class MaskClasses:
     """Whether each category is a thing, and the value of pixels without a label."""
 
     isthing: dict[int, bool]
-    void: int
+    void: int | None
 
 
 def read_masks(
@@ -110,27 +115,29 @@ class SemanticMasksReader:
         """Open a split."""
         holdout = self._source.holdout
         files = self._source.splits["train" if holdout else name]
-        images_dir, semantic_dir = self._root / files.images, self._root / files.semantic
-        images = image_files(images_dir)
-        masks = files_in(semantic_dir, "**/*.png", "folder of semantic PNGs")
-        orphans = faults_once(faults, name, holdout)
-        for stem in sorted(masks.keys() - images.keys()):
-            orphans.add(
-                FaultKind.ORPHAN, f"{semantic_dir / masks[stem]}: no image of this name in {images_dir}"
-            )
-        stems = images_of_split(images, name, holdout)
-        if not stems:
+        shared = faults_once(faults, name, holdout)
+        images_dir = self._root / files.images
+        found = list_masks(
+            images_dir,
+            self._root / files.semantic,
+            self._root / files.instances if files.instances else None,
+            shared,
+        )
+        for stem in sorted(found.semantic.keys() - found.images.keys()):
+            path = found.semantic_dir / found.semantic[stem]
+            shared.add(FaultKind.ORPHAN, f"{path}: no image of this name in {images_dir}")
+        stems = images_of_split(found.images, name, holdout, images_dir, faults)
+        if not found.images:
             faults.add(FaultKind.SPLITS, f"{images_dir}: no images for the split '{name}'")
         classes = MaskClasses({c.id: c.isthing for c in self.categories}, self._source.void)
 
         def records() -> Iterator[ImageRecord]:
             for position, stem in enumerate(sorted(stems)):
-                semantic = semantic_dir / f"{stem}.png"
-                instances = self._root / files.instances / f"{stem}.png" if files.instances else None
+                semantic, instances = found.labels_of(stem)
                 yield ImageRecord(
                     position=position,
                     image_id=stem,
-                    file_name=images[stem],
+                    file_name=found.images[stem],
                     images_dir=images_dir,
                     png_name=f"{stem}.png",
                     label_files=(semantic, instances) if instances else (semantic,),
@@ -141,7 +148,70 @@ class SemanticMasksReader:
         return RawSplit(name, files.images, len(stems), records())
 
 
-def image_files(folder: Path) -> dict[str, str]:
-    """Names of the images in a folder, at any depth, by name without suffix."""
-    found = files_in(folder, "**/*.*", "folder of images")
-    return {stem: name for stem, name in found.items() if Path(name).suffix.lower() in IMAGES}
+@dataclass(frozen=True)
+class MaskNames:
+    """Names of images and of label PNGs, each relative to its folder, by name without suffix."""
+
+    images: dict[str, str]
+    semantic_dir: Path
+    semantic: dict[str, str]
+    instance_dir: Path | None
+    instances: dict[str, str]
+
+    def labels_of(self, stem: str) -> tuple[Path, Path | None]:
+        """The semantic and the instance PNG of an image, whether or not they exist."""
+        semantic = self.semantic_dir / self.semantic.get(stem, f"{stem}.png")
+        if self.instance_dir is None:
+            return semantic, None
+        return semantic, self.instance_dir / self.instances.get(stem, f"{stem}.png")
+
+
+def list_masks(images_dir: Path, semantic_dir: Path, instance_dir: Path | None, faults: Faults) -> MaskNames:
+    """List the images and the label PNGs of a split.
+
+    Images and labels may share one folder: PNGs are the labels then. Folders of labels inside the folder of
+    images contain no images.
+
+    Raises:
+        InputError: a folder does not exist or cannot be read.
+    """
+    semantic = label_files(semantic_dir, "semantic PNG", images_dir, faults)
+    instances: dict[str, str] = {}
+    label_dirs = [semantic_dir]
+    if instance_dir is not None:
+        instances = label_files(instance_dir, "instance PNG", images_dir, faults)
+        label_dirs.append(instance_dir)
+    images = image_files(images_dir, label_dirs, faults)
+    return MaskNames(images, semantic_dir, semantic, instance_dir, instances)
+
+
+def label_files(folder: Path, what: str, images_dir: Path, faults: Faults) -> dict[str, str]:
+    """Names of the label PNGs in a folder, at any depth, by name without suffix; `what` is such a file."""
+    shared = images_dir.is_dir() and folder.is_dir() and folder.samefile(images_dir)
+    except_for = [Reason.TYPE] if shared else []
+    found = listed(folder, {".png"}, f"folder of {what}s", faults, except_for=except_for)
+    return by_stem(found, what, faults)
+
+
+def image_files(folder: Path, label_dirs: Sequence[Path], faults: Faults) -> dict[str, str]:
+    """Names of the images in a folder, at any depth, by name without suffix.
+
+    Args:
+        label_dirs: folders of label PNGs, whose PNGs are not images.
+    """
+    return by_stem(list_images(folder, label_dirs, faults), "image", faults)
+
+
+def list_images(folder: Path, label_dirs: Sequence[Path], faults: Faults) -> FolderFiles:
+    """The images in a folder; as `image_files`."""
+    found = listed(folder, IMAGES, "folder of images", faults)
+    inside = folder.resolve()
+    real = [path.resolve() for path in label_dirs]
+    real = [path for path in real if path == inside or not inside.is_relative_to(path)]
+    folders = {name: (folder / name).resolve() for name in {os.path.dirname(name) for name in found.names}}
+
+    def is_label(name: str) -> bool:
+        parent = folders[os.path.dirname(name)]
+        return name.lower().endswith(".png") and any(parent.is_relative_to(one) for one in real)
+
+    return FolderFiles(folder, [name for name in found.names if not is_label(name)])

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 from pathlib import Path
 
 from PIL import Image as PillowImage
 from PIL import UnidentifiedImageError
 
 from kmax import paths
+from kmax.config import Category
 from kmax.data.dataset_file import Dataset, load_dataset, open_layout, require_raw_root
 from kmax.data.datasets import open_prepared
 from kmax.data.faults import Fault, FaultKind, Faults
+from kmax.data.formats.coco_panoptic import Segment
 from kmax.data.formats.png import PILLOW_FAULTS
+from kmax.data.label_findings import LabelCounts, TrainingLabels, warn_of_names
 from kmax.data.layouts.coco_panoptic_layout import CocoPanoptic, SplitFiles
 from kmax.data.layouts.layout import ImageRecord, PanopticLabels, RawFiles
+from kmax.data.layouts.semantic_masks import SemanticMasks
 from kmax.errors import InputError
 from kmax.parallel import map_items
 
+TRAIN = "train"  # the split that a network learns from
 _ORIENTATION = 0x0112  # the EXIF tag
 _PNG, _BIT_DEPTH = b"\x89PNG\r\n\x1a\n", 24
 _DEEP_MODES = ("I", "F")
@@ -59,21 +65,58 @@ def check_files(dataset: Dataset, root: Path, workers: int | None = None) -> Fau
     if not names:
         faults.add(FaultKind.SPLITS, f"{paths.dataset_file(dataset.dataset)}: no splits")
     reader = open_layout(dataset, root)
+    counts = LabelCounts()
     for name in names:
         try:
             split = reader.split(name, faults)
             task = f"checking {dataset.dataset}/{name}"
-            for found in map_items(_faults_of, split.records, task, workers, split.total):
+            for found, labels in map_items(_examined, split.records, task, workers, split.total):
                 faults.update(found)
+                if labels is not None and name == TRAIN:
+                    counts.add(*labels)
         except InputError as error:
             faults.update((FaultKind.SPLITS, line) for line in error.faults)
+    report_labels(dataset, root, reader.categories, counts, faults)
     return faults
 
 
-def _faults_of(record: ImageRecord) -> list[Fault]:
+def report_labels(
+    dataset: Dataset, root: Path, categories: list[Category], counts: LabelCounts, faults: Faults
+) -> None:
+    """Add what is unusual about the categories of a dataset.
+
+    Nothing is said about the categories of published datasets, which are downloaded.
+
+    Args:
+        root: folder of its files.
+        counts: of its training split; without pixels if there is no such split, or no image can be read.
+    """
+    source = dataset.source
+    assert isinstance(source, RawFiles)
+    of_split = dict(zip(source.splits, source.annotation_paths(), strict=True))
+    annotation = str(root / of_split.get(TRAIN, min(of_split.values(), default="")))
+    listed_in = annotation if dataset.categories is None else str(paths.dataset_file(dataset.dataset))
+    if not source.files:
+        warn_of_names(categories, listed_in, faults)
+    if not counts.pixels:
+        return
+    advice = "correct the annotation"
+    void = source.void if isinstance(source, SemanticMasks) else None
+    if void is not None and counts.labelled < counts.pixels:
+        share = 1 - counts.labelled / counts.pixels
+        note = f"{void} is taken as void (no label): {share:.1%} of the pixels for training"
+        faults.warn(f"{annotation}: {note}")
+        advice = f"if {void} is a class, change 'void' in {paths.dataset_file(dataset.dataset)}"
+    labels = TrainingLabels(categories, counts, annotation, advice)
+    if labels.require_learnable(faults) and not source.files:
+        labels.warn_of_unused(faults)
+
+
+def _examined(record: ImageRecord) -> tuple[list[Fault], tuple[list[Segment], int] | None]:
+    """Faults of an image; its segments and its number of pixels, None if either file cannot be read."""
     faults: list[Fault] = []
-    examine(record, faults)
-    return faults
+    found = examine(record, faults)
+    return faults, None if found is None else (found[0].segments, math.prod(found[1]))
 
 
 def examine(

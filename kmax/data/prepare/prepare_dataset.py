@@ -23,8 +23,9 @@ from kmax.data.datasets import MANIFEST_VERSION
 from kmax.data.download.download_dataset import raw_record
 from kmax.data.faults import Fault, FaultKind, Faults
 from kmax.data.formats.coco_panoptic import Annotation, IdMap, Image, map_to_rgb
+from kmax.data.label_findings import LabelCounts
 from kmax.data.layouts.layout import ImageRecord, RawFiles
-from kmax.data.prepare.check_dataset import examine
+from kmax.data.prepare.check_dataset import TRAIN, examine, report_labels
 from kmax.data.prepare.prepared_files import Journal, PreparedImage, write_manifest, write_split
 from kmax.data.shapes import scenes
 from kmax.data.shapes.scenes import Generated
@@ -149,6 +150,10 @@ def _convert(
         try:
             split = reader.split(name, faults)
             images_dirs[name] = split.images_dir
+            if not split.total and not faults.count():
+                faults.add(
+                    FaultKind.SPLITS, f"{root / split.images_dir}: no image is left for the split '{name}'"
+                )
             target = work / "prepared" / f"panoptic_{name}"
             with Journal(work / f"{name}.jsonl") as journal:
                 _forget_lost_files(journal, target)
@@ -160,6 +165,14 @@ def _convert(
                 _make(make, left, task, journal, faults, workers, split.total)
         except InputError as error:
             faults.update((FaultKind.SPLITS, line) for line in error.faults)
+    if not faults.count(harmless=False):
+        counts = LabelCounts()
+        if TRAIN in images_dirs:
+            with Journal(work / f"{TRAIN}.jsonl") as journal:
+                for image in journal.images():
+                    counts.add(image.annotation.segments, image.image.width * image.image.height)
+        report_labels(dataset, root, reader.categories, counts, faults)
+    faults.print_warnings()
     if faults.count(harmless=False):
         raise InputError(faults.lines(harmless=False))
     if faults.count():

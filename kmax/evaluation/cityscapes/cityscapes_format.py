@@ -5,12 +5,11 @@ Source: the label table of cityscapesScripts 2.3.0, and the average sizes of ins
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from kmax.errors import InputError
+from kmax.folders import Reason, list_files
 
 
 @dataclass(frozen=True)
@@ -85,38 +84,39 @@ class Frame:
     predicted: Path
 
 
-def find_frames(truth_dir: Path, predicted_dir: Path, truth_end: str, suffix: str) -> tuple[list[Frame], int]:
+def find_frames(
+    truth_dir: Path, predicted_dir: Path, truth_end: str, suffix: str, *, warn: bool = True
+) -> tuple[list[Frame], int]:
     """All frames of the ground truth, sorted by name, with their predictions.
 
     Args:
         truth_dir: a folder such as `gtFine/val`; its files may be at any depth.
         predicted_dir: searched at any depth for `<city>_<sequence>_<frame>*<suffix>`.
         truth_end: the end of the names of ground truth files, such as `_gtFine_instanceIds.png`.
+        warn: print what was left out of the folders, and why.
 
     Returns:
         The frames, and the number of predicted frames that are not in the ground truth.
 
     Raises:
-        InputError: a folder is missing or has no frames; a frame has no prediction, or several.
+        InputError: a folder is missing or has no frames; a frame has no prediction, or several, or ground
+            truth in several files.
     """
-    faults = [
-        f"{folder}: folder of the {what} not found"
-        for folder, what in ((truth_dir, "ground truth"), (predicted_dir, "predictions"))
-        if not Path(folder).is_dir()
-    ]
-    if faults:
-        raise InputError(faults)
-    truths = {
-        path.name.removesuffix(truth_end): path for path in _files(truth_dir) if path.name.endswith(truth_end)
-    }
+    truths: dict[str, list[Path]] = {}
+    for path in _files(truth_dir, truth_end, "folder of the ground truth", warn):
+        truths.setdefault(path.name[: -len(truth_end)], []).append(path)
     if not truths:
         raise InputError(f"{truth_dir}: no ground truth: no file *{truth_end} at any depth")
     found: dict[str, list[Path]] = {}
-    for path in _files(predicted_dir):
-        if path.suffix == suffix and path.name.count("_") >= 2:
+    for path in _files(predicted_dir, suffix, "folder of the predictions", warn):
+        if path.name.count("_") >= 2:
             found.setdefault(frame_of(path.stem), []).append(path)
+    faults = []
     for name in sorted(truths):
         predictions = found.get(name, [])
+        if len(truths[name]) > 1:
+            several = ", ".join(str(path.relative_to(truth_dir)) for path in sorted(truths[name])[:3])
+            faults.append(f"{truth_dir}: image {name}: {len(truths[name])} files of ground truth: {several}")
         if not predictions:
             faults.append(f"{predicted_dir}: image {name}: no prediction {name}*{suffix} at any depth")
         elif len(predictions) > 1:
@@ -124,13 +124,16 @@ def find_frames(truth_dir: Path, predicted_dir: Path, truth_end: str, suffix: st
             faults.append(f"{predicted_dir}: image {name}: {len(predictions)} predictions: {several}")
     if faults:
         raise InputError(faults)
-    frames = [Frame(name, path, found[name][0]) for name, path in sorted(truths.items())]
+    frames = [Frame(name, paths[0], found[name][0]) for name, paths in sorted(truths.items())]
     return frames, sum(name not in truths for name in found)
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    for root, _, names in os.walk(folder):
-        yield from (Path(root) / name for name in names)
+def _files(folder: Path, end: str, what: str, warn: bool) -> list[Path]:
+    """The files at any depth whose names end with `end`."""
+    found = list_files(folder, {end}, what)
+    if warn:
+        found.warn(except_for=[Reason.TYPE])
+    return found.paths()
 
 
 def frame_of(stem: str) -> str:

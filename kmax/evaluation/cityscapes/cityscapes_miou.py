@@ -166,7 +166,7 @@ class _FrameCounts:
 
 def _count(files: LabelFiles, _: InputWarnings) -> _FrameCounts:
     truth, truth_digest = read_labels(files.truth, files.name, "labelIds PNG")
-    instance_path = files.truth.with_name(f"{files.name}_gtFine_instanceIds.png")
+    instance_path = files.truth.with_name(f"{files.name}_gtFine_instanceIds{files.truth.suffix}")
     instances, instance_digest = read_labels(instance_path, files.name, "instanceIds PNG")
     predicted, predicted_digest = read_labels(files.predicted, files.name, "predicted PNG")
     pairs = count_labels(truth, predicted, files)

@@ -5,6 +5,7 @@ Ground truth and predictions are read and compared image by image.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from kmax.evaluation.score_provenance import Provenance, files_digest
 from kmax.evaluation.semantic.miou import MiouResult, PixelCounts, collect
 from kmax.evaluation.workers import each_image
 from kmax.evaluator_version import VERSION
+from kmax.folders import list_files
 
 LabelMap = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.int32]
 Digests = list[tuple[str, str]]
@@ -91,18 +93,18 @@ def evaluate_ade20k(
         InputError: a missing folder or file, corrupt or other PNGs, different sizes, unknown classes.
     """
     warnings = InputWarnings()
-    faults = [f"{folder}: folder not found" for folder in (truth_dir, predicted_dir) if not folder.is_dir()]
-    if faults:
-        raise InputError(faults)
-    truths = sorted(Path(truth_dir).glob("*.png"))
+    truths, predictions = _label_pngs(truth_dir, "ground truth"), _label_pngs(predicted_dir, "prediction")
     if not truths:
         raise InputError(f"{truth_dir}: no ground truth: no PNG files")
-    others = {path.name for path in Path(predicted_dir).glob("*.png")} - {path.name for path in truths}
+    others = predictions.keys() - truths.keys()
     if others:
         warnings.add(
             "predictions: images that are not in the ground truth are ignored", f"{len(others)} of them"
         )
-    images = [LabelFiles(path.stem, path, Path(predicted_dir) / path.name) for path in truths]
+    images = [
+        LabelFiles(stem, truth_dir / name, predicted_dir / predictions.get(stem, f"{stem}.png"))
+        for stem, name in sorted(truths.items(), key=operator.itemgetter(1))
+    ]
     results = each_image(_count_ade20k, images, workers, warnings, strict)
     categories = [CategoryFacts(index, str(index), False) for index in range(ADE20K_CLASSES)]
     counts = [count for count, _ in results]
@@ -118,6 +120,13 @@ def evaluate_ade20k(
         predicted,
     )
     return MiouResult(result.categories, result.image_ids, result.per_image, result.warnings, provenance)
+
+
+def _label_pngs(folder: Path, what: str) -> dict[str, str]:
+    """Names of the label PNGs directly in a folder, by name without suffix."""
+    found = list_files(folder, {".png"}, f"folder of the {what}s", deep=False)
+    found.warn()
+    return found.one_by_stem(what)
 
 
 def _count_ade20k(files: LabelFiles, _: InputWarnings) -> tuple[PixelCounts, Digests]:

@@ -1,5 +1,6 @@
 """The Cityscapes evaluators on invalid and unusual input."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -181,3 +182,30 @@ def test_all_predictions_ignored_scores_zero(folder: Path) -> None:
     mask[16:] = 1
     Image.fromarray(mask).save(folder / "instances/masks/0.png")
     assert ap(folder).to_json()["ap"] == 0.0
+
+
+def test_files_of_systems_are_left_out(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("instanceIds", "labelIds"):
+        (folder / f"val/city/._{FRAME}_gtFine_{name}.png").write_bytes(b"ghost")
+    (folder / f"labels/._{FRAME}_pred.png").write_bytes(b"ghost")
+    assert ap(folder, strict=True).to_json()["ap"] == 1.0
+    assert miou(folder, strict=True).to_json()["miou"] == 1.0
+    lines = capsys.readouterr().err.splitlines()
+    ghost = f"'city/._{FRAME}_gtFine_instanceIds.png'"
+    assert lines[0] == f"warning: {folder}/val: left out: 2 hidden (first: {ghost})"
+    assert len(lines) == 3
+
+
+def test_frames_behind_links_and_suffixes_in_capital_letters_count(folder: Path) -> None:
+    (folder / "linked").mkdir()
+    (folder / "linked/val").symlink_to(folder / "val")
+    for path in list((folder / "val/city").iterdir()):
+        path.rename(path.with_suffix(".PNG"))
+    found = cityscapes_miou.evaluate_files(folder / "linked", folder / "labels")
+    assert found.to_json()["miou"] == 1.0
+
+
+def test_ground_truth_in_two_files_is_refused(folder: Path) -> None:
+    shutil.copytree(folder / "val/city", folder / "val/copy")
+    with pytest.raises(InputError, match=f"image {FRAME}: 2 files of ground truth: city/.*, copy/"):
+        miou(folder)

@@ -69,3 +69,17 @@ def test_empty_and_missing_folders(folder: Path) -> None:
     (folder / "empty").mkdir()
     with pytest.raises(InputError, match="no ground truth"):
         evaluate_ade20k(folder / "empty", folder / "pred")
+
+
+def test_files_of_systems_are_left_out_and_suffixes_compared_in_any_case(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for side in ("gt", "pred"):
+        (folder / side / "._ADE_val_00000001.png").write_bytes(b"ghost")
+    path = folder / "pred" / "ADE_val_00000001.png"
+    path.rename(path.with_suffix(".PNG"))
+    assert evaluate(folder, strict=True).to_json()["miou"] == 0.25
+    assert len(capsys.readouterr().err.splitlines()) == 2
+    path.write_bytes(b"")
+    with pytest.raises(InputError, match="have the same name without suffix"):
+        evaluate(folder)
