@@ -79,8 +79,14 @@ def test_predictions_of_another_split(folder: Path) -> None:
         (lambda c: c.pop("annotations"), "'annotations' is missing"),
         (lambda c: c["annotations"][0].pop("file_name"), "'file_name' is missing"),
         (lambda c: c["annotations"][0].pop("segments_info"), "'segments_info' is missing"),
-        (lambda c: c["annotations"][0]["segments_info"][0].update(id=2**24), "not a number in 0..16777215"),
-        (lambda c: c["annotations"][0]["segments_info"][0].update(id="1"), "not a number in 0..16777215"),
+        (
+            lambda c: c["annotations"][0]["segments_info"][0].update(id=2**24),
+            "not a whole number in 0..16777215",
+        ),
+        (
+            lambda c: c["annotations"][0]["segments_info"][0].update(id="1"),
+            "not a whole number in 0..16777215",
+        ),
         (lambda c: c["annotations"][0]["segments_info"][0].pop("category_id"), "unknown category None"),
         (lambda c: c["annotations"].pop(), "image 12: no prediction"),
     ],
