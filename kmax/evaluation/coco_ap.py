@@ -30,8 +30,9 @@ MAX_DETECTIONS = 100
 # Indices into the arrays of pycocotools.
 _AREAS = {"": 0, "_small": 1, "_medium": 2, "_large": 3}
 _IOU_50, _IOU_75 = 0, 5
-# Keys of annotations and detections that hotcoco reads.
-_READ = ("score", "iscrowd", "area", "bbox", "segmentation")
+# Keys of annotations and of detections that hotcoco reads.
+_TRUTH_KEYS = ("iscrowd", "area", "bbox", "segmentation")
+_DETECTION_KEYS = ("score", "bbox", "segmentation")
 
 
 @dataclass(frozen=True)
@@ -177,15 +178,15 @@ def _by_hotcoco(
     }
     annotations, found = (
         [
-            {key: entry[key] for key in _READ if key in entry}
-            | {
+            {
                 "id": number,
                 "image_id": images[entry["image_id"]],
                 "category_id": categories[entry["category_id"]],
+                **{key: entry[key] for key in keys if key in entry},
             }
             for number, entry in enumerate(entries, start=1)
         ]
-        for entries in (truth["annotations"], detections)
+        for entries, keys in ((truth["annotations"], _TRUTH_KEYS), (detections, _DETECTION_KEYS))
     )
     ours = COCO(content | {"annotations": annotations})
     theirs = ours.load_res(found) if found else COCO(content | {"annotations": []})

@@ -142,7 +142,7 @@ def _annotation_fault(entry: JsonObject, numbers: WholeNumbers, seen: set[int]) 
     numbers.replace(entry, "category_id")
     number = numbers.replace(entry, "id")
     if number is None or not is_id(number):
-        return f"'id' {entry.get('id')!r:.40} is missing or not a whole number"
+        return f"'id' is missing or not a whole number: {entry.get('id')!r:.40}"
     if number in seen:
         return f"'id' {number} is a duplicate"
     seen.add(number)
