@@ -22,7 +22,9 @@ from kmax.files import read_json
 
 JsonObject = dict[str, Any]
 HEADER_KEYS = ("categories", "images")
-_WHOLE = (int, (int, str), (int, bool), (int, float))
+# Types of keys: those that accept whole numbers in the form of floats, and those that reject true and false.
+_WHOLE = (int, (int, str), (int, bool))
+_NO_BOOL = (int, (int, str), (int, float))
 
 
 @dataclass(frozen=True)
@@ -168,14 +170,15 @@ def has(entry: JsonObject, types: dict[str, Any], where: str, faults: Faults) ->
     """
     valid = True
     for key, kind in types.items():
-        if type(entry.get(key)) is float and kind in _WHOLE and (number := whole(entry[key])) is not None:
-            entry[key] = number
         if key not in entry:
             faults.add(FaultKind.JSON, f"{where}: '{key}' is missing")
-        elif not isinstance(entry[key], kind) or (isinstance(entry[key], bool) and kind in (int, (int, str))):
-            faults.add(FaultKind.JSON, f"{where}: '{key}' has the wrong type ({type(entry[key]).__name__})")
-        else:
+        elif isinstance(value := entry[key], kind) and not (isinstance(value, bool) and kind in _NO_BOOL):
             continue
+        elif kind in _WHOLE and (number := whole(value)) is not None:
+            entry[key] = number
+            continue
+        else:
+            faults.add(FaultKind.JSON, f"{where}: '{key}' has the wrong type ({type(value).__name__})")
         valid = False
     return valid
 

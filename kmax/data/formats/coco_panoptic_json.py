@@ -133,7 +133,9 @@ def _segments(entries: list[Any], where: str, faults: Faults) -> list[Segment]:
             faults.add(FaultKind.JSON, f"{here}: iscrowd is neither 0 nor 1")
         else:
             crowd = bool(entry.get("iscrowd", 0))
-            segments[entry["id"]] = Segment(entry["id"], entry["category_id"], entry["area"], box, crowd)
+            area = whole(entry["area"])
+            area = entry["area"] if area is None else area
+            segments[entry["id"]] = Segment(entry["id"], entry["category_id"], area, box, crowd)
     return list(segments.values())
 
 
