@@ -30,8 +30,9 @@ MAX_DETECTIONS = 100
 # Indices into the arrays of pycocotools.
 _AREAS = {"": 0, "_small": 1, "_medium": 2, "_large": 3}
 _IOU_50, _IOU_75 = 0, 5
-# Keys of annotations and detections that hotcoco reads.
-_READ = ("id", "category_id", "score", "iscrowd", "area", "bbox", "segmentation")
+# Keys of annotations and of detections that hotcoco reads.
+_TRUTH_KEYS = ("iscrowd", "area", "bbox", "segmentation")
+_DETECTION_KEYS = ("score", "bbox", "segmentation")
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def evaluate_files(
     if max_detections <= 10:
         raise InputError(f"max detections {max_detections}: must exceed 10")
     warnings = InputWarnings()
-    truth = read_ground_truth(truth_json, warnings)
+    truth = read_ground_truth(truth_json, warnings, masks=iou_type == "segm", boxes=iou_type == "bbox")
     detections = read_detections(detections_json, truth, iou_type, warnings)
     if strict and warnings.faults():
         raise InputError(warnings.faults())
@@ -168,20 +169,24 @@ def _by_hotcoco(
     """Precision and recall as pycocotools accumulates them."""
     from hotcoco import COCO, COCOeval
 
-    # Image ids may be strings, which hotcoco rejects; only their order matters.
-    order = sorted({image["id"] for image in truth["images"]})
-    number = {image_id: place for place, image_id in enumerate(order, start=1)}
-    sizes = {number[image["id"]]: (image["height"], image["width"]) for image in truth["images"]}
+    # Ids may be strings or negative, which hotcoco rejects; only their order matters.
+    images, categories = (_numbered(truth[key]) for key in ("images", "categories"))
+    sizes = {images[image["id"]]: (image["height"], image["width"]) for image in truth["images"]}
     content = {
         "images": [{"id": key, "height": height, "width": width} for key, (height, width) in sizes.items()],
-        "categories": [{"id": key, "name": str(key)} for key in {c["id"] for c in truth["categories"]}],
+        "categories": [{"id": key, "name": str(key)} for key in categories.values()],
     }
     annotations, found = (
         [
-            {key: entry[key] for key in _READ if key in entry} | {"image_id": number[entry["image_id"]]}
-            for entry in entries
+            {
+                "id": number,
+                "image_id": images[entry["image_id"]],
+                "category_id": categories[entry["category_id"]],
+                **{key: entry[key] for key in keys if key in entry},
+            }
+            for number, entry in enumerate(entries, start=1)
         ]
-        for entries in (truth["annotations"], detections)
+        for entries, keys in ((truth["annotations"], _TRUTH_KEYS), (detections, _DETECTION_KEYS))
     )
     ours = COCO(content | {"annotations": annotations})
     theirs = ours.load_res(found) if found else COCO(content | {"annotations": []})
@@ -194,6 +199,11 @@ def _by_hotcoco(
     arrays = evaluation.eval
     assert arrays is not None
     return arrays["precision"], arrays["recall"]
+
+
+def _numbered(entries: list[dict[str, Any]]) -> dict[Any, int]:
+    """A number from 1 for each id, in their order."""
+    return {key: place for place, key in enumerate(sorted({entry["id"] for entry in entries}), start=1)}
 
 
 def _by_pycocotools(

@@ -58,11 +58,10 @@ def check_pq(ours: PQResult, arguments: PanopticArguments) -> str:
         for group in GROUPS
         for score in ("pq", "sq", "rq")
     ]
-    pairs += [
-        (f"category {category} {score}", figures["per_category"][category][score], value)
-        for category, scores in theirs["per_class"].items()
-        for score, value in scores.items()
-    ]
+    for key, scores in theirs["per_class"].items():
+        category = str(int(json.loads(key)))  # the id as the JSON states it, such as 3.0
+        mine = figures["per_category"][category]
+        pairs += [(f"category {category} {score}", mine[score], value) for score, value in scores.items()]
     return _verdict("panopticapi", pairs)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from kmax.data.faults import FaultKind, Faults
 from kmax.data.formats import json_stream
 from kmax.data.formats.coco_panoptic import Image, ImageId, JsonCategory
+from kmax.data.formats.json_numbers import whole
 from kmax.data.formats.png import MAX_PIXELS
 from kmax.errors import InputError
 from kmax.files import read_json
@@ -22,6 +23,9 @@ from kmax.folders import is_utf8
 
 JsonObject = dict[str, Any]
 HEADER_KEYS = ("categories", "images")
+# Types of keys: those that accept whole numbers in the form of floats, and those that reject true and false.
+_WHOLE = (int, (int, str), (int, bool))
+_NO_BOOL = (int, (int, str), (int, float))
 
 
 @dataclass(frozen=True)
@@ -57,13 +61,10 @@ class Header:
         if number in self.categories:
             faults.add(FaultKind.DUPLICATE, f"{where}: duplicate category id {number}")
             return
-        if color is not None and not _is_color(color):
+        if color is not None and (color := _color(color)) is None:
             faults.add(FaultKind.JSON, f"{where}: color is not three numbers 0..255")
-            color = None
         isthing = bool(entry.get("isthing", self.isthing))
-        self.categories[number] = JsonCategory(
-            number, entry["name"], isthing, tuple(color) if color else None
-        )
+        self.categories[number] = JsonCategory(number, entry["name"], isthing, color)
 
     def _add_image(self, where: str, entry: JsonObject, faults: Faults) -> None:
         types = {"id": (int, str), "file_name": str, "width": int, "height": int}
@@ -168,15 +169,21 @@ def are_objects(value: Any) -> bool:
 
 
 def has(entry: JsonObject, types: dict[str, Any], where: str, faults: Faults) -> bool:
-    """Whether all keys of `types` exist with these types; adds a fault for each one that does not."""
+    """Whether all keys of `types` exist with these types; adds a fault for each one that does not.
+
+    Whole numbers in the form of floats are replaced by integers where these are among the types.
+    """
     valid = True
     for key, kind in types.items():
         if key not in entry:
             faults.add(FaultKind.JSON, f"{where}: '{key}' is missing")
-        elif not isinstance(entry[key], kind) or (isinstance(entry[key], bool) and kind in (int, (int, str))):
-            faults.add(FaultKind.JSON, f"{where}: '{key}' has the wrong type ({type(entry[key]).__name__})")
-        else:
+        elif isinstance(value := entry[key], kind) and not (isinstance(value, bool) and kind in _NO_BOOL):
             continue
+        elif kind in _WHOLE and (number := whole(value)) is not None:
+            entry[key] = number
+            continue
+        else:
+            faults.add(FaultKind.JSON, f"{where}: '{key}' has the wrong type ({type(value).__name__})")
         valid = False
     return valid
 
@@ -187,7 +194,7 @@ def is_inside(name: str) -> bool:
     return bool(path.name) and not path.is_absolute() and ".." not in path.parts and "\0" not in name
 
 
-def _is_color(value: Any) -> bool:
-    return (
-        isinstance(value, list) and len(value) == 3 and all(type(v) is int and 0 <= v <= 255 for v in value)
-    )
+def _color(value: Any) -> tuple[int, int, int] | None:
+    numbers = [whole(part) for part in value] if isinstance(value, list) else []
+    known = [number for number in numbers if number is not None and 0 <= number <= 255]
+    return (known[0], known[1], known[2]) if len(known) == len(numbers) == 3 else None

@@ -23,7 +23,8 @@ from kmax.errors import InputError, unknown_name
 from kmax.files import atomic_path
 
 VOID_ID = 0
-NO_BOX = (0, 0, 0, 0)
+Box = tuple[int, int, int, int]
+NO_BOX: Box = (0, 0, 0, 0)
 ImageId = int | str
 IdMap = NDArray[np.int32]
 
@@ -40,12 +41,17 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One segment of one image; `bbox` is (x, y, width, height) in pixels, `NO_BOX` if not given."""
+    """One segment of one image.
+
+    Attributes:
+        area: in pixels, as stated in the JSON; that of polygons may have a fraction.
+        bbox: (x, y, width, height) in pixels; `NO_BOX` if not given in whole pixels.
+    """
 
     id: int
     category_id: int
-    area: int
-    bbox: tuple[int, int, int, int]
+    area: float
+    bbox: Box
     iscrowd: bool
 
 

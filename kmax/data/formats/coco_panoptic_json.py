@@ -8,7 +8,7 @@ accepts, and reject what crashes it.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +26,17 @@ from kmax.data.formats.coco_json import (
 from kmax.data.formats.coco_panoptic import (
     NO_BOX,
     Annotation,
+    Box,
     CategoryFacts,
     ImageId,
     PanopticJson,
     Segment,
 )
+from kmax.data.formats.json_numbers import WholeNumbers, whole
 from kmax.errors import InputError, InputWarnings
 
 WHAT = "panoptic JSON"
+UNUSED = "predictions: an image that is not in the ground truth is ignored"
 
 
 def read_panoptic_json(path: Path) -> PanopticJson:
@@ -117,29 +120,35 @@ def _segments(entries: list[Any], where: str, faults: Faults) -> list[Segment]:
         if not isinstance(entry, dict):
             faults.add(FaultKind.JSON, f"{here} is not an object")
             continue
-        if not has(entry, {"id": int, "category_id": int, "area": int}, here, faults):
+        if not has(entry, {"id": int, "category_id": int, "area": (int, float)}, here, faults):
             continue
+        box = _box(entry.get("bbox", list(NO_BOX)))
         if not 0 < entry["id"] < 2**24:
             faults.add(FaultKind.JSON, f"{here}: segment id {entry['id']} is not in 1..{2**24 - 1}")
         elif entry["id"] in segments:
             faults.add(FaultKind.DUPLICATE, f"{here}: duplicate segment id {entry['id']}")
-        elif not _is_box(box := entry.get("bbox", list(NO_BOX))):
-            faults.add(FaultKind.JSON, f"{here}: bbox is not four integers")
+        elif box is None:
+            faults.add(FaultKind.JSON, f"{here}: bbox is not four numbers")
         elif entry.get("iscrowd", 0) not in (0, 1):
             faults.add(FaultKind.JSON, f"{here}: iscrowd is neither 0 nor 1")
         else:
-            segments[entry["id"]] = Segment(
-                entry["id"],
-                entry["category_id"],
-                entry["area"],
-                tuple(box),
-                bool(entry.get("iscrowd", 0)),
-            )
+            crowd = bool(entry.get("iscrowd", 0))
+            area = whole(entry["area"])
+            area = entry["area"] if area is None else area
+            segments[entry["id"]] = Segment(entry["id"], entry["category_id"], area, box, crowd)
     return list(segments.values())
 
 
-def _is_box(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 4 and all(isinstance(v, int) for v in value)
+def _box(value: Any) -> Box | None:
+    """A box in whole pixels; `NO_BOX` for one with fractions, which is measured in the PNG instead."""
+    if (
+        not isinstance(value, list)
+        or len(value) != 4
+        or not all(type(side) in (int, float) for side in value)
+    ):
+        return None
+    x, y, width, height = map(whole, value)
+    return NO_BOX if x is None or y is None or width is None or height is None else (x, y, width, height)
 
 
 # ------------------------------------------------------------------------------------------------- evaluators
@@ -148,65 +157,111 @@ def _is_box(value: Any) -> bool:
 def read_ground_truth(path: Path, warnings: InputWarnings) -> tuple[list[CategoryFacts], list[JsonObject]]:
     """Categories and annotations of the ground truth, as the official evaluator reads them.
 
+    Whole numbers in another form are replaced by integers, also by `read_predictions`.
+
     Raises:
         InputError: missing, or JSON of another structure: one line per fault.
     """
     content = read_lists(path, "ground truth JSON", ("categories", "annotations"))
-    categories = _categories(content["categories"], path, warnings)
-    return categories, _checked_annotations(content["annotations"], path)
-
-
-def read_predictions(path: Path) -> list[JsonObject]:
-    """The annotations of predictions, as the official evaluator reads them; errors as `read_ground_truth`."""
-    return _checked_annotations(read_lists(path, "prediction JSON", ("annotations",))["annotations"], path)
-
-
-def _categories(entries: list[JsonObject], path: Path, warnings: InputWarnings) -> list[CategoryFacts]:
-    faults = [
-        f"{path}: categories[{index}]: '{key}' is missing or not a number"
-        for index, entry in enumerate(entries)
-        for key in ("id", "isthing")
-        if not isinstance(entry.get(key), int)
-    ]
+    numbers = WholeNumbers(path, "ground truth")
+    categories = _categories(content["categories"], path, numbers, warnings)
+    faults: list[str] = []
+    for index, entry in enumerate(content["annotations"]):
+        faults += _image_id_faults(entry, f"{path}: annotations[{index}]", numbers)
+        faults += _annotation_faults(entry, f"{path}: annotations[{index}]", numbers)
     if faults:
         raise InputError(faults)
-    categories: dict[int, CategoryFacts] = {}
-    for entry in entries:
-        if entry["id"] in categories:
-            warnings.add("ground truth: duplicate category, the last one is used", f"category {entry['id']}")
-        name = str(entry.get("name", entry["id"]))
-        categories[entry["id"]] = CategoryFacts(entry["id"], name, entry["isthing"] == 1)
-    if not categories:
-        raise InputError(f"{path}: no categories")
-    return list(categories.values())
+    numbers.warn(warnings)
+    return categories, content["annotations"]
 
 
-def _checked_annotations(entries: list[JsonObject], path: Path) -> list[JsonObject]:
-    """The same list, if each entry has a usable image id, file name and list of segments with ids."""
-    faults = []
+def read_predictions(
+    path: Path, warnings: InputWarnings, used: Container[ImageId] | None = None
+) -> dict[ImageId, JsonObject]:
+    """The predictions of images, as the official evaluator reads them: of several for one image the last.
+
+    Args:
+        used: images whose predictions must be valid; others have warnings. None: all.
+
+    Raises:
+        InputError: as `read_ground_truth`.
+    """
+    entries = read_lists(path, "prediction JSON", ("annotations",))["annotations"]
+    numbers = WholeNumbers(path, "predictions")
+    places: dict[ImageId, int] = {}
+    faults: list[str] = []
     for index, entry in enumerate(entries):
         where = f"{path}: annotations[{index}]"
-        if type(entry.get("image_id")) not in (int, str):
-            faults.append(f"{where}: 'image_id' is missing or neither a number nor a string")
-        elif not isinstance(entry.get("file_name"), str):
-            faults.append(f"{where} (image {entry['image_id']}): 'file_name' is missing or not a string")
-        elif not are_objects(entry.get("segments_info")):
-            faults.append(f"{where} (image {entry['image_id']}): 'segments_info' is missing or not a list")
+        if found := _image_id_faults(entry, where, numbers):
+            if used is None or isinstance(entry.get("image_id", []), (list, dict)):
+                faults += found
+            else:
+                warnings.add(UNUSED, f"image {entry['image_id']}")
+            continue
+        if entry["image_id"] in places:
+            kind = "predictions: two entries for one image, the last one is used"
+            warnings.add(kind, f"image {entry['image_id']}")
+        places[entry["image_id"]] = index
+    for image_id, index in places.items():
+        if used is None or image_id in used:
+            faults += _annotation_faults(entries[index], f"{path}: annotations[{index}]", numbers)
         else:
-            faults.extend(_segment_faults(entry, where))
+            warnings.add(UNUSED, f"image {image_id}")
     if faults:
         raise InputError(faults)
-    return entries
+    numbers.warn(warnings)
+    return {image_id: entries[index] for image_id, index in places.items()}
 
 
-def _segment_faults(entry: JsonObject, where: str) -> list[str]:
+def _categories(
+    entries: list[JsonObject], path: Path, numbers: WholeNumbers, warnings: InputWarnings
+) -> list[CategoryFacts]:
+    faults: list[str] = []
+    listed: dict[int, tuple[str, JsonObject]] = {}
+    for index, entry in enumerate(entries):
+        where = f"{path}: categories[{index}]"
+        number = numbers.read(entry.get("id"))
+        if number is None:
+            faults.append(f"{where}: 'id' is missing or not a whole number")
+            continue
+        if number in listed:
+            warnings.add("ground truth: duplicate category, the last one is used", f"category {number}")
+        listed[number] = where, entry
+    for number, (where, entry) in listed.items():
+        if "isthing" not in entry:
+            faults.append(f"{where}: category {number}: 'isthing' is missing")
+        elif entry["isthing"] not in (0, 1):
+            kind = "ground truth: 'isthing' is neither 0 nor 1, and the category counts as stuff"
+            warnings.add(kind, f"category {number}")
+    if faults:
+        raise InputError(faults)
+    if not listed:
+        raise InputError(f"{path}: no categories")
+    return [
+        CategoryFacts(number, str(entry.get("name", number)), entry["isthing"] == 1)
+        for number, (_, entry) in listed.items()
+    ]
+
+
+def _image_id_faults(entry: JsonObject, where: str, numbers: WholeNumbers) -> list[str]:
+    image_id = entry.get("image_id")
+    if type(image_id) in (int, str) or numbers.replace(entry, "image_id") is not None:
+        return []
+    return [f"{where}: 'image_id' is missing or neither a whole number nor a string"]
+
+
+def _annotation_faults(entry: JsonObject, where: str, numbers: WholeNumbers) -> list[str]:
+    """The faults of file name and segments; whether categories are known is checked with the PNG."""
+    where = f"{where} (image {entry.get('image_id')})"
+    if not isinstance(entry.get("file_name"), str):
+        return [f"{where}: 'file_name' is missing or not a string"]
+    if not are_objects(entry.get("segments_info")):
+        return [f"{where}: 'segments_info' is missing or not a list of objects"]
     faults = []
     for number, segment in enumerate(entry["segments_info"]):
-        here = f"{where} (image {entry['image_id']}): segments_info[{number}]"
-        if type(segment.get("id")) is not int or not 0 <= segment["id"] < 2**24:
-            faults.append(f"{here}: 'id' is {segment.get('id')!r:.40}, not a number in 0..{2**24 - 1}")
-        elif type(segment.get("category_id", 0)) is not int:
-            faults.append(f"{here}: segment {segment['id']}: category_id is not an integer")
-        elif type(segment.get("area", 0)) not in (int, float) or not abs(segment.get("area", 0)) < 2**53:
-            faults.append(f"{here}: segment {segment['id']}: area is not a number")
+        segment_id = numbers.replace(segment, "id")
+        if segment_id is None or not 0 <= segment_id < 2**24:
+            found = f"'id' is {segment.get('id')!r:.40}, not a whole number in 0..{2**24 - 1}"
+            faults.append(f"{where}: segments_info[{number}]: {found}")
+        numbers.replace(segment, "category_id")
     return faults

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from kmax.data.formats.json_numbers import whole
+
 _LARGEST = 2**53
 
 
@@ -21,14 +23,12 @@ def region_fault(region: Any, size: tuple[int, int], ground_truth: bool) -> str 
             lengths = np.array(counts, np.int64)
         else:
             lengths = None
-        if lengths is None or (lengths < 0).any() or lengths.sum() != size[0] * size[1]:
+        pixels = size[0] * size[1]
+        if lengths is None or ((lengths < 0) | (lengths > pixels)).any() or lengths.sum() != pixels:
             return "the run-length encoding of the mask is malformed or does not cover the image"
         return None
     if ground_truth and isinstance(region, list) and region and all(_is_polygon(part) for part in region):
-        far = 2 * sum(size)  # pycocotools steps along the edges, and its integers would overflow
-        if any(abs(coordinate) > far for part in region for coordinate in part):
-            return "the polygon is far outside the image"
-        return None
+        return _distance_fault(region, size, "polygon")
     if not ground_truth:
         return "the mask is not a run-length encoding"
     return f"'segmentation' is neither a run-length encoding nor polygons{_polygons_fault(region)}"
@@ -58,6 +58,19 @@ def without_short_polygons(region: Any) -> tuple[Any, int]:
 
 def _is_short(part: Any) -> bool:
     return isinstance(part, list) and len(part) in (0, 2, 4) and all(map(is_number, part))
+
+
+def box_fault(box: list[float], size: tuple[int, int]) -> str | None:
+    """The fault of a box that is used as the mask, if any."""
+    x, y, width, height = box
+    return _distance_fault([[x, y, x + width, y + height]], size, "box")
+
+
+def _distance_fault(parts: list[list[float]], size: tuple[int, int], what: str) -> str | None:
+    far = 2 * sum(size)  # pycocotools steps along the edges, and its integers would overflow
+    if any(abs(coordinate) > far for part in parts for coordinate in part):
+        return f"the {what} is far outside the image"
+    return None
 
 
 def decode_run_lengths(text: str) -> np.ndarray[Any, np.dtype[np.int64]] | None:
@@ -97,5 +110,21 @@ def is_number(value: Any) -> bool:
 
 
 def is_count(value: Any) -> bool:
-    """Whether this is a non-negative integer that is exact in float64."""
-    return type(value) is int and 0 <= value < _LARGEST
+    """Whether this is a non-negative whole number that is exact in float64."""
+    number = whole(value)
+    return number is not None and 0 <= number < _LARGEST
+
+
+def is_id(value: int | None) -> bool:
+    """Whether this is a whole number that is exact in float64."""
+    return value is not None and abs(value) < _LARGEST
+
+
+def plain_region(region: Any) -> Any:
+    """A valid region as the evaluators' compiled code expects it: its whole numbers as integers."""
+    if not isinstance(region, dict):
+        return region
+    counts = region["counts"]
+    if isinstance(counts, list):
+        counts = [whole(count) for count in counts]
+    return {"size": [int(side) for side in region["size"]], "counts": counts}

@@ -52,10 +52,14 @@ class _Scanner:
         if self._peek() != "{":
             yield "", self._value()  # not an object: the caller reports it
         else:
+            seen: set[str] = set()
             for _ in self._list("{", "}"):
                 key = self._value()
                 if not isinstance(key, str):
                     raise ValueError("a key is not a string")
+                if key in inside and key in seen:
+                    raise ValueError(f"the key '{key}' occurs twice")
+                seen |= inside & {key}
                 self._take(":")
                 if self._peek() != "[":
                     yield key, self._value()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,7 @@ class ImageSegments:
     Attributes:
         pairs: over ids of the two maps.
         truth_ids, truth_classes, truth_areas, truth_crowd: [G]; class -1 if its category is unknown; area as
-            given in the JSON (nan if missing).
+            given in the JSON (nan if it is missing or not a number).
         predicted_ids, predicted_classes: [P].
         sha256: of the two PNG files; empty for maps in memory.
     """
@@ -117,12 +117,14 @@ def check_pair(
     """
     faults = _prediction_faults(pair, pairs, classes)
     for segment in pair.truth_segments:
-        for key in ("category_id", "iscrowd"):
-            if key not in segment:
-                faults.append(
-                    f"{pair.truth_path}: image {pair.image_id}: ground truth segment {segment['id']} "
-                    f"(category {segment.get('category_id')}): '{key}' is missing in the JSON"
-                )
+        missing = [key for key in ("category_id", "iscrowd") if key not in segment]
+        if not missing and isinstance(segment["category_id"], (list, dict)):
+            missing = ["category_id"]
+        faults += [
+            f"{pair.truth_path}: image {pair.image_id}: ground truth segment {segment['id']} "
+            f"(category {segment.get('category_id')!r:.40}): '{key}' is missing in the JSON or not a number"
+            for key in missing
+        ]
     if faults:
         raise InputError(faults)
     image = ImageSegments(
@@ -130,7 +132,7 @@ def check_pair(
         pairs,
         np.array([s["id"] for s in pair.truth_segments], np.int64),
         np.array([classes.get(s["category_id"], -1) for s in pair.truth_segments], np.int64),
-        np.array([s.get("area", np.nan) for s in pair.truth_segments], np.float64),
+        np.array([_area(s) for s in pair.truth_segments], np.float64),
         np.array([s["iscrowd"] == 1 for s in pair.truth_segments], np.bool_),
         np.array([s["id"] for s in pair.predicted_segments], np.int64),
         np.array([classes[s["category_id"]] for s in pair.predicted_segments], np.int64),
@@ -152,9 +154,21 @@ def _prediction_faults(pair: ImagePair, pairs: Pairs, classes: dict[int, int]) -
                 f"{where}: segment {segment['id']} (category {segment.get('category_id')}) is in the JSON, "
                 "but has no pixels in the PNG"
             )
-        elif segment.get("category_id") not in classes:
-            faults.append(f"{where}: segment {segment['id']}: unknown category {segment.get('category_id')}")
+            continue
+        category = segment.get("category_id")
+        if isinstance(category, (list, dict)) or category not in classes:
+            faults.append(f"{where}: segment {segment['id']}: unknown category {category!r:.40}")
     return faults
+
+
+def _area(segment: dict[str, Any]) -> float:
+    area = segment.get("area")
+    if not isinstance(area, (int, float)):
+        return np.nan
+    try:
+        return float(area)
+    except OverflowError:
+        return np.inf if area > 0 else -np.inf
 
 
 def _add_warnings(pair: ImagePair, image: ImageSegments, warnings: InputWarnings) -> None:
@@ -169,17 +183,23 @@ def _add_warnings(pair: ImagePair, image: ImageSegments, warnings: InputWarnings
         counted = areas[segment["id"]]
         if counted and counted == area:
             continue
-        kind = (
-            "ground truth: the JSON area differs from the number of pixels and is used"
-            if counted
-            else "ground truth: a JSON segment without pixels is counted as missed"
-        )
+        if not counted:
+            kind = "ground truth: a JSON segment without pixels is counted as missed"
+        elif np.isnan(area):
+            kind = "ground truth: an area is missing or not a number, but no match needs it"
+        else:
+            kind = "ground truth: the JSON area differs from the number of pixels and is used"
         warnings.add(kind, f"{here} segment {segment['id']} category {segment['category_id']}")
     for segment, index in zip(pair.truth_segments, image.truth_classes.tolist(), strict=True):
         if index < 0:
             warnings.add(
                 "ground truth: a segment of an unknown category is ignored",
                 f"{here} segment {segment['id']} category {segment['category_id']}",
+            )
+        if segment["iscrowd"] not in (0, 1):
+            warnings.add(
+                "ground truth: 'iscrowd' is neither 0 nor 1 and counts as 0",
+                f"{here} segment {segment['id']}",
             )
     crowds = image.truth_classes[image.truth_crowd].tolist()
     if len(set(crowds)) < len(crowds):

@@ -155,15 +155,10 @@ def _match_images(
 ) -> None:
     """Read the predictions, and add a pair to `files` for each annotation of the ground truth."""
     warnings, truth_json, predicted_json = files.warnings, files.truth_json, files.predicted_json
-    predictions: dict[ImageId, JsonObject] = {}
-    for entry in read_predictions(predicted_json):
-        if entry["image_id"] in predictions:
-            warnings.add(
-                "predictions: two entries for one image, the last one is used", f"image {entry['image_id']}"
-            )
-        predictions[entry["image_id"]] = entry
     if not annotations:
         raise InputError(f"{truth_json}: the ground truth JSON has no annotations")
+    used = {entry["image_id"] for entry in annotations}
+    predictions = read_predictions(predicted_json, warnings, used)
     faults: list[str] = []
     seen: set[ImageId] = set()
     for entry in annotations:
@@ -190,13 +185,11 @@ def _match_images(
         first = annotations[0]["image_id"]
         advice = _same_text(first, predictions) or " (predictions of another split?)"
         raise InputError(
-            f"{predicted_json}: none of its {len(predictions)} images is among the {len(seen)} of "
+            f"{predicted_json}: none of its {len(predictions)} images is among the {len(used)} of "
             f"{truth_json}, such as image {first}{advice}"
         )
     if faults:
         raise InputError(faults)
-    for image_id in predictions.keys() - seen:
-        warnings.add("predictions: an image that is not in the ground truth is ignored", f"image {image_id}")
 
 
 def unique_segments(

@@ -59,7 +59,9 @@ def require_whole_split(run: Run, folder: Path) -> list[Predicted]:
             f"{location(run.run)}.data.val_images: a test server expects predictions for the whole split"
         )
     images = val_images(open_prepared(run.data.dataset), run.data)
-    found = {entry["image_id"]: entry for entry in read_predictions(path)}
+    warnings = InputWarnings()
+    found = read_predictions(path, warnings)
+    _raise(warnings.faults())
     where = f"{run.data.dataset}/{run.data.val_split}"
     faults = [
         f"{path}: image {image.id} ({image.file_name}) of {where} has no prediction"

@@ -85,7 +85,8 @@ def test_no_detections_score_zero(folder: Path) -> None:
         (lambda d: d[0]["segmentation"].update(counts="zz"), "malformed or does not cover the image"),
         (lambda d: d[0]["segmentation"].update(counts=[2000]), "malformed"),
         (lambda d: d[0].update(segmentation=[[1, 2, 3, 4, 5, 6]]), "is not a run-length encoding"),
-        (lambda d: d.append({**d[0], "bbox": [0, 0, 1, 1]}), "some detections have 'bbox'"),
+        (lambda d: d.insert(0, {**d[0], "bbox": [0, 0, 1, 1]}), "some detections have 'bbox'"),
+        (lambda d: d[0].update(bbox=[0, 0, 1e9, 1], segmentation=None), "the box is far outside the image"),
     ],
 )
 def test_faults_of_detections(folder: Path, change: Any, message: str) -> None:
@@ -102,9 +103,11 @@ def test_faults_of_detections(folder: Path, change: Any, message: str) -> None:
     [
         (lambda t: t.pop("images"), "'images' is missing or not a list"),
         (lambda t: t["images"][0].pop("height"), "images[0]: 'height'"),
-        (lambda t: t["annotations"][0].update(image_id=5), "unknown image"),
-        (lambda t: t["annotations"][0].update(category_id=5), "unknown category 5"),
-        (lambda t: t["annotations"][0].update(area=None), "'area' or 'bbox' is missing or invalid"),
+        (lambda t: t["annotations"][0].update(image_id=[]), "'image_id' is missing or neither"),
+        (lambda t: t["annotations"][0].pop("category_id"), "'category_id' is missing or neither"),
+        (lambda t: t["annotations"][0].update(area=None), "'area' is missing or not a finite number"),
+        (lambda t: t["images"][0].update(id="one"), "some ids are numbers and others strings"),
+        (lambda t: t["images"][0].update(height=10**7), "the limit is 178956970 pixels"),
         (lambda t: t["annotations"][0].pop("iscrowd"), "'iscrowd' is neither 0 nor 1"),
         (lambda t: t["annotations"][0].pop("segmentation"), "neither a run-length encoding nor polygons"),
         (lambda t: t["annotations"].append(t["annotations"][0]), "a duplicate"),
@@ -174,3 +177,83 @@ def test_an_image_listed_twice_is_a_warning_and_counts_once(folder: Path) -> Non
     result = evaluate_files(folder / "gt.json", folder / "pred.json")
     assert result.warnings == ["ground truth: duplicate entry of images (id 1)"]
     assert result.to_json()["provenance"]["images"] == 2
+
+
+def floats(value: Any) -> Any:
+    """The same JSON with all whole numbers as floats."""
+    if isinstance(value, dict):
+        return {key: floats(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [floats(entry) for entry in value]
+    return float(value) if type(value) is int else value
+
+
+@pytest.mark.parametrize("iou_type", ["segm", "bbox"])
+def test_whole_numbers_may_be_floats(folder: Path, iou_type: str) -> None:
+    """Also sizes and run lengths, which compiled code reads."""
+    edit(folder / "pred.json", lambda found: found.append({**found[0], "image_id": 2}))
+    lengths = [5 * 40 + 3, *[30, 10] * 38, 30, 7 + 6 * 40]
+    region = {"size": [40, 50], "counts": lengths}
+    edit(folder / "gt.json", lambda truth: truth["annotations"][0].update(segmentation=region))
+    expected = evaluate(folder, iou_type=iou_type)
+    for name in ("gt", "pred"):
+        path = folder / f"{name}.json"
+        path.write_text(json.dumps(floats(json.loads(path.read_text()))))
+    result = evaluate_files(folder / "gt.json", folder / "pred.json", iou_type)
+    found = result.to_json()
+    assert 0 < found["ap"] < 1
+    assert {**found, "provenance": None} == {**expected, "provenance": None}
+    assert [line.split(" (")[0] for line in result.warnings] == [
+        "ground truth: numbers in another form, such as 1.0, are read as whole numbers",
+        "detections: numbers in another form, such as 1.0, are read as whole numbers",
+    ]
+    with pytest.raises(InputError, match="numbers in another form"):
+        evaluate(folder, iou_type=iou_type, strict=True)
+
+
+@pytest.mark.parametrize(("key", "kind"), [("image_id", "image"), ("category_id", "category")])
+def test_annotations_of_unlisted_images_and_categories_are_ignored(folder: Path, key: str, kind: str) -> None:
+    other = {"id": 9, "image_id": 1, "category_id": 3, "iscrowd": 0, key: 77}
+    edit(folder / "gt.json", lambda truth: truth["annotations"].append(other))
+    result = evaluate_files(folder / "gt.json", folder / "pred.json")
+    assert result.to_json()["ap"] == pytest.approx(1)
+    assert f"an annotation of an unlisted {kind} is ignored" in result.warnings[0]
+
+
+def test_what_is_not_evaluated_may_be_missing_or_of_any_type(folder: Path) -> None:
+    truth, found = (json.loads((folder / f"{name}.json").read_text()) for name in ("gt", "pred"))
+    truth["annotations"][0] |= {"bbox": "none", "score": "high"}
+    (folder / "gt.json").write_text(json.dumps(truth))
+    assert evaluate(folder)["ap"] == pytest.approx(1)
+    truth["annotations"][0] |= {"bbox": [5, 3, 39, 30], "segmentation": None}
+    found[0] |= {"bbox": [5, 3, 39, 30], "segmentation": "none"}
+    (folder / "gt.json").write_text(json.dumps(truth))
+    (folder / "pred.json").write_text(json.dumps(found))
+    assert evaluate(folder, iou_type="bbox")["ap"] == pytest.approx(1)
+
+
+def test_a_crowd_needs_no_area(folder: Path) -> None:
+    crowd = {"iscrowd": 1, "id": 7, "category_id": 4, "area": None}
+    edit(folder / "gt.json", lambda truth: truth["annotations"].append({**truth["annotations"][0], **crowd}))
+    figures = evaluate(folder)
+    assert figures["ap"] == pytest.approx(1)
+    assert figures["per_category"]["4"]["ap"] is None
+
+
+def test_detections_with_boxes_may_have_polygons(folder: Path) -> None:
+    polygon = [[5, 3, 44, 3, 44, 33, 5, 33]]
+    edit(folder / "pred.json", lambda found: found[0].update(bbox=[5, 3, 39, 30], segmentation=polygon))
+    assert evaluate(folder)["ap"] == pytest.approx(1)
+
+
+def test_ids_may_be_strings_and_below_zero(folder: Path) -> None:
+    other = {'_id": 3': '_id": -3', '{"id": 3': '{"id": -3', 'image_id": 1': 'image_id": "b"'}
+    other |= {'{"id": 1, "height': '{"id": "b", "height', '{"id": 2, "height': '{"id": "a", "height'}
+    for path in (folder / "gt.json", folder / "pred.json"):
+        text = path.read_text()
+        for old, new in other.items():
+            text = text.replace(old, new)
+        path.write_text(text)
+    figures = evaluate(folder)["per_category"]
+    assert figures["-3"]["ap"] == pytest.approx(1)
+    assert figures["4"]["ap"] is None

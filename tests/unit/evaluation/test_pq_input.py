@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,6 +26,10 @@ def edit(path: Path, change: object) -> None:
     content = json.loads(path.read_text())
     change(content)
     path.write_text(json.dumps(content))
+
+
+def first_segment(content: dict[str, Any]) -> dict[str, Any]:
+    return content["annotations"][0]["segments_info"][0]
 
 
 def faults(folder: Path) -> list[str]:
@@ -79,8 +84,14 @@ def test_predictions_of_another_split(folder: Path) -> None:
         (lambda c: c.pop("annotations"), "'annotations' is missing"),
         (lambda c: c["annotations"][0].pop("file_name"), "'file_name' is missing"),
         (lambda c: c["annotations"][0].pop("segments_info"), "'segments_info' is missing"),
-        (lambda c: c["annotations"][0]["segments_info"][0].update(id=2**24), "not a number in 0..16777215"),
-        (lambda c: c["annotations"][0]["segments_info"][0].update(id="1"), "not a number in 0..16777215"),
+        (
+            lambda c: c["annotations"][0]["segments_info"][0].update(id=2**24),
+            "not a whole number in 0..16777215",
+        ),
+        (
+            lambda c: c["annotations"][0]["segments_info"][0].update(id="1"),
+            "not a whole number in 0..16777215",
+        ),
         (lambda c: c["annotations"][0]["segments_info"][0].pop("category_id"), "unknown category None"),
         (lambda c: c["annotations"].pop(), "image 12: no prediction"),
     ],
@@ -128,3 +139,79 @@ def test_empty_prediction_misses_everything(folder: Path) -> None:
     figures = evaluate_files(files(folder)).to_json()
     assert figures["all"] == {"pq": 0.0, "sq": 0.0, "rq": 0.0, "n": 2}
     assert figures["per_category"]["9"]["fn"] == 12
+
+
+@pytest.mark.parametrize("key", ["image_id", "id", "category_id", "area", "iscrowd"])
+@pytest.mark.parametrize("side", ["gt", "pred"])
+def test_whole_numbers_may_be_floats(folder: Path, side: str, key: str) -> None:
+    """One segment of another category and one of another area show that the figures stay the same."""
+    edit(folder / "pred.json", lambda c: first_segment(c).update(category_id=7))
+    edit(folder / "gt.json", lambda c: first_segment(c).update(area=30))
+    expected = evaluate_files(files(folder))
+
+    def change(content: dict[str, Any]) -> None:
+        for entry in content["annotations"]:
+            for one in (entry, *entry["segments_info"]):
+                one |= {name: float(number) for name, number in one.items() if name == key}
+
+    edit(folder / f"{side}.json", change)
+    found = evaluate_files(files(folder))
+    assert found.to_json()["per_category"] == expected.to_json()["per_category"]
+    assert found.image_ids == expected.image_ids
+    name = {"gt": "ground truth", "pred": "predictions"}[side]
+    numbers = {"image_id": 12, "id": 24, "category_id": 24}.get(key)
+    warnings = [line for line in found.warnings if "in another form" in line]
+    assert [line.split(":")[0] for line in warnings] == ([name] if numbers else [])
+    assert not numbers or f"{numbers} numbers" in warnings[0]
+
+
+def test_ids_of_categories_may_be_floats_and_isthing_may_be_anything(folder: Path) -> None:
+    def change(content: dict[str, Any]) -> None:
+        for category, isthing in zip(content["categories"], (1.0, True, "no"), strict=True):
+            category.update(id=float(category["id"]), isthing=isthing)
+
+    edit(folder / "gt.json", change)
+    result = evaluate_files(files(folder))
+    assert [category.id for category in result.categories] == [1, 7, 9]
+    assert [category.isthing for category in result.categories] == [True, True, False]
+    assert result.group("all") == {"pq": 1, "sq": 1, "rq": 1, "n": 2}
+    assert "'isthing' is neither 0 nor 1, and the category counts as stuff (category 9)" in result.warnings[0]
+
+
+@pytest.mark.parametrize("area", [None, "5", 264.5, [1], 10**400])
+def test_areas_of_predictions_are_not_read(folder: Path, area: object) -> None:
+    extra = {"area": area, "bbox": None, "score": 0.5, "isthing": True}
+    edit(folder / "pred.json", lambda c: first_segment(c).update(extra))
+    assert evaluate_files(files(folder)).group("all")["pq"] == 1
+
+
+def test_predictions_for_other_images_are_not_read(folder: Path) -> None:
+    others = [{"image_id": 900}, {"image_id": None, "segments_info": 3}]
+    edit(folder / "pred.json", lambda c: c["annotations"].extend(others))
+    result = evaluate_files(files(folder))
+    assert result.group("all")["pq"] == 1
+    kind = "predictions: an image that is not in the ground truth is ignored"
+    assert result.warnings == [f"{kind} (2 times, first: image None)"]
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        ({"area": None, "category_id": 7}, "an area is missing or not a number, but no match needs it"),
+        ({"category_id": None}, "a segment of an unknown category is ignored"),
+        ({"iscrowd": "1"}, "'iscrowd' is neither 0 nor 1 and counts as 0"),
+    ],
+)
+def test_values_of_the_ground_truth_that_no_match_needs(
+    folder: Path, change: dict[str, Any], kind: str
+) -> None:
+    edit(folder / "gt.json", lambda c: first_segment(c).update(change))
+    result = evaluate_files(files(folder))
+    assert f"ground truth: {kind}" in " ".join(result.warnings)
+    assert result.to_json()["per_category"]["1"]["tp"] == (12 if "iscrowd" in change else 11)
+
+
+@pytest.mark.parametrize("area", [None, "5", float("nan")])
+def test_areas_that_a_match_needs_must_be_numbers(folder: Path, area: object) -> None:
+    edit(folder / "gt.json", lambda c: first_segment(c).update(area=area))
+    assert "ground truth segment 1: impossible area nan in the JSON" in faults(folder)[0]
