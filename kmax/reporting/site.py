@@ -13,9 +13,10 @@ from typing import Any
 
 from kmax import files, paths
 from kmax.config.metrics import METRICS
+from kmax.csv_files import read_csv
 from kmax.reporting import writers
 from kmax.reporting.figures import KINDS
-from kmax.reporting.measured import Measured, read_rows
+from kmax.reporting.measured import Measured
 from kmax.reporting.tables import FilledTable
 from kmax.runs.families import load_run, run_names
 from kmax.runs.parameters import run_as_yaml
@@ -177,7 +178,9 @@ def _worst(place: Path, run: str) -> list[Example]:
     """Copy the pictures of the worst images; titles give their quality."""
     folder = paths.explanation(run)
     examples = _copy_pictures(folder / "worst", place, f"{run}/worst")
-    rows = read_rows(folder / "images.csv", ("image_id", "quality")) if examples else []
+    rows = (
+        read_csv(folder / "images.csv", "quality of the images", ("image_id", "quality")) if examples else []
+    )
     # Pictures and rows have the same order, the worst first.
     return [
         replace(example, stem=f"{example.stem.partition('_')[2]}: quality {100 * float(row['quality']):.1f}")

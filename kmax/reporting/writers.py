@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import functools
-import io
 from typing import TYPE_CHECKING, Any
 
+from kmax.csv_files import csv_text
 from kmax.reporting.config import Column
 from kmax.reporting.tables import MEASURED, NOT_RUN, REPRODUCED, WEIGHTS_ONLY, Cell, FilledTable
 
@@ -132,13 +131,9 @@ def csv_rows(filled: FilledTable) -> list[dict[str, str]]:
     return result
 
 
-def csv_text(filled: FilledTable) -> str:
+def figures_csv(filled: FilledTable) -> str:
     """The rows as CSV."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, CSV_COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(csv_rows(filled))
-    return text.getvalue()
+    return csv_text(CSV_COLUMNS, (row.values() for row in csv_rows(filled)))
 
 
 def latex(filled: FilledTable) -> str:
