@@ -43,11 +43,15 @@ def one_line(text: str, most: int = MAX_LENGTH) -> str:
         text: any text.
         most: length of the line, in characters.
     """
-    line = printable(" ".join(text.split()))
-    if len(line) <= most:
-        return line
+    return shorten(printable(" ".join(text.split())), most)
+
+
+def shorten(text: str, most: int) -> str:
+    """A text of at most `most` characters: the middle of a longer one is replaced by an ellipsis."""
+    if len(text) <= most:
+        return text
     tail = most // 3
-    return f"{line[: most - tail - 1]}…{line[-tail:]}"
+    return f"{text[: most - tail - 1]}…{text[-tail:]}"
 
 
 def labels(

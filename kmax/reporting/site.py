@@ -5,11 +5,13 @@ It works from the file system without a network: links are relative, and style a
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from kmax import files, paths
 from kmax.config.metrics import METRICS
@@ -52,7 +54,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Example:
-    """The pictures of one image: titles and paths relative to the page."""
+    """The pictures of one image: titles and URLs relative to the page."""
 
     stem: str
     views: list[tuple[str, str]]
@@ -166,7 +168,7 @@ def _copy_pictures(pictures: Path, place: Path, below: str) -> list[Example]:
         links: dict[str, str] = {}
         for picture in sorted([*source.glob("*.png"), *source.glob("*.jpg")]):
             shutil.copyfile(picture, target / picture.name)
-            links[picture.stem] = f"{below}/{source.name}/{picture.name}"
+            links[picture.stem] = quote(os.fsencode(f"{below}/{source.name}/{picture.name}"))
         views = [(PICTURE_TITLES[name], links[name]) for name in PICTURES if name in links]
         layers = sorted(int(name.removeprefix("clusters_")) for name in links if name.startswith("clusters_"))
         clusters = [(f"k-means layer {layer}", links[f"clusters_{layer}"]) for layer in layers]
