@@ -43,7 +43,7 @@ def one_line(text: str, most: int = MAX_LENGTH) -> str:
         text: any text.
         most: length of the line, in characters.
     """
-    return shorten(printable(" ".join(text.split())), most)
+    return shorten(printable(" ".join(unicodedata.normalize("NFC", text).split())), most)
 
 
 def shorten(text: str, most: int) -> str:
@@ -54,7 +54,7 @@ def shorten(text: str, most: int) -> str:
     return f"{text[: most - tail - 1]}…{text[-tail:]}"
 
 
-def labels(
+def category_labels(
     names: Sequence[tuple[int | str, str]],
     can_draw: Callable[[str], bool] = lambda text: True,
     most: int = MAX_LENGTH,

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 import io
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from matplotlib.ft2font import FT2Font
 
+POINTS_PER_INCH, SUBPIXELS = 72, 64
 FONT = "DejaVu Sans"  # comes with matplotlib
 STYLE = {
     "svg.hashsalt": "kmax",
@@ -33,28 +34,47 @@ MISSING_GLYPHS = (r"Glyph .* missing from", r"Matplotlib currently does not supp
 @contextmanager
 def canvas(width: float, height: float) -> Iterator[Figure]:
     """A figure of `width` x `height` inches in this project's style, without a window system."""
-    from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    with rc_context(STYLE), warnings.catch_warnings():
-        for message in MISSING_GLYPHS:
-            warnings.filterwarnings("ignore", message)
+    with _style():
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(figure)
         yield figure
 
 
+def widest(texts: Iterable[str], size: float) -> float:
+    """Width of the widest of some texts in inches; `size` is that of the font, in points."""
+    font = _font()
+    font.set_size(size, POINTS_PER_INCH)
+
+    def width(text: str) -> float:
+        font.set_text(text)
+        return float(font.get_width_height()[0]) / SUBPIXELS / POINTS_PER_INCH
+
+    with _style():
+        return max(map(width, texts))
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    from matplotlib import rc_context
+
+    with rc_context(STYLE), warnings.catch_warnings():
+        for message in MISSING_GLYPHS:
+            warnings.filterwarnings("ignore", message)
+        yield
+
+
 def has_glyphs(text: str) -> bool:
     """Whether the font of the figures has all characters of a text."""
-    return all(ord(character) in _characters() for character in text)
+    return all(_font().get_char_index(ord(character)) for character in text)
 
 
-@functools.cache
-def _characters() -> Collection[int]:
+def _font() -> FT2Font:
     from matplotlib.font_manager import findfont, get_font
 
-    return frozenset(get_font(findfont(FONT)).get_charmap())
+    return get_font(findfont(FONT))
 
 
 def svg_text(figure: Figure) -> str:

@@ -8,9 +8,9 @@ import numpy as np
 
 from kmax import files, paths
 from kmax.csv_files import read_csv
-from kmax.display import labels
+from kmax.display import category_labels
 from kmax.errors import InputError
-from kmax.reporting.canvas import canvas, has_glyphs, patch, svg_text
+from kmax.reporting.canvas import canvas, has_glyphs, patch, svg_text, widest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,7 +71,8 @@ def class_bars(run: str) -> str | None:
     rows.sort(key=lambda row: (-int(row["isthing"]), -float(row["pq"]), row["name"]))
     rows = rows[:MAX_CLASSES]
     places = list(range(len(rows)))
-    with canvas(7.0, 0.9 + 0.22 * len(rows)) as figure:
+    names = _labels(rows)
+    with canvas(_bar_width(names), 0.9 + 0.22 * len(rows)) as figure:
         axes = figure.subplots()
         colors = [THING if row["isthing"] == "1" else STUFF for row in rows]
         axes.barh(places, [100 * float(row["pq"]) for row in rows], color=colors, height=0.7)
@@ -81,7 +82,7 @@ def class_bars(run: str) -> str | None:
             if row["semantic_iou"]
         ]
         axes.scatter([x for x, _ in marks], [y for _, y in marks], marker="|", color=SEMANTIC, s=60)
-        axes.set_yticks(places, _labels(rows))
+        axes.set_yticks(places, names)
         axes.invert_yaxis()
         axes.margins(y=0.5 / len(rows))
         axes.set(xlim=(0, 100), xlabel="PQ (bar) and semantic IoU (mark), %")
@@ -99,7 +100,12 @@ def _read(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
 
 
 def _labels(rows: list[dict[str, str]]) -> list[str]:
-    return labels([(row["category_id"], row["name"]) for row in rows], has_glyphs)
+    return category_labels([(row["category_id"], row["name"]) for row in rows], has_glyphs)
+
+
+def _bar_width(names: list[str]) -> float:
+    """Inches; more than usual if the names take more than 3 inches."""
+    return 7.0 + max(0.0, widest(names, 9) - 3.0)
 
 
 def _title(name: str) -> str:
@@ -168,7 +174,7 @@ def confusions(run: str) -> str | None:
     table = np.zeros((len(shown) + len(ends),) * 2, np.int64)
     for true, predicted, segments in found:
         table[place[true], place[predicted]] += segments
-    texts = labels(
+    texts = category_labels(
         [(number, names[number]) for number in shown],
         lambda text: has_glyphs(text) and text not in ends,
         MAX_CONFUSED_LABEL,
@@ -179,7 +185,9 @@ def confusions(run: str) -> str | None:
 def _heat_map(table: np.ndarray, names: list[str]) -> str:
     """Numbers of segments, coloured by their share of the row."""
     share = table / np.maximum(table.sum(1, keepdims=True), 1)
-    with canvas(2.2 + 0.34 * len(names), 1.6 + 0.27 * len(names)) as figure:
+    excess = max(0.0, widest(names, 8) - 1.5)  # the sizes below have room for names of 1.5 inches
+    width, height = 2.2 + 0.34 * len(names) + 1.75 * excess, 1.6 + 0.27 * len(names) + 0.75 * excess
+    with canvas(width, height) as figure:
         axes = figure.subplots()
         axes.grid(visible=False)
         axes.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
@@ -198,7 +206,7 @@ def _heat_map(table: np.ndarray, names: list[str]) -> str:
 
 def _bars(names: list[str], shares: list[list[float]], height: float) -> str:
     """Stacked bars, one per name, whose parts add up to 1."""
-    with canvas(7.0, 0.9 + height * len(shares)) as figure:
+    with canvas(_bar_width(names), 0.9 + height * len(shares)) as figure:
         axes: Axes = figure.subplots()
         places = list(range(len(shares)))
         values = 100 * np.array(shares)

@@ -18,7 +18,7 @@ from scipy import ndimage
 from kmax.config import Category
 from kmax.config.category import palette_color
 from kmax.data.geometry import resize_labels
-from kmax.display import labels
+from kmax.display import category_labels
 from kmax.files import atomic_path
 
 Rgb = NDArray[np.uint8]
@@ -65,7 +65,7 @@ def overlay(image: Rgb, ids: Ids, classes: dict[int, int], categories: Sequence[
     edges = _edges(index)
     picture[edges] = 255
     labelled = Image.fromarray(picture.round().astype(np.uint8))
-    names = labels([(category.id, category.name) for category in categories], _has_glyphs)
+    names = category_labels([(category.id, category.name) for category in categories], _has_glyphs)
     _write_names(labelled, index, edges, [names[classes[number]] for number in numbers])
     return np.asarray(labelled)
 
