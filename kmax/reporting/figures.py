@@ -104,8 +104,9 @@ def _labels(rows: list[dict[str, str]]) -> list[str]:
 
 
 def _bar_width(names: list[str]) -> float:
-    """Inches; more than usual if the names take more than 3 inches."""
-    return 7.0 + max(0.0, widest(names, 9) - 3.0)
+    """Inches; more than usual for names of more than 3 inches."""
+    longest = widest(names, 9)
+    return 7.0 if longest <= 3.0 else 5.5 + longest
 
 
 def _title(name: str) -> str:
@@ -175,18 +176,20 @@ def confusions(run: str) -> str | None:
     for true, predicted, segments in found:
         table[place[true], place[predicted]] += segments
     texts = category_labels(
-        [(number, names[number]) for number in shown],
+        [(number, names[number]) for number in ranked],
         lambda text: has_glyphs(text) and text not in ends,
         MAX_CONFUSED_LABEL,
     )
-    return _heat_map(table, [*texts, *ends])
+    return _heat_map(table, [*texts[: len(shown)], *ends])
 
 
 def _heat_map(table: np.ndarray, names: list[str]) -> str:
     """Numbers of segments, coloured by their share of the row."""
     share = table / np.maximum(table.sum(1, keepdims=True), 1)
-    excess = max(0.0, widest(names, 8) - 1.5)  # the sizes below have room for names of 1.5 inches
-    width, height = 2.2 + 0.34 * len(names) + 1.75 * excess, 1.6 + 0.27 * len(names) + 0.75 * excess
+    width, height = 2.2 + 0.34 * len(names), 1.6 + 0.27 * len(names)
+    longest = widest(names, 8)
+    if 1.75 * longest > width - 0.2:  # the names on two sides would leave no room for the table
+        width, height = width + 1.75 * (longest - 1.0), height + 0.75 * (longest - 1.0)
     with canvas(width, height) as figure:
         axes = figure.subplots()
         axes.grid(visible=False)
