@@ -1,41 +1,82 @@
-"""Texts of users, such as category names, as one harmless line."""
+"""Texts of users, such as category names, in a form that is harmless to show.
+
+Characters that are special in one format only (`$`, `|`, `<`, quotes) are kept here; the writer of the format
+escapes them.
+"""
 
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
+from collections.abc import Callable, Sequence
 
 MAX_LENGTH = 60
+# Control characters, marks that change the direction of writing, surrogates, private and unassigned
+# characters, separators of lines and paragraphs.
+UNPRINTABLE = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+JOINERS = "\u200c\u200d"  # of letters in Persian and Indic scripts, and of the parts of an emoji
+UNNAMED = "(no name)"
+
+
+def printable(text: str, keep: str = "") -> str:
+    """A text whose unprintable characters are shown as their escape sequences, such as `\\n` or `\\u202e`.
+
+    Args:
+        text: any text.
+        keep: unprintable characters that are kept, such as line breaks.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character in keep or not _is_unprintable(character) else _escaped(character)
+        for character in text
+    )
 
 
 def one_line(text: str, most: int = MAX_LENGTH) -> str:
     """A text as one printable line.
 
-    Line breaks and other white space become a space. Control characters, marks that change the direction of
-    writing, and surrogates are shown as their escape sequences. The middle of a long text is replaced by an
-    ellipsis. Characters that are special in a format (`$`, `|`, `<`, quotes) are kept: they are escaped by
-    its writer.
+    Line breaks and other white space become one space. Other unprintable characters are shown as their escape
+    sequences. The middle of a long text is replaced by an ellipsis.
 
     Args:
         text: any text.
         most: length of the line, in characters.
     """
-    line = " ".join("".join(_shown(character) for character in text).split())
-    if len(line) <= most:
-        return line
+    return shorten(printable(" ".join(unicodedata.normalize("NFC", text).split())), most)
+
+
+def shorten(text: str, most: int) -> str:
+    """A text of at most `most` characters: the middle of a longer one is replaced by an ellipsis."""
+    if len(text) <= most:
+        return text
     tail = most // 3
-    return f"{line[: most - tail - 1]}…{line[-tail:]}"
+    return f"{text[: most - tail - 1]}…{text[-tail:]}"
 
 
-def printable(text: str) -> str:
-    """A message of one line: control characters of the names in it are shown as their escape sequences."""
-    return "".join(_escaped(character) for character in text)
+def category_labels(
+    names: Sequence[tuple[int | str, str]],
+    can_draw: Callable[[str], bool] = lambda text: True,
+    most: int = MAX_LENGTH,
+) -> list[str]:
+    """A line for each category. It ends with the category's id if its name alone does not identify it.
+
+    Args:
+        names: id and name of each category.
+        can_draw: whether the font has all characters of a text.
+        most: length of a line without the id, in characters.
+    """
+    lines = [one_line(name, most) or UNNAMED for _, name in names]
+    found = Counter(lines)
+    return [
+        line if found[line] == 1 and line != UNNAMED and can_draw(line) else f"{line} (id {number})"
+        for line, (number, _) in zip(lines, names, strict=True)
+    ]
 
 
-def _shown(character: str) -> str:
-    return " " if character.isspace() else _escaped(character)
+def _is_unprintable(character: str) -> bool:
+    return unicodedata.category(character) in UNPRINTABLE and character not in JOINERS
 
 
 def _escaped(character: str) -> str:
-    if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"):
-        return character.encode("unicode_escape", "surrogatepass").decode("ascii")
-    return character
+    return character.encode("unicode_escape", "surrogatepass").decode("ascii")

@@ -9,7 +9,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from kmax.display import printable, shorten
+
 MAX_FAULTS_SHOWN = 20
+MAX_LINE = 2000
 
 
 class InputError(Exception):
@@ -26,8 +29,13 @@ class InputError(Exception):
     def lines(self) -> list[str]:
         """The lines to print: at most 20 faults, then the number of the others."""
         hidden = len(self.faults) - MAX_FAULTS_SHOWN
-        shown = self.faults[:MAX_FAULTS_SHOWN]
+        shown = [_line(fault) for fault in self.faults[:MAX_FAULTS_SHOWN]]
         return [*shown, f"... and {hidden} more"] if hidden > 0 else shown
+
+
+def _line(text: str) -> str:
+    """A message as one line, whatever names it contains."""
+    return shorten(printable(text), MAX_LINE)
 
 
 class OutOfTimeError(Exception):
@@ -64,9 +72,11 @@ class InputWarnings:
     def lines(self) -> list[str]:
         """One line per kind: how often it occurs, and where first."""
         return [
-            f"{kind} ({places[0]})"
-            if len(places) == 1
-            else f"{kind} ({len(places)} times, first: {places[0]})"
+            _line(
+                f"{kind} ({places[0]})"
+                if len(places) == 1
+                else f"{kind} ({len(places)} times, first: {places[0]})"
+            )
             for kind, places in self._found.items()
         ]
 

@@ -21,15 +21,22 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from kmax.display import one_line
+
 Result = TypeVar("Result")
 SECONDS_BETWEEN_LINES = 10.0
 
 
+def _description() -> TextColumn:
+    """The name of a task; square brackets in it are no markup."""
+    return TextColumn("{task.description}", markup=False)
+
+
 def track(results: Iterator[Result], total: int | None, task: str) -> Iterator[Result]:
     """Yield `results`, and show how many of `total` (None: unknown) were yielded."""
-    console = Console(stderr=True)
+    console, task = Console(stderr=True), one_line(task)
     if console.is_terminal:
-        columns = (TextColumn(task), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        columns = (_description(), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=console, transient=True) as progress:
             started = progress.add_task(task, total=total)
             for result in results:
@@ -50,7 +57,7 @@ class Transfers:
 
     def __init__(self) -> None:
         columns = (
-            TextColumn("{task.description}"),
+            _description(),
             BarColumn(),
             DownloadColumn(),
             TransferSpeedColumn(),
@@ -73,6 +80,7 @@ class Transfers:
     @contextlib.contextmanager
     def transfer(self, name: str) -> Iterator[Transfer]:
         """The progress of one file; its bar disappears at the end."""
+        name = one_line(name)
         if self._bars is None:
             yield Transfer(name, None, None)
             return

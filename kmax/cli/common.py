@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from kmax.display import one_line
+
 Run = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run.")]
 Verify = Annotated[
     bool, typer.Option("--verify", help="Run the model on a bundled image and print a summary of its output.")
@@ -37,6 +39,7 @@ def percent(value: float | None, sign: bool = False) -> str:
 
 def text_table(header: list[str], rows: list[list[str]]) -> str:
     """Columns of text: the first one left-aligned, the others right-aligned."""
+    header, rows = list(map(one_line, header)), [list(map(one_line, row)) for row in rows]
     widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
     lines = []
     for row in [header, *rows]:

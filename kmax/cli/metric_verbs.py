@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kmax.cli.common import Overwrite, percent, text_table
+from kmax.display import category_labels
 from kmax.errors import InputError
 from kmax.outputs import IsOurs, check_outputs, json_object, require_outputs
 
@@ -283,9 +284,10 @@ def miou(
 
             notes.append(check_cityscapes_miou(result, gt_dir, pred_dir))
     figures = result.to_json()
+    names = category_labels([(category.id, category.name) for category in pixels.categories])
     rows = [
-        [category.name, percent(figures["per_class"][str(category.id)]["iou"])]
-        for category in pixels.categories
+        [name, percent(figures["per_class"][str(category.id)]["iou"])]
+        for name, category in zip(names, pixels.categories, strict=True)
     ]
     rows += [[f"mean, {name}", percent(value)] for name, value in figures["averages"].items()]
     rows += [

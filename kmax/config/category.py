@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import colorsys
+import re
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from kmax.config.base import Parameters
+
+
+def _without_surrogates(name: str) -> str:
+    """JSON can hold half a surrogate pair, but UTF-8 and strict readers of JSON refuse it."""
+    return re.sub("[\ud800-\udfff]", "\ufffd", name)
 
 
 class Category(Parameters):
     """One class of a dataset; the list order is the order of the network's classes."""
 
     id: Annotated[int, Field(ge=0)]
-    name: str
+    name: Annotated[str, AfterValidator(_without_surrogates)]
     isthing: bool
     color: Annotated[list[int], Field(min_length=3, max_length=3)]
 

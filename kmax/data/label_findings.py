@@ -24,7 +24,8 @@ class LabelCounts:
     def __init__(self) -> None:
         self.segments: Counter[int] = Counter()
         self.crowds: Counter[int] = Counter()
-        self.pixels = self.labelled = 0
+        self.pixels = 0
+        self.labelled = 0.0
 
     def add(self, segments: Iterable[Segment], pixels: int) -> None:
         """Add an image of a number of pixels."""
@@ -32,7 +33,7 @@ class LabelCounts:
         for segment in segments:
             self.add_segment(segment.category_id, segment.area, iscrowd=segment.iscrowd)
 
-    def add_segment(self, category_id: int, area: int = 0, *, iscrowd: bool = False) -> None:
+    def add_segment(self, category_id: int, area: float = 0, *, iscrowd: bool = False) -> None:
         """Add a segment of an image whose pixels were counted before."""
         (self.crowds if iscrowd else self.segments)[category_id] += 1
         self.labelled += area

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kmax import files, paths
+from kmax.csv_files import read_csv
+from kmax.display import category_labels
 from kmax.errors import InputError
-from kmax.reporting.measured import read_rows
+from kmax.reporting.canvas import canvas, has_glyphs, patch, svg_text, widest
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 THING, STUFF, SEMANTIC = "#2f6fb0", "#5a9e5f", "#444444"
 MAX_CLASSES = 160
@@ -31,24 +29,14 @@ PARTS = {
 SIZES = ("small", "medium", "large")
 MAX_PARTS_CLASSES = 60
 MAX_CONFUSED = 20
-NONE = "none"
-STYLE = {
-    "svg.hashsalt": "kmax",
-    "svg.fonttype": "path",
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#e4e4e4",
-    "axes.axisbelow": True,
-    "legend.frameon": False,
-}
+MAX_CONFUSED_LABEL = 32  # characters; the table has little room
+NONE = ""  # id in place of a class that is missing
 
 
 def training_curves(run: str) -> str | None:
     """SVG of the total loss, its terms and the learning rate over steps; None without a history."""
     path = paths.history(run)
-    rows = read_rows(path, ("step", "loss/total")) if path.exists() else []
+    rows = read_csv(path, "history", ("step", "loss/total")) if path.exists() else []
     if not rows:
         return None
     steps = [int(row["step"]) for row in rows]
@@ -76,14 +64,15 @@ def training_curves(run: str) -> str | None:
 def class_bars(run: str) -> str | None:
     """SVG of PQ per class, with semantic IoU as a mark; None if the run is not evaluated."""
     path = paths.per_class(run)
-    rows = read_rows(path, ("name", "isthing", "pq", "semantic_iou")) if path.exists() else []
+    rows = _read(path, ("isthing", "pq", "semantic_iou"))
     rows = [row for row in rows if row["pq"]]
     if not rows:
         return None
     rows.sort(key=lambda row: (-int(row["isthing"]), -float(row["pq"]), row["name"]))
     rows = rows[:MAX_CLASSES]
     places = list(range(len(rows)))
-    with canvas(7.0, 0.9 + 0.22 * len(rows)) as figure:
+    names = _labels(rows)
+    with canvas(_bar_width(names), 0.9 + 0.22 * len(rows)) as figure:
         axes = figure.subplots()
         colors = [THING if row["isthing"] == "1" else STUFF for row in rows]
         axes.barh(places, [100 * float(row["pq"]) for row in rows], color=colors, height=0.7)
@@ -93,7 +82,7 @@ def class_bars(run: str) -> str | None:
             if row["semantic_iou"]
         ]
         axes.scatter([x for x, _ in marks], [y for _, y in marks], marker="|", color=SEMANTIC, s=60)
-        axes.set_yticks(places, [row["name"] for row in rows])
+        axes.set_yticks(places, names)
         axes.invert_yaxis()
         axes.margins(y=0.5 / len(rows))
         axes.set(xlim=(0, 100), xlabel="PQ (bar) and semantic IoU (mark), %")
@@ -103,6 +92,21 @@ def class_bars(run: str) -> str | None:
             handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, fontsize=8, borderaxespad=0.2
         )
         return svg_text(figure)
+
+
+def _read(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
+    """The rows of a table of categories; none if there is no such file."""
+    return read_csv(path, "table of categories", ("category_id", "name", *columns)) if path.exists() else []
+
+
+def _labels(rows: list[dict[str, str]]) -> list[str]:
+    return category_labels([(row["category_id"], row["name"]) for row in rows], has_glyphs)
+
+
+def _bar_width(names: list[str]) -> float:
+    """Inches; more than usual for names of more than 3 inches."""
+    longest = widest(names, 9)
+    return 7.0 if longest <= 3.0 else 5.5 + longest
 
 
 def _title(name: str) -> str:
@@ -125,19 +129,19 @@ def size_parts(run: str) -> str | None:
         }
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: not an error analysis: {error!r}") from error
-    return _bars(shares, 0.3) if shares else None
+    return _bars(list(shares), list(shares.values()), 0.3) if shares else None
 
 
 def class_parts(run: str) -> str | None:
     """SVG of the parts of quality of the worst classes; None without an error analysis."""
     path = paths.explanation(run) / "parts.csv"
-    rows = read_rows(path, ("name", "size", *PARTS)) if path.exists() else []
+    rows = _read(path, ("size", *PARTS))
     rows = [row for row in rows if row["size"] == "all" and row["pq"]]
     rows.sort(key=lambda row: (float(row["pq"]), row["name"]))
     if not rows:
         return None
-    shares = {row["name"]: [float(row[part]) for part in PARTS] for row in rows[:MAX_PARTS_CLASSES]}
-    return _bars(shares, 0.22)
+    rows = rows[:MAX_PARTS_CLASSES]
+    return _bars(_labels(rows), [[float(row[part]) for part in PARTS] for row in rows], 0.22)
 
 
 def confusions(run: str) -> str | None:
@@ -147,37 +151,46 @@ def confusions(run: str) -> str | None:
     spurious segments, "others" for all classes that are not shown.
     """
     path = paths.explanation(run) / "confusion.csv"
-    rows = read_rows(path, ("truth", "predicted", "segments")) if path.exists() else []
+    columns = ("truth_id", "truth", "predicted_id", "predicted", "segments")
+    rows = read_csv(path, "confusion table", columns) if path.exists() else []
     if not rows:
         return None
     try:
-        found = [(row["truth"] or NONE, row["predicted"] or NONE, int(row["segments"])) for row in rows]
+        found = [(row["truth_id"], row["predicted_id"], int(row["segments"])) for row in rows]
     except ValueError as error:
         raise InputError(f"{path}: not a confusion table: {error}") from error
+    names = {row[f"{side}_id"]: row[side] for row in rows for side in ("truth", "predicted")}
     weight: dict[str, float] = {}
     for true, predicted, segments in found:
-        for name in {true, predicted} - {NONE}:
+        for number in {true, predicted} - {NONE}:
             # Confusions count first, then the number of segments.
-            weight[name] = weight.get(name, 0) + segments * (
+            weight[number] = weight.get(number, 0) + segments * (
                 1 if true != predicted and NONE not in (true, predicted) else 1e-6
             )
-    ranked = sorted(weight, key=lambda name: (-weight[name], name))
+    ranked = sorted(weight, key=lambda number: (-weight[number], names[number], number))
     shown = ranked[:MAX_CONFUSED]
-    ends = [*(["others"] if len(ranked) > len(shown) else []), NONE]
-    names = [*shown, *ends]
-    place = {
-        name: names.index(name if name in shown or name == NONE else "others") for name in [*ranked, NONE]
-    }
-    table = np.zeros((len(names), len(names)), np.int64)
+    ends = [*(["others"] if len(ranked) > len(shown) else []), "none"]
+    place = {number: min(i, len(shown)) for i, number in enumerate(ranked)}
+    place[NONE] = len(shown) + len(ends) - 1
+    table = np.zeros((len(shown) + len(ends),) * 2, np.int64)
     for true, predicted, segments in found:
         table[place[true], place[predicted]] += segments
-    return _heat_map(table, names)
+    texts = category_labels(
+        [(number, names[number]) for number in ranked],
+        lambda text: has_glyphs(text) and text not in ends,
+        MAX_CONFUSED_LABEL,
+    )
+    return _heat_map(table, [*texts[: len(shown)], *ends])
 
 
 def _heat_map(table: np.ndarray, names: list[str]) -> str:
     """Numbers of segments, coloured by their share of the row."""
     share = table / np.maximum(table.sum(1, keepdims=True), 1)
-    with canvas(2.2 + 0.34 * len(names), 1.6 + 0.27 * len(names)) as figure:
+    width, height = 2.2 + 0.34 * len(names), 1.6 + 0.27 * len(names)
+    longest = widest(names, 8)
+    if 1.75 * longest > width - 0.2:  # the names on two sides would leave no room for the table
+        width, height = width + 1.75 * (longest - 1.0), height + 0.75 * (longest - 1.0)
+    with canvas(width, height) as figure:
         axes = figure.subplots()
         axes.grid(visible=False)
         axes.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
@@ -194,16 +207,16 @@ def _heat_map(table: np.ndarray, names: list[str]) -> str:
         return svg_text(figure)
 
 
-def _bars(shares: dict[str, list[float]], height: float) -> str:
+def _bars(names: list[str], shares: list[list[float]], height: float) -> str:
     """Stacked bars, one per name, whose parts add up to 1."""
-    with canvas(7.0, 0.9 + height * len(shares)) as figure:
+    with canvas(_bar_width(names), 0.9 + height * len(shares)) as figure:
         axes: Axes = figure.subplots()
         places = list(range(len(shares)))
-        values = 100 * np.array(list(shares.values()))
+        values = 100 * np.array(shares)
         starts = np.cumsum(values, axis=1) - values
         for column, (_, color) in enumerate(PARTS.values()):
             axes.barh(places, values[:, column], left=starts[:, column], color=color, height=0.75)
-        axes.set_yticks(places, list(shares))
+        axes.set_yticks(places, names)
         axes.invert_yaxis()
         axes.margins(y=0.5 / len(shares))
         axes.set(xlim=(0, 100), xlabel="share of the maximum PQ, %")
@@ -240,30 +253,3 @@ def write_figures(runs: list[str], folder: Path) -> dict[str, list[str]]:
                 files.write_text(folder / f"{run}-{kind}.svg", svg)
                 written.setdefault(run, []).append(f"{run}-{kind}.svg")
     return written
-
-
-@contextmanager
-def canvas(width: float, height: float) -> Iterator[Figure]:
-    """A figure of `width` x `height` inches in this project's style, without a window system."""
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    with rc_context(STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        FigureCanvasAgg(figure)
-        yield figure
-
-
-def svg_text(figure: Figure) -> str:
-    """The figure as SVG."""
-    text = io.StringIO()
-    figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
-    return text.getvalue()
-
-
-def patch(color: str, label: str) -> Any:
-    """A coloured patch for a legend."""
-    from matplotlib.patches import Patch
-
-    return Patch(color=color, label=label)

@@ -1,12 +1,10 @@
-"""Measured figures of runs, read from files or from MLflow; and the CSV files of reports."""
+"""Measured figures of runs, read from files or from MLflow."""
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from kmax import files, paths
@@ -108,19 +106,3 @@ def seeds_of(run: str, known: Iterable[str]) -> list[str]:
     seeded = re.compile(rf"{re.escape(run)}(-s(\d+))?")
     found = [(int(match[2] or -1), name) for name in known if (match := seeded.fullmatch(name))]
     return [name for _, name in sorted(found)]
-
-
-def read_rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
-    """The rows of a CSV file that has at least `columns`.
-
-    Raises:
-        InputError: unreadable, or a column is missing.
-    """
-    try:
-        with open(path, encoding="utf-8", newline="") as stream:
-            rows = list(csv.DictReader(stream, strict=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from error
-    if rows and not all(rows[0].get(column) is not None for column in columns):
-        raise InputError(f"{path}: expected the columns {', '.join(columns)}")
-    return rows

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kmax import files, paths
+from kmax.csv_files import read_csv
 from kmax.errors import InputError
 from kmax.outputs import check_outputs
 from kmax.reporting import writers
 from kmax.reporting.config import read_tables
 from kmax.reporting.figures import write_figures
-from kmax.reporting.measured import Measured, read_measured, read_rows
+from kmax.reporting.measured import Measured, read_measured
 from kmax.reporting.site import write_site
 from kmax.reporting.tables import FilledTable, fill_tables
 
@@ -54,7 +55,7 @@ def write_tables(folder: Path, filled: Iterable[FilledTable]) -> None:
     for table in filled:
         name = table.table.table
         files.write_text(folder / f"{name}.md", writers.markdown(table))
-        files.write_text(folder / f"{name}.csv", writers.csv_text(table))
+        files.write_text(folder / f"{name}.csv", writers.figures_csv(table))
         files.write_text(folder / f"{name}.tex", writers.latex(table))
         files.write_text(folder / f"{name}.html", str(writers.html(table)))
 
@@ -107,7 +108,7 @@ def _read_figures(folder: Path) -> dict[tuple[str, str, str], dict[str, str]]:
         raise InputError(f"{folder}: no tables (*.csv); run: kmax report")
     figures = {}
     for path in tables:
-        for row in read_rows(path, writers.CSV_COLUMNS):
+        for row in read_csv(path, "table", writers.CSV_COLUMNS):
             if not row["machine"]:
                 figures[row["table"], row["row"], row["column"]] = row
     return figures

@@ -5,17 +5,20 @@ It works from the file system without a network: links are relative, and style a
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from kmax import files, paths
 from kmax.config.metrics import METRICS
+from kmax.csv_files import read_csv
 from kmax.reporting import writers
 from kmax.reporting.figures import KINDS
-from kmax.reporting.measured import Measured, read_rows
+from kmax.reporting.measured import Measured
 from kmax.reporting.tables import FilledTable
 from kmax.runs.families import load_run, run_names
 from kmax.runs.parameters import run_as_yaml
@@ -51,7 +54,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Example:
-    """The pictures of one image: titles and paths relative to the page."""
+    """The pictures of one image: titles and URLs relative to the page."""
 
     stem: str
     views: list[tuple[str, str]]
@@ -165,7 +168,7 @@ def _copy_pictures(pictures: Path, place: Path, below: str) -> list[Example]:
         links: dict[str, str] = {}
         for picture in sorted([*source.glob("*.png"), *source.glob("*.jpg")]):
             shutil.copyfile(picture, target / picture.name)
-            links[picture.stem] = f"{below}/{source.name}/{picture.name}"
+            links[picture.stem] = quote(os.fsencode(f"{below}/{source.name}/{picture.name}"))
         views = [(PICTURE_TITLES[name], links[name]) for name in PICTURES if name in links]
         layers = sorted(int(name.removeprefix("clusters_")) for name in links if name.startswith("clusters_"))
         clusters = [(f"k-means layer {layer}", links[f"clusters_{layer}"]) for layer in layers]
@@ -177,7 +180,9 @@ def _worst(place: Path, run: str) -> list[Example]:
     """Copy the pictures of the worst images; titles give their quality."""
     folder = paths.explanation(run)
     examples = _copy_pictures(folder / "worst", place, f"{run}/worst")
-    rows = read_rows(folder / "images.csv", ("image_id", "quality")) if examples else []
+    rows = (
+        read_csv(folder / "images.csv", "quality of the images", ("image_id", "quality")) if examples else []
+    )
     # Pictures and rows have the same order, the worst first.
     return [
         replace(example, stem=f"{example.stem.partition('_')[2]}: quality {100 * float(row['quality']):.1f}")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import functools
-import io
+import re
 from typing import TYPE_CHECKING, Any
 
+from kmax.csv_files import csv_text
+from kmax.display import one_line, printable
 from kmax.reporting.config import Column
 from kmax.reporting.tables import MEASURED, NOT_RUN, REPRODUCED, WEIGHTS_ONLY, Cell, FilledTable
 
@@ -43,10 +44,21 @@ LATEX = {
     "}": r"\}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    # After a line break, both are read as its arguments.
+    "[": "{[}",
+    "*": "{*}",
     "±": r"$\pm$",
     "−": "$-$",
     "–": "--",
 }
+
+
+MAX_LABEL, MAX_PARAGRAPH = 200, 10_000  # characters of users' texts in tables
+# What Markdown may take for markup. An underscore within a word is none.
+MARKUP = re.compile(r"[\\`*\[\]<|$~]|(?<!\w)_|_(?!\w)|&(?=[#\w]+;)|^[#>=+-]", re.ASCII)
 
 
 def number(value: float, digits: int, sign: bool = False) -> str:
@@ -90,19 +102,24 @@ def markdown(filled: FilledTable) -> str:
     """A Markdown section with the table."""
 
     def line(cells: list[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+        return f"| {' | '.join(cells)} |"
 
     columns = filled.table.columns
     lines = [
-        line(["model", *(column.name for column in columns), "verdict"]),
+        line(["model", *(md(column.name) for column in columns), "verdict"]),
         line(["---", *("---:" for _ in columns), "---"]),
     ]
     for row in filled.rows:
         texts = [cell_text(cell, column) for cell, column in zip(row.cells, columns, strict=True)]
-        lines.append(line([row.label, *texts, row.verdict]))
+        lines.append(line([md(row.label), *texts, row.verdict]))
     table = "\n".join(lines)
-    notes = f"{filled.table.caption}\n\n{LEGEND}\n\n{filled.evaluator_line}"
-    return f"## {filled.table.title}\n\n{table}\n\n{notes}\n"
+    caption, evaluators = (md(text, MAX_PARAGRAPH) for text in (filled.table.caption, filled.evaluator_line))
+    return f"## {md(filled.table.title)}\n\n{table}\n\n{caption}\n\n{LEGEND}\n\n{evaluators}\n"
+
+
+def md(text: str, most: int = MAX_LABEL) -> str:
+    """A text as one line of Markdown, with everything escaped that could be markup."""
+    return MARKUP.sub(r"\\\g<0>", one_line(text, most))
 
 
 def csv_rows(filled: FilledTable) -> list[dict[str, str]]:
@@ -132,22 +149,19 @@ def csv_rows(filled: FilledTable) -> list[dict[str, str]]:
     return result
 
 
-def csv_text(filled: FilledTable) -> str:
+def figures_csv(filled: FilledTable) -> str:
     """The rows as CSV."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, CSV_COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(csv_rows(filled))
-    return text.getvalue()
+    return csv_text(CSV_COLUMNS, (row.values() for row in csv_rows(filled)))
 
 
 def latex(filled: FilledTable) -> str:
     """A LaTeX table; it needs the package booktabs."""
     columns = filled.table.columns
+    caption, evaluators = (tex(text, MAX_PARAGRAPH) for text in (filled.table.caption, filled.evaluator_line))
     lines = [
         r"\begin{table}",
         r"\centering\small",
-        rf"\caption{{{tex(filled.table.title)}. {tex(filled.table.caption)} {tex(filled.evaluator_line)}}}",
+        rf"\caption{{{tex(filled.table.title)}. {caption} {evaluators}}}",
         rf"\label{{tab:{filled.table.table}}}",
         rf"\begin{{tabular}}{{l{'r' * len(columns)}l}}",
         r"\toprule",
@@ -175,9 +189,9 @@ def _latex_cell(cell: Cell, column: Column) -> str:
     return r"\shortstack[r]{" + r" \\ ".join(lines) + "}" if len(lines) > 1 else lines[0]
 
 
-def tex(text: str) -> str:
-    """Text with LaTeX's special characters escaped."""
-    return "".join(LATEX.get(character, character) for character in text)
+def tex(text: str, most: int = MAX_LABEL) -> str:
+    """A text as one line of LaTeX, with its special characters escaped; others need a font that has them."""
+    return "".join(LATEX.get(character, character) for character in one_line(text, most))
 
 
 def html(filled: FilledTable) -> Markup:
@@ -187,7 +201,7 @@ def html(filled: FilledTable) -> Markup:
     columns = filled.table.columns
     rows = [
         {
-            "label": row.label,
+            "label": one_line(row.label, MAX_LABEL),
             "cells": [
                 (cell_parts(cell, column), "down" if (cell.difference or 0) < 0 else "up")
                 for cell, column in zip(row.cells, columns, strict=True)
@@ -203,16 +217,23 @@ def html(filled: FilledTable) -> Markup:
 
 @functools.cache
 def templates() -> Environment:
-    """The Jinja templates of tables and of the site; text is escaped, and unknown names are errors."""
+    """The Jinja templates of tables and of the site; texts are escaped, and unknown names are errors."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     return Environment(
         loader=PackageLoader("kmax.reporting"),
         autoescape=True,
+        finalize=_shown,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def _shown(value: Any) -> Any:
+    """What a template shows of a value: of texts, only printable characters; markup is kept."""
+    is_text = isinstance(value, str) and not hasattr(value, "__html__")
+    return printable(value, keep="\n\t") if is_text else value
 
 
 def verdict_class(verdict: str) -> str:

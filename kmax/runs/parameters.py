@@ -13,6 +13,7 @@ import yaml
 from kmax import paths
 from kmax.config import Family, Parameters, Run, WeightsFile
 from kmax.data.dataset_file import Dataset
+from kmax.display import printable
 from kmax.errors import InputError
 from kmax.parameter_files import load, names_in
 from kmax.runs.families import families, load_run, location
@@ -38,7 +39,7 @@ def differences(run: str, other: str) -> list[str]:
     left, right = _flat(load_run(run).model_dump()), _flat(load_run(other).model_dump())
     absent = "(absent)"
     return [
-        f"{key}: {left.get(key, absent)} -> {right.get(key, absent)}"
+        printable(f"{key}: {left.get(key, absent)} -> {right.get(key, absent)}")
         for key in dict.fromkeys([*left, *right])
         if left.get(key, absent) != right.get(key, absent)
     ]

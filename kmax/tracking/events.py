@@ -23,6 +23,7 @@ from kmax.errors import InputError
 Event = dict[str, Any]
 FILE_NAME = "events.jsonl"
 MAX_LIST = 4
+MAX_NAME = 250
 
 
 def append(path: Path, event: Mapping[str, Any]) -> None:
@@ -79,8 +80,18 @@ def encode_number(value: float) -> float | str:
 
 
 def metric_name(name: str) -> str:
-    """`name` with characters that MLflow refuses (`@ ( ) ^` and the like) replaced by underscores."""
-    return re.sub(r"[^\w.\-/ :]", "_", name, flags=re.ASCII)
+    """A name that MLflow accepts: at most 250 characters; `@ ( ) ^` and the like become underscores."""
+    return _place(re.sub(r"[^\w.\-/ :]", "_", name, flags=re.ASCII))[:MAX_NAME]
+
+
+def artifact_folder(path: str) -> str:
+    """A folder of artifacts: characters that have a meaning in URLs become underscores."""
+    return _place(re.sub(r"[^\w.\-/ ]", "_", path)) if path else ""
+
+
+def _place(path: str) -> str:
+    """A path whose parts are all names: MLflow refuses `//`, `.` and `..`."""
+    return "/".join("_" if part in ("", ".", "..") else part for part in path.split("/"))
 
 
 def flatten(value: Any) -> tuple[dict[str, float], dict[str, str]]:

@@ -16,15 +16,16 @@ import logging
 import os
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from kmax import files
+from kmax.display import printable
 from kmax.errors import InputError
 from kmax.tracking import events
-from kmax.tracking.events import metric_name
+from kmax.tracking.events import artifact_folder, metric_name
 
 EXPERIMENT = "kmax"
 ARTIFACTS = Path("mlartifacts")
@@ -238,8 +239,8 @@ class _Replay:
                 }
                 parent.tags |= tags | {"mlflow.note.content": event["description"]}
                 child.tags |= tags
-                parent.parameters |= event["parameters"]
-                child.parameters |= event["stage_parameters"]
+                parent.parameters |= _texts(event["parameters"])
+                child.parameters |= _texts(event["stage_parameters"])
                 child.status = parent.status = ("RUNNING", event["time"])
             case "metrics":
                 metrics = self._metrics(event)
@@ -247,7 +248,7 @@ class _Replay:
                 if event.get("headline"):
                     parent.metrics += metrics
             case "parameters":
-                child.parameters |= event["values"]
+                child.parameters |= _texts(event["values"])
             case "tags":
                 child.tags |= event["values"]
             case "dataset":
@@ -277,10 +278,10 @@ class _Replay:
         self._settle_parameters(run_id, batch)
         for i in range(0, len(batch.metrics), MAX_METRICS):
             self.client.log_batch(run_id, metrics=batch.metrics[i : i + MAX_METRICS])
-        parameters = [Param(metric_name(key), value) for key, value in batch.parameters.items()]
+        parameters = [Param(key, value) for key, value in batch.parameters.items()]
         for i in range(0, len(parameters), MAX_PARAMETERS):
             self.client.log_batch(run_id, params=parameters[i : i + MAX_PARAMETERS])
-        tags = [RunTag(metric_name(key), value) for key, value in batch.tags.items() if value]
+        tags = [RunTag(key, value) for key, value in _texts(batch.tags).items() if value]
         for i in range(0, len(tags), MAX_TAGS):
             self.client.log_batch(run_id, tags=tags[i : i + MAX_TAGS])
         match batch.status:
@@ -294,9 +295,9 @@ class _Replay:
         if not batch.parameters:
             return
         known = self.client.get_run(run_id).data.params
-        for key in [key for key in batch.parameters if metric_name(key) in known]:
+        for key in [key for key in batch.parameters if key in known]:
             value = batch.parameters.pop(key)
-            if known[metric_name(key)] != value[: len(known[metric_name(key)])]:
+            if known[key] != value[: len(known[key])]:
                 batch.tags[f"parameter/{key}"] = value
 
     def _log_dataset(self, run_id: str, event: events.Event) -> None:
@@ -312,7 +313,7 @@ class _Replay:
         """Send a file, unless it has been replaced since."""
         path = Path(event["path"])
         if path.is_file() and files.sha256(path) == event["sha256"]:
-            self.client.log_artifact(run_id, str(path), event["folder"] or None)
+            self.client.log_artifact(run_id, str(path), artifact_folder(event["folder"]) or None)
         else:
             self.skipped.append(f"{path}: missing or changed since {event['stage']} logged it")
 
@@ -330,3 +331,8 @@ class _Replay:
         model = self.client.create_logged_model(self.experiment, name=name, source_run_id=run_id, tags=tags)
         self.client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
         self.client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+
+
+def _texts(values: Mapping[str, str]) -> dict[str, str]:
+    """Parameters or tags by names that MLflow accepts; databases refuse NUL and lone surrogates."""
+    return {metric_name(key): printable(value, keep="\n\t") for key, value in values.items()}

@@ -6,6 +6,7 @@ Small images are enlarged by a whole factor, large ones shrunk, so that all pict
 from __future__ import annotations
 
 import colorsys
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from scipy import ndimage
 from kmax.config import Category
 from kmax.config.category import palette_color
 from kmax.data.geometry import resize_labels
+from kmax.display import category_labels
 from kmax.files import atomic_path
 
 Rgb = NDArray[np.uint8]
@@ -25,6 +27,7 @@ Ids = NDArray[np.int32]
 
 SMALL, LARGE = 512, 1024  # longer side of a picture, in pixels
 LABEL_SHARE = 0.01  # segments with a smaller share of the picture are not named
+NO_CHARACTER = "\U0010ffff"  # drawn as the box of a missing glyph
 OVERLAY, CLUSTERS = 0.55, 0.7  # opacity of the colours
 
 
@@ -63,8 +66,8 @@ def overlay(image: Rgb, ids: Ids, classes: dict[int, int], categories: Sequence[
     edges = _edges(index)
     picture[edges] = 255
     labelled = Image.fromarray(picture.round().astype(np.uint8))
-    names = [categories[classes[number]].name for number in numbers]
-    _write_names(labelled, index, edges, names)
+    names = category_labels([(category.id, category.name) for category in categories], _has_glyphs)
+    _write_names(labelled, index, edges, [names[classes[number]] for number in numbers])
     return np.asarray(labelled)
 
 
@@ -141,7 +144,7 @@ def _write_names(
     shown = np.flatnonzero(areas >= LABEL_SHARE * index.size)
     if not len(shown):
         return
-    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(13)
+    draw, font = ImageDraw.Draw(picture), _font()
     spots = ndimage.maximum_position(distance, index, shown)
     for segment, (row, column) in zip(shown.tolist(), spots, strict=True):
         half_width = draw.textlength(names[segment], font) / 2 + 2
@@ -150,3 +153,18 @@ def _write_names(
         draw.text(
             (column, row), names[segment], "white", font, anchor="mm", stroke_width=2, stroke_fill="black"
         )
+
+
+@functools.cache
+def _font() -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+    return ImageFont.load_default(13)
+
+
+def _has_glyphs(text: str) -> bool:
+    """Whether the font has all characters of a text; the others are drawn as boxes."""
+    return all(_has_glyph(character) for character in text)
+
+
+@functools.cache
+def _has_glyph(character: str) -> bool:
+    return character.isascii() or bytes(_font().getmask(character)) != bytes(_font().getmask(NO_CHARACTER))

@@ -5,7 +5,6 @@ The journal has one line per image, so that a preparation survives a kill and it
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -14,6 +13,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from kmax.config import Category
+from kmax.csv_files import csv_line
 from kmax.data.datasets import MANIFEST_VERSION
 from kmax.data.formats.coco_panoptic import Annotation, Image, Segment
 from kmax.files import digest, sha256, write_json
@@ -153,23 +153,15 @@ def write_split(
             _dump(stream, annotation)
         stream.write("]}\n")
     with open(csv_path, "w", encoding="utf-8", newline="") as stream:
-        table = csv.writer(stream, lineterminator="\n")
-        table.writerow(COLUMNS)
+        stream.write(csv_line(COLUMNS))
         for prepared in journal.images():
             image, found = prepared.image, prepared.annotation.segments
             crowd = sum(segment.iscrowd for segment in found)
             segments, crowds = segments + len(found), crowds + crowd
-            files = [
-                image.file_name,
-                prepared.annotation.file_name,
-                image.width,
-                image.height,
-                len(found),
-                crowd,
-            ]
-            table.writerow(
-                [*files, prepared.image_bytes, prepared.image_sha256, prepared.png_sha256, prepared.digest]
-            )
+            cells = [image.file_name, prepared.annotation.file_name, image.width, image.height]
+            cells += [len(found), crowd, prepared.image_bytes]
+            cells += [prepared.image_sha256, prepared.png_sha256, prepared.digest]
+            stream.write(csv_line(cells))
     return {
         "num_images": len(journal),
         "num_segments": segments,

@@ -16,8 +16,6 @@ Legend of shapes: I images, C categories, Z sizes ("all" and those of objects), 
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -27,6 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kmax.csv_files import csv_text
 from kmax.data.formats.coco_panoptic import CategoryFacts, ImageId
 from kmax.evaluation.panoptic import pq
 from kmax.evaluation.panoptic.image_segments import ImageSegments, count_images
@@ -184,9 +183,9 @@ def write_explanation(folder: Path, explanation: Explanation) -> None:
         "groups": explanation.group_parts(),
     }
     write_json(folder / "summary.json", summary)
-    _write_csv(folder / "parts.csv", PART_COLUMNS, _part_rows(explanation))
-    _write_csv(folder / "confusion.csv", CONFUSION_COLUMNS, _confusion_rows(explanation))
-    _write_csv(folder / "images.csv", IMAGE_COLUMNS, _image_rows(explanation))
+    write_text(folder / "parts.csv", csv_text(PART_COLUMNS, _part_rows(explanation)))
+    write_text(folder / "confusion.csv", csv_text(CONFUSION_COLUMNS, _confusion_rows(explanation)))
+    write_text(folder / "images.csv", csv_text(IMAGE_COLUMNS, _image_rows(explanation)))
 
 
 def _part_rows(explanation: Explanation) -> Iterable[list[Any]]:
@@ -212,11 +211,3 @@ def _image_rows(explanation: Explanation) -> Iterable[list[Any]]:
     for index in explanation.worst():
         found = [int(count[index]) for count in counts]
         yield [explanation.image_ids[index], float(quality[index]), *found]
-
-
-def _write_csv(path: Path, header: Sequence[str], rows: Iterable[list[Any]]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    write_text(path, text.getvalue())

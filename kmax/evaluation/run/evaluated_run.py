@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from kmax import paths
 from kmax.config.metrics import METRICS
+from kmax.csv_files import read_csv
 from kmax.data.formats.coco_panoptic import CategoryFacts
 from kmax.errors import InputError
 from kmax.evaluation.panoptic.pq import Counts, PQResult
@@ -130,14 +130,12 @@ def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def _read_categories(path: Path) -> list[CategoryFacts]:
+    what = "scores per category"
+    rows = read_csv(path, what, ("category_id", "name", "isthing"))
     try:
-        with open(path, encoding="utf-8", newline="") as stream:
-            return [
-                CategoryFacts(int(row["category_id"]), row["name"], row["isthing"] == "1")
-                for row in csv.DictReader(stream, strict=True)
-            ]
-    except (OSError, UnicodeDecodeError, ValueError, KeyError, csv.Error) as error:
-        raise InputError(f"{path}: scores per category cannot be read: {error}") from error
+        return [CategoryFacts(int(row["category_id"]), row["name"], row["isthing"] == "1") for row in rows]
+    except ValueError as error:
+        raise InputError(f"{path}: {what} cannot be read: {error}") from error
 
 
 def _of_pq(value: Any) -> Any:

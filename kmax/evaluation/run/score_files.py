@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 from collections.abc import Mapping
 from functools import reduce
@@ -14,6 +12,7 @@ import numpy as np
 from PIL import Image as Pillow
 
 from kmax.config.metrics import METRICS
+from kmax.csv_files import csv_text
 from kmax.data.formats.coco_panoptic import read_image, read_map
 from kmax.evaluation.panoptic.explanation import Explanation
 from kmax.evaluation.panoptic.pq import PQResult
@@ -22,6 +21,10 @@ from kmax.evaluation.semantic.miou import MiouResult
 from kmax.files import atomic_path, write_text
 from kmax.visualization.overlays import Rgb, overlay, show_image
 
+PER_CLASS_COLUMNS = (
+    *("category_id", "name", "isthing", "pq", "sq", "rq", "iou_sum", "tp", "fp", "fn"),
+    "semantic_iou",
+)
 WORST = 6
 GREY = 128
 JPEG_QUALITY = 85
@@ -52,17 +55,13 @@ def write_per_class(path: Path, quality: PQResult, semantic: MiouResult) -> None
         semantic.counts().iou(),
         strict=True,
     )
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        ["category_id", "name", "isthing", "pq", "sq", "rq", "iou_sum", "tp", "fp", "fn", "semantic_iou"]
-    )
+    rows = []
     for category, class_pq, sq, rq, iou_sum, tp, fp, fn, occurs, iou in columns:
         scores = [float(class_pq), float(sq), float(rq)] if occurs else ["", "", ""]
         semantic_iou = "" if np.isnan(iou) else float(iou)
         counted = [float(iou_sum), int(tp), int(fp), int(fn)]
-        writer.writerow([category.id, category.name, int(category.isthing), *scores, *counted, semantic_iou])
-    write_text(path, text.getvalue())
+        rows.append([category.id, category.name, int(category.isthing), *scores, *counted, semantic_iou])
+    write_text(path, csv_text(PER_CLASS_COLUMNS, rows))
 
 
 def write_per_image(path: Path, quality: PQResult, semantic: MiouResult) -> None:
