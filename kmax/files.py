@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import functools
 import hashlib
 import json
 import os
 import shutil
 import tempfile
-import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,55 +56,6 @@ def remove_leftovers(folder: Path, pattern: str = "*") -> None:
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
-
-
-def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
-    """Reject outputs that would overwrite an input or each other.
-
-    Names are compared by their real paths, in which links are resolved, and on file systems that ignore the
-    case of letters without it. To be called before the first output is written.
-
-    Args:
-        outputs: all files that a command will write.
-        inputs: all files that it reads, or that must be kept.
-
-    Raises:
-        InputError: two outputs are one file, or an output is an input.
-    """
-    kept = {_place(path): path for path in inputs}
-    written: dict[str, Path] = {}
-    faults = []
-    for path in outputs:
-        place = _place(path)
-        if place in kept:
-            faults.append(
-                f"{path}: would overwrite the input {kept[place]}; choose another place for outputs"
-            )
-        elif place in written:
-            faults.append(
-                f"{path}: two outputs have this name (the other: {written[place]}); rename an input"
-            )
-        written.setdefault(place, path)
-    if faults:
-        raise InputError(faults)
-
-
-def _place(path: Path) -> str:
-    """A text that is the same for all names of a file, whether or not the file exists."""
-    real = os.path.realpath(path)
-    return unicodedata.normalize("NFC", real).casefold() if _ignores_case(os.path.dirname(real)) else real
-
-
-@functools.lru_cache(maxsize=1024)
-def _ignores_case(folder: str) -> bool:
-    """Whether names in a folder that differ in the case of letters are one file."""
-    while folder != os.path.dirname(folder):
-        parent, name = os.path.split(folder)
-        if os.path.exists(folder) and name.swapcase() != name:
-            other = os.path.join(parent, name.swapcase())
-            return os.path.exists(other) and os.path.samefile(folder, other)
-        folder = parent
-    return False
 
 
 def write_bytes(path: Path, data: bytes) -> None:

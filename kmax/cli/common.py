@@ -25,6 +25,9 @@ Recorded = Annotated[
         help="Recorded outputs of the original to compare with; a model that differs is removed.",
     ),
 ]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Also replace existing files that this command did not write.")
+]
 
 
 def percent(value: float | None, sign: bool = False) -> str:
