@@ -102,9 +102,13 @@ def map_to_rgb(ids: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
 
 def write_map(path: Path, ids: NDArray[np.integer[Any]]) -> None:
     """Write segment ids [H, W] as a panoptic PNG, atomically."""
-    rgb = map_to_rgb(ids)
     with atomic_path(path) as temporary:
-        PillowImage.fromarray(rgb).save(temporary, format="PNG")
+        save_map(temporary, ids)
+
+
+def save_map(path: Path, ids: NDArray[np.integer[Any]]) -> None:
+    """As `write_map`, but not atomically."""
+    PillowImage.fromarray(map_to_rgb(ids)).save(path, format="PNG")
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:

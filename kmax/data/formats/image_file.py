@@ -60,6 +60,23 @@ class UnreadableImageError(InputError):
         self.missing = missing
 
 
+class ImageTooLargeError(UnreadableImageError):
+    """An image of more pixels than are allowed.
+
+    Args:
+        path: of the file.
+        what: its role.
+        size: (width, height) of the image.
+        limit: pixels that are allowed.
+    """
+
+    def __init__(self, path: Path, what: str, size: tuple[int, int], limit: int) -> None:
+        width, height = size
+        self.pixels = width * height
+        found = f"is too large: {width}x{height} = {self.pixels} pixels, the limit is {limit}"
+        super().__init__(path, what, f"{found}; make it smaller")
+
+
 @dataclass(frozen=True)
 class LoadedImage:
     """An image whose pixels are decoded.
@@ -198,8 +215,7 @@ def _load(stream: BinaryIO, path: Path, what: str, max_pixels: int, check_only: 
     image = _open(stream)
     (width, height), mode = image.size, image.mode
     if width * height > max_pixels:
-        found = f"has {width}x{height} = {width * height} pixels, more than the limit of {max_pixels}"
-        raise UnreadableImageError(path, what, found)
+        raise ImageTooLargeError(path, what, image.size, max_pixels)
     is_tiff = image.format == "TIFF"
     orientation = _orientation(image.getexif) if is_tiff else UPRIGHT
     if is_tiff:
