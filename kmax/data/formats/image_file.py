@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import io
 import logging
+import os
 import stat
 import warnings
 from collections.abc import Callable, Iterator
@@ -222,7 +223,10 @@ def _load(stream: BinaryIO, path: Path, what: str, max_pixels: int, check_only: 
         _hide_metadata(image, orientation)
     if check_only:
         image.draft("L", (1, 1))
-    with _any_size() if width * height > MAX_PIXELS else contextlib.nullcontext():
+    with (
+        _any_size() if width * height > MAX_PIXELS else contextlib.nullcontext(),
+        _silent_libtiff() if is_tiff else contextlib.nullcontext(),
+    ):
         image.load()
     if not is_tiff:  # the EXIF data of a PNG may follow its pixels
         orientation = _orientation(image.getexif)
@@ -276,3 +280,20 @@ def _any_size() -> Iterator[None]:
         yield
     finally:
         PillowImage.MAX_IMAGE_PIXELS = limit
+
+
+@contextlib.contextmanager
+def _silent_libtiff() -> Iterator[None]:
+    """libtiff prints its errors, which Pillow also raises, to the standard error of the process."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # it is closed
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
