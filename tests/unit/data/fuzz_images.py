@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from kmax.data.formats.coco_panoptic import read_image, read_image_words
 from kmax.data.formats.image_file import load_image
@@ -223,10 +224,9 @@ def _with_exif(form: str, content: bytes) -> Make:
 
 def _with_exif_directory() -> Make:
     """TIFFs with a damaged directory of EXIF data."""
-    tagged = Image.Exif()
-    tagged[282] = 72.0
-    tagged.get_ifd(34665).update({36864: b"0230", 37500: bytes(20), 40962: 31, 33434: 0.5})
-    content = saved(Image.new("RGB", (31, 23), "red"), "TIFF", exif=tagged)
+    tags = ImageFileDirectory_v2()
+    tags[282], tags[34665] = 72.0, {36864: b"0230", 37500: bytes(20), 40962: 31, 33434: 0.5}
+    content = saved(Image.new("RGB", (31, 23), "red"), "TIFF", tiffinfo=tags)
     place = struct.pack("<H", 34665)
     (start,) = struct.unpack_from("<I", content, content.index(place) + 8)
 
