@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,17 @@ class OutputRecord:
             self._written[name] = checksum
             with open(self._journal, "a", encoding="utf-8") as stream:
                 stream.write(_line(name, checksum))
+
+    @contextlib.contextmanager
+    def all_or_none(self, paths: Sequence[Path]) -> Iterator[None]:
+        """If the block fails, the files that belong together are removed, as far as they were written."""
+        try:
+            yield
+        except BaseException:
+            for path in paths:
+                if self._written.pop(os.path.relpath(path, self._folder), None) is not None:
+                    path.unlink(missing_ok=True)
+            raise
 
     def finish(self, content: dict[str, Any]) -> None:
         """Write panoptic.json with the checksums of all files that exist, and remove the journal.

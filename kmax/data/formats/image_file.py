@@ -126,6 +126,7 @@ def load_image(
     *,
     data: bytes | None = None,
     max_pixels: int = MAX_PIXELS,
+    max_decoded: int | None = None,
     check_only: bool = False,
 ) -> LoadedImage:
     """Decode all pixels of an image file.
@@ -135,14 +136,17 @@ def load_image(
         what: its role, for errors.
         data: its content; None: it is read from the file.
         max_pixels: a larger image is refused before its pixels are decoded.
+        max_decoded: a JPEG of more pixels is decoded at a half, a quarter or an eighth of its size, and other
+            formats are refused. None: everything is decoded at its size.
         check_only: decode a JPEG to its end, but without most of the arithmetic.
 
     Raises:
         UnreadableImageError: missing, of another format, truncated, corrupt or too large.
     """
+    limits = (max_pixels, max_decoded)
     with image_errors(path, what), _stream(path, what, data) as stream:
         try:
-            return _load(stream, path, what, max_pixels, check_only)
+            return _load(stream, path, what, limits, check_only)
         except (InputError, MemoryError):
             raise
         except Exception:
@@ -150,7 +154,7 @@ def load_image(
             plain = without_metadata(stream.read())
             if plain is None:
                 raise
-            loaded = _load(io.BytesIO(plain.data), path, what, max_pixels, check_only)
+            loaded = _load(io.BytesIO(plain.data), path, what, limits, check_only)
             return dataclasses.replace(loaded, orientation=_stored_in(plain.exif)) if plain.exif else loaded
 
 
@@ -212,8 +216,10 @@ def _stream(path: Path, what: str, data: bytes | None) -> BinaryIO:
         raise UnreadableImageError(path, what, f"cannot be read: {error.strerror}") from error
 
 
-def _load(stream: BinaryIO, path: Path, what: str, max_pixels: int, check_only: bool) -> LoadedImage:
-    image = _open(stream)
+def _load(
+    stream: BinaryIO, path: Path, what: str, limits: tuple[int, int | None], check_only: bool
+) -> LoadedImage:
+    image, (max_pixels, max_decoded) = _open(stream), limits
     (width, height), mode = image.size, image.mode
     if width * height > max_pixels:
         raise ImageTooLargeError(path, what, image.size, max_pixels)
@@ -223,6 +229,8 @@ def _load(stream: BinaryIO, path: Path, what: str, max_pixels: int, check_only: 
         _hide_metadata(image, orientation)
     if check_only:
         image.draft("L", (1, 1))
+    elif max_decoded is not None and width * height > max_decoded:
+        _shrink(image, path, what, max_decoded)
     with (
         _any_size() if width * height > MAX_PIXELS else contextlib.nullcontext(),
         _silent_libtiff() if is_tiff else contextlib.nullcontext(),
@@ -231,6 +239,17 @@ def _load(stream: BinaryIO, path: Path, what: str, max_pixels: int, check_only: 
     if not is_tiff:  # the EXIF data of a PNG may follow its pixels
         orientation = _orientation(image.getexif)
     return LoadedImage(path, what, image, (width, height), mode, orientation, is_tiff)
+
+
+def _shrink(image: PillowImage.Image, path: Path, what: str, max_decoded: int) -> None:
+    """Have a JPEG decoded at a smaller size."""
+    width, height = image.size
+    for factor in (2, 4, 8):
+        if image.width * image.height > max_decoded:
+            image.draft(image.mode, (width // factor, height // factor))
+    if image.width * image.height > max_decoded:
+        reason = f"of {width}x{height} pixels does not fit in memory; convert it to a PNG without interlacing"
+        raise UnreadableImageError(path, what, reason)
 
 
 def _open(stream: BinaryIO) -> PillowImage.Image:
