@@ -244,9 +244,8 @@ def _load(
 def _shrink(image: PillowImage.Image, path: Path, what: str, max_decoded: int) -> None:
     """Have a JPEG decoded at a smaller size."""
     width, height = image.size
-    for factor in (2, 4, 8):
-        if image.width * image.height > max_decoded:
-            image.draft(image.mode, (width // factor, height // factor))
+    factor = next((n for n in (2, 4) if -(-width // n) * -(-height // n) <= max_decoded), 8)
+    image.draft(image.mode, (width // factor, height // factor))
     if image.width * image.height > max_decoded:
         reason = f"of {width}x{height} pixels does not fit in memory; convert it to a PNG without interlacing"
         raise UnreadableImageError(path, what, reason)

@@ -22,8 +22,8 @@ from kmax.data.formats.image_file import TRANSPOSED, UPRIGHT, LoadedImage, image
 from kmax.data.formats.png import BIT_DEPTHS, GREY, RGB, SIGNATURE, png_chunk
 
 STRIP_BYTES = 2**24
-# Pixels of an image that Pillow decodes as a whole: 1.2 GB at 4 bytes each.
-MAX_DECODED_PIXELS = 300_000_000
+# Pixels of an image that Pillow decodes as a whole: 0.8 GB at 4 bytes each.
+MAX_DECODED_PIXELS = 200_000_000
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
 _READ_BYTES = 2**20
 Strip = NDArray[np.uint8]
@@ -55,7 +55,7 @@ def open_strips(path: Path, max_pixels: int) -> ImageStrips:
 
     Args:
         path: of the file.
-        max_pixels: a larger image is refused. A JPEG of more than 300 million pixels is decoded at half its
+        max_pixels: a larger image is refused. A JPEG of more than 200 million pixels is decoded at half its
             size, or less; of the other formats, only PNGs without interlacing can be larger.
 
     Raises:
