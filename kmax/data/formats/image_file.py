@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from PIL import UnidentifiedImageError
 
-from kmax.data.formats.image_metadata import without_metadata
+from kmax.data.formats.image_metadata import orientation_entry, without_metadata
 from kmax.data.formats.png import MAX_PIXELS
 from kmax.display import one_line
 from kmax.errors import InputError
@@ -224,7 +224,7 @@ def _load(
     if width * height > max_pixels:
         raise ImageTooLargeError(path, what, image.size, max_pixels)
     is_tiff = image.format == "TIFF"
-    orientation = _orientation(image.getexif) if is_tiff else UPRIGHT
+    orientation = _orientation(image.getexif, b"") if is_tiff else UPRIGHT
     if is_tiff:
         _hide_metadata(image, orientation)
     if check_only:
@@ -237,7 +237,8 @@ def _load(
     ):
         image.load()
     if not is_tiff:  # the EXIF data of a PNG may follow its pixels
-        orientation = _orientation(image.getexif)
+        found = image.info.get("exif")
+        orientation = _orientation(image.getexif, found if isinstance(found, bytes) else b"")
     return LoadedImage(path, what, image, (width, height), mode, orientation, is_tiff)
 
 
@@ -260,13 +261,21 @@ def _open(stream: BinaryIO) -> PillowImage.Image:
             return PillowImage.open(stream, formats=FORMATS)
 
 
-def _orientation(read: Callable[[], PillowImage.Exif]) -> int:
-    """The orientation in EXIF data, 1 to 8; 1 where it is missing or malformed."""
-    try:
-        found: Any = read().get(_ORIENTATION)
+def _orientation(read: Callable[[], PillowImage.Exif], data: bytes) -> int:
+    """The orientation in EXIF data, 1 to 8; 1 where it is missing or malformed.
+
+    Args:
+        read: parses the EXIF data, and may fail or miss entries after a malformed one.
+        data: the EXIF data, if known.
+    """
+    found: Any = None
+    with contextlib.suppress(Exception):
+        found = read().get(_ORIENTATION)
+    if found is None:
+        found = orientation_entry(data)
+    with contextlib.suppress(TypeError):  # values that cannot be looked up
         return {number: number for number in TRANSPOSED}.get(found, UPRIGHT)
-    except Exception:
-        return UPRIGHT
+    return UPRIGHT
 
 
 def _stored_in(data: bytes) -> int:
@@ -275,7 +284,7 @@ def _stored_in(data: bytes) -> int:
         exif.load(data)
         return exif
 
-    return _orientation(read)
+    return _orientation(read, data)
 
 
 def _hide_metadata(image: PillowImage.Image, orientation: int) -> None:

@@ -11,6 +11,7 @@ _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 _PNG_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf"}
 _APPLICATION, _COMMENT, _START_OF_SCAN = range(0xE0, 0xF0), 0xFE, 0xDA
 _JFIF, _ADOBE = 0xE0, 0xEE  # they determine the colour space
+_ORIENTATION, _SHORT = 274, 3
 _EXIF = b"Exif\x00\x00"
 # Tags of a TIFF that determine its pixels, or where they are.
 _TIFF_TAGS = {
@@ -48,6 +49,24 @@ def without_metadata(data: bytes) -> PlainImage | None:
     except (struct.error, IndexError):
         return None
     return None if plain.data == data else plain
+
+
+def orientation_entry(exif: bytes) -> int | None:
+    """The orientation in the first directory of EXIF data; its other entries may be malformed."""
+    exif = exif.removeprefix(_EXIF)
+    order = {b"II": "<", b"MM": ">"}.get(exif[:2])
+    if order is None:
+        return None
+    try:
+        (start,) = struct.unpack_from(f"{order}I", exif, 4)
+        (count,) = struct.unpack_from(f"{order}H", exif, start)
+        for place in range(start + 2, start + 2 + 12 * count, 12):
+            tag, kind, number, value = struct.unpack_from(f"{order}HHIH", exif, place)
+            if (tag, kind, number) == (_ORIENTATION, _SHORT, 1):
+                return int(value)
+    except struct.error:
+        pass
+    return None
 
 
 def _pixel_chunks(data: bytes) -> Iterator[bytes]:
