@@ -17,6 +17,7 @@ from typing import Any
 import typer
 
 from kmax.cli import data, doctor, metric_verbs, model_files, params, results, stage_verbs, submission
+from kmax.cli.streams import accept_any_text
 from kmax.display import printable
 from kmax.errors import InputError, OutOfTimeError
 
@@ -63,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # start-up.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     signal.signal(signal.SIGTERM, _terminate)
+    accept_any_text()
     sys.exit(call(arguments))
 
 

@@ -35,21 +35,32 @@ def add_to(app: typer.Typer) -> None:
 
 
 def predict_images(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="JPEG or PNG files.")],
+    images: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="IMAGE...", help="JPEG, PNG, WebP, TIFF or BMP files, or folders that contain them."
+        ),
+    ],
     weights: Annotated[Path, typer.Option(help="A model.safetensors of this project.")],
     out: Annotated[Path, typer.Option(help="Folder to write to.")],
+    max_pixels: Annotated[
+        int | None,
+        typer.Option(help="Allow images of more than 178956970 pixels (width x height), up to this.", min=1),
+    ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Segment any images.
 
     Writes overlays, panoptic PNGs and a JSON file. The weight file contains the model's arguments and
-    categories, so nothing else is needed.
+    categories, so nothing else is needed. The outputs of earlier calls are replaced; any other existing file
+    is kept, unless --overwrite is given. Inputs are never replaced.
 
     \b
     Example: kmax predict-images photo.jpg --weights results/shapes-tiny/model.safetensors --out masks
     """
     from kmax.inference.predict_images import predict_images
 
-    typer.echo(predict_images(images, weights, out))
+    typer.echo(predict_images(images, weights, out, max_pixels=max_pixels, overwrite=overwrite))
 
 
 def port_file(

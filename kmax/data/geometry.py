@@ -8,6 +8,7 @@ once to its final size, not twice.
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,41 @@ def resize_image(image: NDArray[Any], size: Size) -> FloatImage:
     columns = np.ascontiguousarray(rows.transpose(1, 0, 2)).reshape(w, H * channels)
     result: FloatImage = (_weights(w, W) @ columns).reshape(W, H, channels).transpose(1, 0, 2)
     return result
+
+
+class RowResize:
+    """`resize_image` for an image that comes in strips of rows; only the rows still needed are kept.
+
+    Args:
+        original: (h, w) of the image.
+        size: (H, W) of the result.
+    """
+
+    def __init__(self, original: Size, size: Size) -> None:
+        (h, w), (H, W) = original, size
+        self._rows, self._columns = _weights(h, H), _weights(w, W)
+        # The first row that each row of the result needs, and the one after the last.
+        self._first = np.minimum.reduceat(self._rows.indices, self._rows.indptr[:-1])
+        self._end = np.maximum.reduceat(self._rows.indices, self._rows.indptr[:-1]) + 1
+        self._kept = np.empty((0, w, 3), np.float32)
+        self._start = self._done = 0  # first row that is kept; rows of the result
+
+    def add(self, strip: NDArray[np.uint8]) -> Iterator[FloatImage]:
+        """Add the next rows uint8 [R, w, 3]; yields the rows of the result that are complete: [r, W, 3]."""
+        self._kept = np.concatenate([self._kept, strip.astype(np.float32)])
+        end = self._start + len(self._kept)
+        ready = int(np.searchsorted(self._end, end, "right"))
+        if ready > self._done:
+            weights = self._rows[self._done : ready, self._start : end]
+            _, w, channels = self._kept.shape
+            rows = (weights @ self._kept.reshape(-1, w * channels)).reshape(-1, w, channels)
+            columns = np.ascontiguousarray(rows.transpose(1, 0, 2)).reshape(w, -1)
+            yield (self._columns @ columns).reshape(-1, ready - self._done, channels).transpose(1, 0, 2)
+            self._done = ready
+        if self._done < len(self._first):
+            drop = max(0, int(self._first[self._done]) - self._start)
+            self._kept = self._kept[drop:].copy()
+            self._start += drop
 
 
 def resize_labels(labels: NDArray[Any], size: Size) -> NDArray[Any]:

@@ -9,6 +9,8 @@ Legend of shapes: M masks, H W pixels of the map, R rows of a band.
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Iterator
 from typing import Protocol
 
 import numpy as np
@@ -74,7 +76,10 @@ class PairOverlaps:
         self._add_shares(also, second_best / total)
         also = torch.where(also > 0, also, owner)
         low, high = torch.minimum(owner, also), torch.maximum(owner, also)
-        self.bands.append((low * (self.count + 1) + high).int())
+        self._keep((low * (self.count + 1) + high).int())
+
+    def _keep(self, pairs: Tensor) -> None:
+        self.bands.append(pairs)
 
     def _add_shares(self, owner: Tensor, share: Tensor) -> None:
         numbers, values = owner.flatten(), share.flatten().double()
@@ -95,6 +100,10 @@ class PairOverlaps:
         self, order: NDArray[np.int64], overlap_threshold: float
     ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """See `Overlaps`."""
+        return self.decide(order, overlap_threshold), self._map()
+
+    def decide(self, order: NDArray[np.int64], overlap_threshold: float) -> NDArray[np.int32]:
+        """The table of `paste`, whose indices are the pairs of the pixels."""
         position = np.zeros(self.count + 1, dtype=np.int32)  # 1 + place in the order
         position[order + 1] = np.arange(1, self.count + 1)
         areas, shared = self.areas()[order], self._shared()[1:, 1:][np.ix_(order, order)]
@@ -107,7 +116,7 @@ class PairOverlaps:
         ranked = np.where(stays, np.arange(self.count + 1), self.count + 1)[position]  # of each mask
         ranked[0] = self.count + 1
         table = np.minimum(ranked[:, None], ranked[None])
-        return np.where(table > self.count, 0, table).astype(np.int32).ravel(), self._map()
+        return np.where(table > self.count, 0, table).astype(np.int32).ravel()
 
     def _map(self) -> NDArray[np.int32]:
         """The pair of each pixel [H, W]: lower times (M + 1) plus higher mask number."""
@@ -119,6 +128,34 @@ class PairOverlaps:
         """How many pixels have each pair: [M+1, M+1]; a pixel of one mask is a pair with itself."""
         side = self.count + 1
         return np.bincount(self._map().ravel(), minlength=side * side).reshape(side, side)
+
+
+class PackedOverlaps(PairOverlaps):
+    """As `PairOverlaps`, for large images: the map is kept compressed, and unpacked band by band."""
+
+    def __init__(self, masks: int, pixel_threshold: float) -> None:
+        super().__init__(masks, pixel_threshold)
+        side = masks + 1
+        self._counts = np.zeros(side * side, np.int64)
+        self._packed: list[tuple[bytes, tuple[int, ...]]] = []
+
+    def _keep(self, pairs: Tensor) -> None:
+        band = pairs.cpu().numpy()
+        self._counts += np.bincount(band.ravel(), minlength=len(self._counts))
+        self._packed.append((zlib.compress(band.tobytes(), 1), band.shape))
+
+    def _shared(self) -> NDArray[np.int64]:
+        side = self.count + 1
+        return self._counts.reshape(side, side)
+
+    def counts(self) -> NDArray[np.int64]:
+        """How many pixels have each pair: [(M+1) (M+1)]."""
+        return self._counts
+
+    def pairs(self) -> Iterator[NDArray[np.int32]]:
+        """The pair of each pixel, in bands of rows [R, W]."""
+        for content, shape in self._packed:
+            yield np.frombuffer(zlib.decompress(content), np.int32).reshape(shape)
 
 
 class AllOverlaps:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from kmax.config import Flavour, Predict
 from kmax.data.geometry import resize_labels
-from kmax.inference.overlaps import collect_overlaps
+from kmax.inference.overlaps import Overlaps, collect_overlaps
 from kmax.inference.panoptic_map import (
     PanopticMap,
     Table,
@@ -31,7 +31,7 @@ from kmax.inference.panoptic_map import (
     number_segments,
     pixel_scores,
 )
-from kmax.inference.postprocess_flavour import POSTPROCESS_FLAVOURS
+from kmax.inference.postprocess_flavour import POSTPROCESS_FLAVOURS, PostprocessFlavour
 from kmax.inference.upsampling import ImageSizes, to_image, to_input
 
 
@@ -68,13 +68,7 @@ def maskwise(
         if differences.scores_by_pixels:
             largest.append(band.weights.amax(1) / band.total)
         overlaps.add(band.weights[:, kept], band.total)
-    if differences.native_mask_scores:
-        mask_scores = _mask_scores(mask_logits.softmax(0)[kept].flatten(1), predict.pixel_threshold)
-    else:
-        means = overlaps.shares() / overlaps.areas().clip(min=1)
-        mask_scores = torch.from_numpy(means).to(scores)
-    reorder = scores[kept] ** predict.reorder_class_weight * mask_scores**predict.reorder_mask_weight
-    order = torch.argsort(reorder, descending=True, stable=True)
+    order, mask_scores = rank_masks(overlaps, mask_logits, scores[kept], kept, predict, differences)
     table, indices = overlaps.paste(order.cpu().numpy(), predict.overlap_threshold)
 
     kept = kept[order]
@@ -91,6 +85,33 @@ def maskwise(
     if not differences.at_image_size:
         ids = resize_labels(ids[: sizes.content[0], : sizes.content[1]], sizes.original)
     return number_segments(ids, mask_classes, segment_scores)
+
+
+def rank_masks(
+    overlaps: Overlaps,
+    mask_logits: Tensor,
+    scores: Tensor,
+    kept: Tensor,
+    predict: Predict,
+    differences: PostprocessFlavour,
+) -> tuple[Tensor, Tensor]:
+    """The order [M] in which masks are pasted, and their mask scores [M].
+
+    Args:
+        overlaps: of the masks.
+        mask_logits: [N, h, w].
+        scores: [M], class score of each mask.
+        kept: [M], the cluster of each mask.
+        predict: thresholds and exponents.
+        differences: of the flavour.
+    """
+    if differences.native_mask_scores:
+        mask_scores = _mask_scores(mask_logits.softmax(0)[kept].flatten(1), predict.pixel_threshold)
+    else:
+        means = overlaps.shares() / overlaps.areas().clip(min=1)
+        mask_scores = torch.from_numpy(means).to(scores)
+    reorder = scores**predict.reorder_class_weight * mask_scores**predict.reorder_mask_weight
+    return torch.argsort(reorder, descending=True, stable=True), mask_scores
 
 
 def pixelwise(

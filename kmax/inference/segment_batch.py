@@ -78,12 +78,7 @@ def post_process(
     input_size = (images.shape[2], images.shape[3])
     for place, (content_size, original_size) in enumerate(zip(content_sizes, original_sizes, strict=True)):
         logits = output.class_logits[place], output.mask_logits[place]
-        for what, values in zip(("class logits", "mask logits"), logits, strict=True):
-            if not torch.isfinite(values).all():
-                raise InputError(
-                    f"image {names[place]}: the network's {what} are not finite: its weights are corrupt or "
-                    "diverged"
-                )
+        require_finite(*logits, names[place])
         sizes = ImageSizes(input_size, content_size, original_size)
         flavour = model.arguments.flavour
         if predict.mode == "maskwise":
@@ -96,6 +91,15 @@ def post_process(
             instances=_instances(*logits, sizes, isthing, predict, flavour, panoptic),
             semantic=semantic_map(*logits, sizes, flavour) if predict.semantic else None,
         )
+
+
+def require_finite(class_logits: Tensor, mask_logits: Tensor, name: str | int) -> None:
+    """Raise InputError, which names the image, unless the network's output for it is finite."""
+    for what, values in (("class logits", class_logits), ("mask logits", mask_logits)):
+        if not torch.isfinite(values).all():
+            raise InputError(
+                f"image {name}: the network's {what} are not finite: its weights are corrupt or diverged"
+            )
 
 
 def _instances(

@@ -19,6 +19,7 @@ from torch import Tensor
 Size2 = tuple[int, int]
 # Elements of a band: on a CPU as many as fit the cache, on a GPU enough to fill the device.
 CPU_BAND_ELEMENTS, GPU_BAND_ELEMENTS = 2**19, 2**26
+WIDENED_ELEMENTS = 2**28  # beyond it, logits are widened band by band: 1 GB
 SMALLEST_TOTAL = 1e-20  # below it, exponentials may have vanished
 # Negligible in such a total, and not yet denormal: exponentials of smaller numbers are many times slower.
 SMALLEST_EXPONENT = -80.0
@@ -79,7 +80,9 @@ class Upsampling:
         clusters, (height, width) = len(logits), self.size
         # A softmax does not change when each pixel is shifted. The interpolated largest logit is not below
         # the largest interpolated one: shifted by it, no exponential overflows.
-        wide = self._along(1, (logits - logits.amax(0)).transpose(0, 1).contiguous())  # [h, N, W]
+        narrow = (logits - logits.amax(0)).transpose(0, 1).contiguous()  # [h, N, w]
+        is_large = len(narrow) * clusters * width > WIDENED_ELEMENTS
+        wide = narrow if is_large else self._along(1, narrow)  # [h, N, W]
         matrix = self._along(0, torch.eye(self.native[0])[None])[0].T.contiguous()  # [H, h]
         weighs = matrix.numpy() != 0
         first, last = weighs.argmax(1), weighs.shape[1] - 1 - weighs[:, ::-1].argmax(1)
@@ -89,10 +92,11 @@ class Upsampling:
         for start in range(0, height, rows):
             end = min(start + rows, height)
             read = slice(first[start], last[end - 1] + 1)  # rows ascend
-            weights = (matrix[start:end, read] @ wide[read].flatten(1)).view(-1, clusters, width)
+            source = (self._along(1, wide[read]) if is_large else wide[read]).flatten(1)
+            weights = (matrix[start:end, read] @ source).view(-1, clusters, width)
             total = weights.clamp_(min=SMALLEST_EXPONENT).exp_().sum(1)
             if float(total.min()) < SMALLEST_TOTAL:
-                weights = (matrix[start:end, read] @ wide[read].flatten(1)).view(-1, clusters, width)
+                weights = (matrix[start:end, read] @ source).view(-1, clusters, width)
                 weights -= weights.amax(1, keepdim=True)
                 total = weights.clamp_(min=SMALLEST_EXPONENT).exp_().sum(1)
             yield Band(slice(start, end), weights, total)

@@ -62,6 +62,35 @@ def interpolate(
     return result
 
 
+def source_rows(n_in: int, n_out: int) -> NDArray[np.intp]:
+    """The rows of an image that `interpolate` reads to resize it along y, ascending."""
+    lower, upper, _ = _taps(n_in, n_out)
+    return np.unique([lower, upper])
+
+
+def interpolate_rows(
+    pixels: NDArray[np.uint8], rows: NDArray[np.intp], original: Size, size: Size
+) -> FloatImage:
+    """`interpolate` an image of which only some rows are given.
+
+    Args:
+        pixels: uint8 [n, w, 3], the rows that `source_rows` names.
+        rows: their places in the image.
+        original: (h, w) of the image.
+        size: (H, W) of the result; another than `original`.
+
+    Returns:
+        float32 [H, W, 4], the last channel unused.
+    """
+    from kmax.data.augmentation.pixel_loops import bilinear  # here: numba loads slowly
+
+    lower, upper, fraction = _taps(original[0], size[0])
+    result = np.empty((*size, 4), np.float32)
+    taps = np.searchsorted(rows, lower), np.searchsorted(rows, upper), fraction
+    bilinear(pixels.reshape(len(rows), -1), 3, taps, _taps(original[1], size[1]), result.reshape(size[0], -1))
+    return result
+
+
 def interpolate_input(words: NDArray[np.uint32], size: Size, out: FloatImage) -> None:
     """`interpolate` words [h, w] to `size`, and write them at the top left of network input [3, H, W]."""
     from kmax.data.augmentation.pixel_loops import bilinear_input, normalize_words
@@ -93,13 +122,16 @@ def pick_labels(labels: NDArray[Any], sizes: Sequence[Size], window: Window) -> 
 
 def pick_labels_with_pillow(labels: NDArray[Any], size: Size, window: Window) -> NDArray[Any]:
     """Resize [h, w] by the nearest pixel as Pillow does, centres on centres."""
-    rows, columns = (_nearest_centre(*lengths) for lengths in zip(labels.shape, size, strict=True))
+    rows, columns = (nearest_centres(*lengths) for lengths in zip(labels.shape, size, strict=True))
     return labels.take(rows[window[0]], axis=0).take(columns[window[1]], axis=1)
 
 
 @functools.lru_cache(maxsize=4096)
-def _nearest_centre(n_in: int, n_out: int) -> NDArray[np.intp]:
-    """Positions are accumulated, not multiplied: this decides ties between two pixels."""
+def nearest_centres(n_in: int, n_out: int) -> NDArray[np.intp]:
+    """For each pixel of a result, the nearest in the source, as Pillow finds it along one axis: [n_out].
+
+    Positions are accumulated, not multiplied: this decides ties between two pixels.
+    """
     step = n_in / n_out
     position = np.full(n_out, step)
     position[0] = step * 0.5

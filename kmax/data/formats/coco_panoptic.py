@@ -5,9 +5,6 @@ The id of a pixel is R + 256 G + 65536 B; 0 is void (no label).
 
 from __future__ import annotations
 
-import contextlib
-import io
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
-from PIL import UnidentifiedImageError
 
 from kmax.data.formats.image_arrays import decode_jpeg_words
+from kmax.data.formats.image_file import load_image, read_image_file
 from kmax.data.formats.png import decode_ids, open_png
 from kmax.errors import InputError, unknown_name
 from kmax.files import atomic_path
@@ -111,9 +108,13 @@ def map_to_rgb(ids: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
 
 def write_map(path: Path, ids: NDArray[np.integer[Any]]) -> None:
     """Write segment ids [H, W] as a panoptic PNG, atomically."""
-    rgb = map_to_rgb(ids)
     with atomic_path(path) as temporary:
-        PillowImage.fromarray(rgb).save(temporary, format="PNG")
+        save_map(temporary, ids)
+
+
+def save_map(path: Path, ids: NDArray[np.integer[Any]]) -> None:
+    """As `write_map`, but not atomically."""
+    PillowImage.fromarray(map_to_rgb(ids)).save(path, format="PNG")
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
@@ -122,35 +123,14 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     Raises:
         InputError: missing or truncated.
     """
-    with _one_line_errors(path), PillowImage.open(path) as image:
-        return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    return load_image(path).rgb()
 
 
 def read_image_words(path: Path) -> NDArray[np.uint8]:
     """As `read_image`, padded to four bytes per pixel, which are copied as one word: uint8 [H, W, 4]."""
-    with _one_line_errors(path):
-        with open(path, "rb", buffering=0) as stream:
-            data = stream.read()
-        pixels = decode_jpeg_words(data)
-        if pixels is not None:
-            return pixels
-        with PillowImage.open(io.BytesIO(data)) as opened:
-            image = opened if opened.mode == "RGB" else opened.convert("RGB")
-            content = image.tobytes("raw", "RGBX")
-            return np.frombuffer(content, np.uint8).reshape(image.height, image.width, 4)
-
-
-@contextlib.contextmanager
-def _one_line_errors(path: Path) -> Iterator[None]:
-    """Turn the errors of reading an image into an `InputError` of one line."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise InputError(f"{path}: image not found") from None
-    except UnidentifiedImageError:
-        raise InputError(f"{path}: image cannot be read: not an image") from None
-    except (OSError, SyntaxError, ValueError, EOFError, PillowImage.DecompressionBombError) as error:
-        raise InputError(f"{path}: image cannot be read: {error}") from error
+    data = read_image_file(path)
+    pixels = decode_jpeg_words(data)
+    return load_image(path, data=data).words() if pixels is None else pixels
 
 
 def select_images(images: list[Image], names: list[str] | None, where: str) -> list[Image]:

@@ -11,6 +11,7 @@ import hashlib
 import io
 import struct
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,22 +28,16 @@ try:
 except ImportError:
     deflate = pyspng = None
 
+_UP = 2  # filter: the difference to the line above
+_COMPRESSION = 6
 GREY, RGB, PALETTE, GREY_ALPHA, RGBA = 0, 2, 3, 4, 6
 # The size from which Pillow also rejects an image as a decompression bomb.
 MAX_PIXELS = 178_956_970
-# What Pillow raises on corrupt files.
-PILLOW_FAULTS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    LookupError,
-    struct.error,
-    Image.DecompressionBombError,
-)
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+# What Pillow raises on corrupt files; only its calls may stand in a block that expects this.
+PILLOW_FAULTS = (Exception,)
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # Those of the standard. The sizes of buffers follow from the header, so every other combination is rejected.
-_BIT_DEPTHS = {
+BIT_DEPTHS = {
     GREY: (1, 2, 4, 8, 16),
     RGB: (8, 16),
     PALETTE: (1, 2, 4, 8),
@@ -100,7 +95,7 @@ def open_png(path: Path, what: str) -> PngFile:
         raise InputError(f"{path}: {what} not found") from None
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         raise InputError(f"{path!s:.200}: {what} cannot be read: {error}") from error
-    if not data.startswith(_SIGNATURE):
+    if not data.startswith(SIGNATURE):
         raise InputError(f"{path}: {what} is not a PNG file")
     fault, parts = _chunks(data)
     if fault:
@@ -109,7 +104,7 @@ def open_png(path: Path, what: str) -> PngFile:
     width, height, bit_depth, color_type, compression, filtering, interlaced = header
     if not 0 < width * height <= MAX_PIXELS:
         raise InputError(f"{path}: {what} of {width}x{height} pixels is too large or empty")
-    if bit_depth not in _BIT_DEPTHS.get(color_type, ()) or (compression, filtering) != (0, 0):
+    if bit_depth not in BIT_DEPTHS.get(color_type, ()) or (compression, filtering) != (0, 0):
         raise InputError(f"{path}: {what} cannot be read: invalid PNG header")
     compressed = parts[0] if len(parts) == 1 else b"".join(parts)
     return PngFile(path, what, data, width, height, bit_depth, color_type, interlaced != 0, compressed)
@@ -117,7 +112,7 @@ def open_png(path: Path, what: str) -> PngFile:
 
 def _chunks(data: bytes) -> tuple[str | None, list[bytes]]:
     """The fault of the chunks of a PNG, None if there is none; and the contents of the IDAT chunks."""
-    view, position, kind, parts = memoryview(data), len(_SIGNATURE), b"", []
+    view, position, kind, parts = memoryview(data), len(SIGNATURE), b"", []
     while kind != b"IEND":
         if position + 12 > len(data):
             return "truncated", []
@@ -126,7 +121,7 @@ def _chunks(data: bytes) -> tuple[str | None, list[bytes]]:
         if end + 4 > len(data):
             return "truncated", []
         kind = data[position + 4 : position + 8]
-        if (position == len(_SIGNATURE)) != (kind == b"IHDR") or (kind == b"IHDR" and length != 13):
+        if (position == len(SIGNATURE)) != (kind == b"IHDR") or (kind == b"IHDR" and length != 13):
             return "no PNG header, or a second one", []
         if _crc32(view[position + 4 : end]) != struct.unpack_from(">I", data, end)[0]:
             return f"corrupt (checksum of a chunk {kind.decode('ascii', 'replace')})", []
@@ -246,14 +241,43 @@ def filtered_lines(png: PngFile) -> NDArray[np.uint8] | None:
 def _unfilter(png: PngFile, lines: NDArray[np.uint8]) -> NDArray[Any]:
     """Pixels of successive lines, the line above the first of which is black."""
     header = struct.pack(">II", png.width, len(lines)) + png.data[24:29]
-    body = (_chunk(b"IHDR", header), _chunk(b"IDAT", deflate.zlib_compress(lines, 0)), _chunk(b"IEND", b""))
+    body = (
+        png_chunk(b"IHDR", header),
+        png_chunk(b"IDAT", deflate.zlib_compress(lines, 0)),
+        png_chunk(b"IEND", b""),
+    )
     try:
-        pixels: NDArray[Any] = pyspng.load(b"".join((_SIGNATURE, *body)))
+        pixels: NDArray[Any] = pyspng.load(b"".join((SIGNATURE, *body)))
     except RuntimeError as error:
         raise InputError(f"{png.path}: {png.what} cannot be decoded: {error}") from error
     return pixels
 
 
-def _chunk(kind: bytes, content: bytes) -> bytes:
+def png_chunk(kind: bytes, content: bytes) -> bytes:
+    """A chunk of a PNG, with its checksum."""
     body = kind + content
     return b"".join((struct.pack(">I", len(content)), body, struct.pack(">I", _crc32(body))))
+
+
+def write_rgb(path: Path, size: tuple[int, int], strips: Iterable[NDArray[np.uint8]]) -> None:
+    """Write an 8-bit RGB PNG from strips of rows, which are never in memory together.
+
+    Args:
+        path: to write.
+        size: (height, width) of the image.
+        strips: uint8 [R, W, 3], from top to bottom.
+    """
+    height, width = size
+    above, compress = np.zeros(3 * width, np.uint8), zlib.compressobj(_COMPRESSION)
+    with open(path, "wb") as stream:
+        header = struct.pack(">IIBBBBB", width, height, 8, RGB, 0, 0, 0)
+        stream.write(SIGNATURE + png_chunk(b"IHDR", header))
+        for strip in strips:
+            rows = strip.reshape(len(strip), -1)
+            lines = np.empty((len(rows), 3 * width + 1), np.uint8)
+            lines[:, 0] = _UP
+            lines[:, 1:] = rows - np.concatenate([above[None], rows[:-1]])
+            above = rows[-1]
+            if content := compress.compress(lines.tobytes()):
+                stream.write(png_chunk(b"IDAT", content))
+        stream.write(png_chunk(b"IDAT", compress.flush()) + png_chunk(b"IEND", b""))

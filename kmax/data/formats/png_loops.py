@@ -118,6 +118,30 @@ def undo_filter(
 
 
 @compiled
+def unfilter(
+    lines: NDArray[np.uint8], above: NDArray[np.uint8], bytes_per_pixel: int, raw: NDArray[np.uint8]
+) -> None:
+    """The stored bytes of successive lines of a PNG of any kind.
+
+    Args:
+        lines: [R, 1 + bytes of a line], filter and filtered bytes.
+        above: the bytes of the line before the first.
+        bytes_per_pixel: 1 to 8; 1 where pixels are smaller.
+        raw: [R, bytes of a line], filled here.
+    """
+    for y in range(len(lines)):
+        kind, line = lines[y, 0], raw[y]
+        for i in range(len(line)):
+            line[i] = lines[y, 1 + i]
+        if kind == UP:
+            for i in range(len(line)):
+                line[i] += above[i]
+        elif kind != NONE:
+            _undo_bytes(kind, line, above, 0, len(line), bytes_per_pixel)
+        above = line
+
+
+@compiled
 def grey_pixels(lines: NDArray[np.uint8], pixels: NDArray[np.uint8]) -> None:
     """All pixels of an 8-bit or 16-bit grey PNG.
 

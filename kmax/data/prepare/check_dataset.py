@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import math
 from pathlib import Path
-
-from PIL import Image as PillowImage
-from PIL import UnidentifiedImageError
 
 from kmax import paths
 from kmax.config import Category
@@ -16,7 +12,7 @@ from kmax.data.dataset_file import Dataset, load_dataset, open_layout, require_r
 from kmax.data.datasets import open_prepared
 from kmax.data.faults import Fault, FaultKind, Faults
 from kmax.data.formats.coco_panoptic import Segment
-from kmax.data.formats.png import PILLOW_FAULTS
+from kmax.data.formats.image_file import UPRIGHT, UnreadableImageError, load_image, read_image_file
 from kmax.data.label_findings import LabelCounts, TrainingLabels, warn_of_names
 from kmax.data.layouts.coco_panoptic_layout import CocoPanoptic, SplitFiles
 from kmax.data.layouts.layout import ImageRecord, PanopticLabels, RawFiles
@@ -25,7 +21,6 @@ from kmax.errors import InputError
 from kmax.parallel import map_items
 
 TRAIN = "train"  # the split that a network learns from
-_ORIENTATION = 0x0112  # the EXIF tag
 _PNG, _BIT_DEPTH = b"\x89PNG\r\n\x1a\n", 24
 _DEEP_MODES = ("I", "F")
 
@@ -147,21 +142,14 @@ def check_image(
         (width, height) as stored, bytes, SHA-256; None if it cannot be read.
     """
     try:
-        data = path.read_bytes()
-        with PillowImage.open(io.BytesIO(data)) as image:
-            size, mode = image.size, image.mode
-            rotated = image.getexif().get(_ORIENTATION, 1) not in (0, 1)
-            image.draft("L", (1, 1))  # a JPEG is decoded to its end, without most of the arithmetic
-            image.load()
-    except FileNotFoundError:
-        faults.append((FaultKind.MISSING, f"{path}: image not found"))
+        data = read_image_file(path)
+        image = load_image(path, data=data, check_only=True)
+    except UnreadableImageError as error:
+        faults.append((FaultKind.MISSING if error.missing else FaultKind.UNREADABLE, str(error)))
         return None
-    except PILLOW_FAULTS as error:
-        reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error)
-        faults.append((FaultKind.UNREADABLE, f"{path}: image cannot be read: {reason}"))
-        return None
+    size, rotated = image.size, image.orientation != UPRIGHT
     deep_png = data.startswith(_PNG) and data[_BIT_DEPTH] > 8
-    if deep_png or mode.split(";")[0] in _DEEP_MODES:
+    if deep_png or image.mode.split(";")[0] in _DEEP_MODES:
         faults.append(
             (FaultKind.DEPTH, f"{path}: image has more than 8 bits per channel; convert it to 8 bits")
         )

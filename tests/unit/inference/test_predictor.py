@@ -251,7 +251,7 @@ def test_all_bad_images_are_reported_before_any_work(project: Path, tmp_path: Pa
     with pytest.raises(InputError) as caught:
         predict_images(images, paths.model("small"), tmp_path / "out")
     messages = "\n".join(caught.value.faults)
-    assert all(part in messages for part in ("not found", "not a readable image", "duplicate stem 'none'"))
+    assert all(part in messages for part in ("not found", "not an image", "duplicate stem 'none'"))
     assert all(f"{name}: image cannot be read" in messages for name in ("half.jpg", "part.png"))
     assert "deep.png: expected 8 bits per channel" in messages
     assert "good.png" not in messages
