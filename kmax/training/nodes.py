@@ -19,7 +19,6 @@ from torch.distributed import DistError, FileStore, PrefixStore, Store, TCPStore
 from kmax.errors import InputError, OutOfTimeError
 from kmax.machine import Plan
 
-RENDEZVOUS_SECONDS = 600
 BEAT_SECONDS = 1.0
 SILENT_BEATS = 40  # a launcher that was not heard for so many own beats is gone
 REPORT_SECONDS = 5.0  # for the report of the node that failed first
@@ -34,17 +33,19 @@ class Meeting:
         file: for one node, so that nothing listens to a network.
         address: of the first of several nodes.
         port: of the first node.
+        patience: seconds to wait for it.
     """
 
     file: str = ""
     address: str = ""
     port: int = 0
+    patience: float = 0.0
 
     def store(self) -> Store:
         """The store of the ranks, for `init_process_group`."""
         if self.file:
             return FileStore(self.file)
-        wait = timedelta(seconds=RENDEZVOUS_SECONDS)
+        wait = timedelta(seconds=self.patience)
         first = TCPStore(self.address, self.port, is_master=False, timeout=wait)
         return PrefixStore("ranks", first)
 
@@ -55,11 +56,15 @@ class Nodes:
     Args:
         plan: of several nodes.
         store: shared by all launchers.
+        patience: seconds that ranks wait for the store.
+
+    Attributes:
+        meeting: where the ranks find each other.
     """
 
-    def __init__(self, plan: Plan, store: Store) -> None:
+    def __init__(self, plan: Plan, store: Store, patience: float) -> None:
         self.plan, self.store = plan, store
-        self.meeting = Meeting(address=plan.address, port=plan.port)
+        self.meeting = Meeting(address=plan.address, port=plan.port, patience=patience)
         self._counts = [0] * plan.nodes
         self._silent = [0] * plan.nodes
         self._beats = self._beats_seen = self._stuck = 0
@@ -68,8 +73,8 @@ class Nodes:
 
     @classmethod
     @contextlib.contextmanager
-    def meet(cls, plan: Plan) -> Iterator[Nodes]:
-        """Connect to the launchers of the other nodes, and tell them how this one ends.
+    def meet(cls, plan: Plan, patience: float) -> Iterator[Nodes]:
+        """Connect to the launchers of the other nodes, within `patience` seconds, and report how this one ends.
 
         Raises:
             InputError: they cannot be reached, or one of them failed.
@@ -80,7 +85,7 @@ class Nodes:
                 plan.port,
                 plan.nodes,
                 is_master=plan.node == 0,
-                timeout=timedelta(seconds=RENDEZVOUS_SECONDS),
+                timeout=timedelta(seconds=patience),
             )
         except DistError as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -89,7 +94,7 @@ class Nodes:
                 "that the command runs on each node and that the port is open, or set MASTER_ADDR and "
                 "MASTER_PORT to another address"
             ) from error
-        nodes = cls(plan, store)
+        nodes = cls(plan, store, patience)
         thread = threading.Thread(target=nodes._watch, daemon=True)
         thread.start()
         try:
@@ -139,7 +144,7 @@ class Nodes:
             self._failure = self._failure or _gone(0)
 
     def _fail(self, error: Exception) -> None:
-        """Tell the others why; if another node failed first, raise its error instead."""
+        """Report this node's error to the others; if another node failed first, raise its error instead."""
         lines = str(error).splitlines() or [type(error).__name__]
         line = lines[0] if isinstance(error, InputError) else lines[-1]
         if not isinstance(error, InputError):  # perhaps only the connection to the failed node
@@ -157,7 +162,7 @@ class Nodes:
             raise InputError(self._failure) from error
 
     def _leave(self) -> None:
-        """Tell the others that this node has ended; the first one, which holds the store, waits for them."""
+        """Report that this node has ended; the first one, which holds the store, waits for them."""
         with contextlib.suppress(DistError, RuntimeError):
             self.store.set(f"ended/{self.plan.node}", "")
             others = [f"ended/{node}" for node in range(self.plan.nodes)]

@@ -27,6 +27,7 @@ from kmax.process_group import ProcessGroup
 from kmax.training.budget import stop_signals
 from kmax.training.nodes import Meeting, Nodes
 
+RENDEZVOUS_SECONDS = 600
 COLLECTIVE_SECONDS = 1800
 GRADIENT_CHUNK = 16 * 2**20  # values of one all-reduce: 64 MiB in fp32
 
@@ -129,7 +130,7 @@ def run_ranks(plan: Plan, function: Callable[..., None], *arguments: Any) -> Non
                     group, plan, Meeting(file=str(Path(folder) / "store")), function, arguments
                 )
             else:
-                with Nodes.meet(plan) as nodes:
+                with Nodes.meet(plan, RENDEZVOUS_SECONDS) as nodes:
                     outcomes = _run_node(group, plan, nodes.meeting, function, arguments, nodes.check)
     _raise_outcome(set(outcomes))
 
