@@ -74,7 +74,7 @@ class Nodes:
     @classmethod
     @contextlib.contextmanager
     def meet(cls, plan: Plan, patience: float) -> Iterator[Nodes]:
-        """Connect to the launchers of the other nodes, within `patience` seconds, and report how this one ends.
+        """Connect to the other launchers within `patience` seconds; at the end, report how this one ended.
 
         Raises:
             InputError: they cannot be reached, or one of them failed.
