@@ -17,7 +17,7 @@ from kmax.child_processes import POLL_SECONDS, death, end_with_parent, kill_at_e
 from kmax.errors import InputError
 from kmax.shortages import MEMORY, shortage
 
-GRACE_SECONDS = 3.0  # for the others to report their own errors after the first failure
+GRACE_SECONDS = 2.0  # for the others to report their own errors after the first failure
 EXIT_SECONDS = 10.0  # for a process to end after it has given its result
 
 

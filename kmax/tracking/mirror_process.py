@@ -22,7 +22,7 @@ from kmax.tracking.mlflow_mirror import Mirror, quiet_import, tracking_uri
 FLUSH_SECONDS = 5.0
 RETRY_SECONDS = 30.0
 SAMPLE_SECONDS = 10.0
-ORPHAN_SECONDS = 5  # for the last events of a stage that was killed
+ORPHAN_SECONDS = 3  # for the last events of a stage that was killed
 SAMPLED_STAGES = ("train",)
 
 

@@ -20,7 +20,7 @@ from kmax.tracking import events
 
 Stage = Literal["train", "port", "predict", "evaluate", "benchmark"]
 MIRROR_CLOSE_SECONDS = 60.0
-MIRROR_STOP_SECONDS = 5.0  # the same for a stage that failed or was stopped
+MIRROR_STOP_SECONDS = 4.0  # the same for a stage that failed or was stopped
 MAX_PICTURES = 24
 
 

@@ -194,7 +194,7 @@ def measure(folder: Path, verb: str, ranks: int, kind: str, number: signal.Signa
         time.sleep(3)  # so that MLflow is loaded
     os.kill(family.one(kind), number)
     try:
-        seconds = f"{family.seconds_to_end():.1f}"
+        seconds = f"{family.seconds_to_end(30):.1f}"
     except AssertionError as error:
         seconds = f"({error})"
     answer = family.command.result()
