@@ -110,8 +110,12 @@ def death(what: str, process: BaseProcess, advice: str) -> Exception:
     code = process.exitcode or 0
     if code >= 0:
         return RuntimeError(f"{what} (pid {process.pid}) ended with exit code {code} and without a report")
-    with contextlib.suppress(ValueError):
+    try:
         name = signal.Signals(-code).name
-        cause = "; the system does this when memory is out" if name in ("SIGKILL", "SIGBUS") else ""
-        return InputError(f"{what} (pid {process.pid}) was ended by {name}{cause}: {advice}")
-    return InputError(f"{what} (pid {process.pid}) was ended by signal {-code}: {advice}")
+    except ValueError:
+        name = f"signal {-code}"
+    if name in ("SIGKILL", "SIGBUS"):
+        return InputError(
+            f"{what} (pid {process.pid}) was ended by {name}; the system does this when memory is out: {advice}"
+        )
+    return InputError(f"{what} (pid {process.pid}) was ended by {name}; run the command again")

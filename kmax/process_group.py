@@ -9,7 +9,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from multiprocessing import connection
+from multiprocessing import connection, resource_tracker
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -62,6 +62,7 @@ class ProcessGroup:
         results: dict[int, Any] = {}
         failures: list[_Failure] = []
         waiting: dict[int, connection.Connection] = {}
+        resource_tracker.ensure_running()  # its start would release the signals that are held back below
         end = kill_at_exit(self._processes)
         try:
             with signals_held():

@@ -19,16 +19,8 @@ from kmax.training.ranks import Ranks, run_ranks
 @pytest.fixture(autouse=True)
 def plain_environment(monkeypatch) -> None:
     names = ("SLURM_STEP_NUM_NODES", "SLURM_NNODES", "SLURM_STEP_NUM_TASKS", "SLURM_NODEID", "SLURM_JOB_ID")
-    names += (
-        "RANK",
-        "WORLD_SIZE",
-        "LOCAL_RANK",
-        "SLURM_JOB_NODELIST",
-        "SLURM_STEP_NODELIST",
-        "KMAX_RANKS",
-        "MASTER_ADDR",
-        "MASTER_PORT",
-    )
+    names += ("RANK", "WORLD_SIZE", "SLURM_JOB_NODELIST", "SLURM_STEP_NODELIST")
+    names += ("KMAX_RANKS", "MASTER_ADDR", "MASTER_PORT")
     for variable in names:
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
