@@ -134,7 +134,8 @@ def slurm_job_end() -> float | None:
 def loader_workers(gpus: int) -> int:
     """Processes that load data for each process that computes: KMAX_WORKERS, else by cores and GPUs.
 
-    Without a GPU there are none, because the network needs the cores.
+    Without a GPU there are none, because the network needs the cores. KMAX_WORKERS also bounds the worker
+    processes of the other stages (`kmax.parallel`).
     """
     workers = environment_count("KMAX_WORKERS")
     if workers is not None:
@@ -200,8 +201,10 @@ def plan_ranks() -> Plan:
 
     Raises:
         InputError: KMAX_RANKS is not a positive number or exceeds the GPUs; a job of several nodes runs this
-            without srun, or more than once per node; or the address of node 0 is unknown.
+            without srun, or more than once per node; the address of node 0 is unknown; or another launcher
+            set RANK and WORLD_SIZE.
     """
+    _refuse_other_launchers()
     gpus = gpu_count()
     ranks = positive_count("KMAX_RANKS") or max(gpus, 1)
     if 0 < gpus < ranks:
@@ -225,6 +228,17 @@ def plan_ranks() -> Plan:
     address = os.environ.get("MASTER_ADDR") or slurm_first_address()
     port = positive_count("MASTER_PORT") or 20000 + int(job or 0) % 20000
     return Plan(nodes, int(os.environ.get("SLURM_NODEID", "0")), ranks, address, port, threads, job)
+
+
+def _refuse_other_launchers() -> None:
+    """Each process of torchrun, or of a container platform, would repeat the whole training."""
+    rank, world = os.environ.get("RANK", ""), os.environ.get("WORLD_SIZE", "")
+    if rank and world.isdecimal() and int(world) > 1:
+        raise InputError(
+            f"environment: RANK={rank}, WORLD_SIZE={world}: kmax train starts its own ranks, one per GPU or "
+            "KMAX_RANKS of them; start it once (on several nodes once on each, with srun), without "
+            "torchrun and with these variables unset"
+        )
 
 
 def slurm_first_node(node_list: str) -> str:

@@ -6,7 +6,6 @@ resumes; 130 Ctrl-C; 143 SIGTERM. A bug of this project shows its traceback (1).
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import sys
@@ -20,21 +19,9 @@ from kmax.cli import data, doctor, metric_verbs, model_files, params, results, s
 from kmax.cli.streams import accept_any_text
 from kmax.display import printable
 from kmax.errors import InputError, OutOfTimeError
+from kmax.shortages import shortage
 
 EXIT_USAGE, EXIT_OUT_OF_TIME, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 75, 130, 143
-# Errors of disks and permissions rather than of this program.
-MACHINE_ERRORS = {
-    errno.ENOSPC: "the disk is full: free some space and try again",
-    errno.EDQUOT: "the disk quota is exceeded: free some space and try again",
-    errno.EFBIG: "the file is larger than the system allows",
-    errno.EACCES: "no permission",
-    errno.EPERM: "no permission",
-    errno.EROFS: "the file system is read-only",
-    errno.EMFILE: "too many open files: raise `ulimit -n`",
-    errno.ENOMEM: "out of memory",
-    errno.EIO: "input/output error of the disk",
-    errno.ESTALE: "the network file system lost the file",
-}
 _USAGE_ERROR: Any = typer.BadParameter.__base__  # typer exports the leaves of click's errors, not UsageError
 
 app = typer.Typer(
@@ -89,11 +76,11 @@ def call(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of the output (`| head`) has exited
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:
-        if error.errno not in MACHINE_ERRORS:
+    except Exception as error:
+        line = shortage(error)
+        if line is None:
             raise
-        where = f"{error.filename}: " if error.filename else ""
-        return _report(EXIT_USAGE, [f"{where}{MACHINE_ERRORS[error.errno]} ({error.strerror})"])
+        return _report(EXIT_USAGE, [line])
     if code == EXIT_INTERRUPTED:
         _report(code, ["interrupted; the same command resumes where possible"])
     return code

@@ -7,6 +7,8 @@ rename.
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import astuple, dataclass
@@ -14,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import multiprocessing
 
 from kmax import paths
+from kmax.child_processes import release_signals
 from kmax.config import Run
 from kmax.data.datasets import Prepared, open_prepared
 from kmax.data.formats.coco_panoptic import Annotation, Image, ImageId, write_map
@@ -30,6 +32,7 @@ from kmax.inference.prediction_files import (
     write_cityscapes_instances,
     write_labels,
 )
+from kmax.inference.prediction_peers import Peers, folder_stamp
 from kmax.inference.prediction_pictures import draw_pictures
 from kmax.inference.prediction_shards import (
     INSTANCES,
@@ -41,6 +44,7 @@ from kmax.inference.prediction_shards import (
 from kmax.inference.segment_batch import ImagePrediction, segment_images, segments_info
 from kmax.machine import gpu_count, launcher, loader_workers, local_rank
 from kmax.model.io import ModelMetadata, load_model
+from kmax.process_group import ProcessGroup
 from kmax.progress import track
 from kmax.runs.families import location
 
@@ -51,8 +55,8 @@ def predict_run(run: Run, state: Path, provenance: Mapping[str, Any], split: str
     """Predict the val images of a run that are not predicted yet.
 
     Several copies of the command, started by torchrun or srun (`kmax.machine.launcher`), predict a share
-    each, and the last one to finish publishes. Each copy starts a process per visible GPU; processes of
-    torchrun use one GPU each.
+    each; all of them wait for the last one, which publishes. Each copy starts a process per visible GPU;
+    processes of torchrun use one GPU each.
 
     Args:
         state: folder of the run's mutable state.
@@ -63,17 +67,15 @@ def predict_run(run: Run, state: Path, provenance: Mapping[str, Any], split: str
         `results/<run>/predictions`, or `predictions-<split>`.
 
     Raises:
-        InputError: the model or data is missing or corrupt.
+        InputError: the model or data is missing or corrupt; other copies were announced, but are not running.
     """
     job = _open_job(run, state, provenance, split)
-    rank, world = launcher()
-    gpus, local = gpu_count(), local_rank()
-    if gpus > 1 and local is None:
-        _predict_on_gpus(job, rank * gpus, world * gpus, gpus)
-    else:
-        device = torch.device("cuda", (local or 0) % gpus) if gpus else torch.device("cpu")
-        _predict_share(job, rank, world, device)
-    _publish(job)
+    peers = Peers(job.work, *launcher())
+    before = folder_stamp(job.target)
+    with peers.present():
+        _predict_on_devices(job, peers)
+        peers.wait_for(job.shards())
+        _publish(job, before)
     return job.target
 
 
@@ -132,23 +134,21 @@ def _open_job(run: Run, state: Path, provenance: Mapping[str, Any], split: str |
     return _Job(run, target, prepared, images, truths, work, provenance)
 
 
-def _predict_on_gpus(job: _Job, first_rank: int, world: int, gpus: int) -> None:
-    """Start a process per GPU; an `InputError` of one of them is raised here."""
-    faults = multiprocessing.get_context("spawn").SimpleQueue()
-    try:
-        multiprocessing.spawn(_predict_on_gpu, (job, first_rank, world, faults), nprocs=gpus)  # type: ignore[attr-defined, no-untyped-call]
-    except multiprocessing.ProcessExitedException:  # type: ignore[attr-defined]
-        if faults.empty():
-            raise
-        raise InputError(faults.get()) from None
+def _predict_on_devices(job: _Job, peers: Peers) -> None:
+    """Predict this copy's share on its GPU, in a process per GPU if there are several, or on the CPU."""
+    gpus, local = gpu_count(), local_rank()
+    if gpus <= 1 or local is not None:
+        device = torch.device("cuda", (local or 0) % gpus) if gpus else torch.device("cpu")
+        _predict_share(job, peers.rank, peers.world, device)
+        return
+    first, world = peers.rank * gpus, peers.world * gpus
+    group = ProcessGroup("the process of GPU")
+    group.run(_predict_on_gpu, [(job, gpu, first + gpu, world) for gpu in range(gpus)], [{}] * gpus)
 
 
-def _predict_on_gpu(local_rank: int, job: _Job, first_rank: int, world: int, faults: Any) -> None:
-    try:
-        _predict_share(job, first_rank + local_rank, world, torch.device("cuda", local_rank))
-    except InputError as error:
-        faults.put(error.faults)
-        sys.exit(2)
+def _predict_on_gpu(job: _Job, gpu: int, rank: int, world: int) -> None:
+    release_signals(ignored=(signal.SIGINT,))
+    _predict_share(job, rank, world, torch.device("cuda", gpu))
 
 
 def _predict_share(job: _Job, rank: int, world: int, device: torch.device) -> None:
@@ -169,13 +169,6 @@ def _predict_share(job: _Job, rank: int, world: int, device: torch.device) -> No
     unfinished = [image for shard in unfinished_shards.values() for image in shard.images]
 
     def predict() -> Iterator[None]:
-        batches = val_batches(
-            job.prepared,
-            run.data,
-            unfinished,
-            batch_size=run.predict.batch_size,
-            workers=loader_workers(gpu_count() if device.type != "cpu" else 0),
-        )
         for batch in batches:  # each batch is one shard
             results = segment_images(
                 model,
@@ -192,8 +185,12 @@ def _predict_share(job: _Job, rank: int, world: int, device: torch.device) -> No
                 annotations += _write_batch(job, folder, shard, batch, list(results))
             yield
 
-    for _ in track(predict(), len(unfinished_shards), f"predict {run.run}"):
-        pass
+    workers = loader_workers(gpu_count() if device.type != "cpu" else 0)
+    size = run.predict.batch_size
+    loaded = val_batches(job.prepared, run.data, unfinished, batch_size=size, workers=workers)
+    with contextlib.closing(loaded) as batches:
+        for _ in track(predict(), len(unfinished_shards), f"predict {run.run}"):
+            pass
 
 
 def _write_batch(
@@ -242,17 +239,21 @@ def _check_categories(metadata: ModelMetadata, job: _Job) -> None:
         raise InputError(f"{path}: the model's categories differ from those of dataset '{dataset}'")
 
 
-def _publish(job: _Job) -> None:
-    """Assemble the declared folder once all shards are finished."""
+def _publish(job: _Job, before: tuple[int, int] | None) -> None:
+    """Assemble the declared folder from the finished shards, unless another copy has done it meanwhile.
+
+    Args:
+        before: stamp of the declared folder before this copy predicted.
+    """
     with exclusive_lock(job.work / ".lock", f"{job.work}: locked by another process", wait=True):
+        if folder_stamp(job.target) != before:
+            return
         shards = job.shards()
-        if not all(shard.folder.exists() for shard in shards):
-            return  # other copies of the command are still running; the last one publishes
         annotations: list[dict[str, Any]] = []
         for shard in shards:
             finished = shard.read()
             if finished is None:
-                return
+                raise InputError(f"{shard.folder}: removed or changed meanwhile; run the command again")
             annotations += finished
         with atomic_folder(job.target) as folder:
             gather(shards, folder)

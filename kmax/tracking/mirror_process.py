@@ -1,24 +1,28 @@
-"""Mirrors one stage while it runs: `python -m kmax.tracking.mirror_process STATE STAGE CHILD`.
+"""Mirrors one stage while it runs: `python -m kmax.tracking.mirror_process STATE STAGE CHILD PID`.
 
-It ends when its standard input is closed, which the kernel does even if the stage is killed. During a
-training it also samples MLflow's system metrics (CPU, memory, disk, network, GPU) and appends them as events.
+It ends when its standard input is closed, which the kernel does even if the stage is killed; then it has a
+few seconds for the last events. During a training it also samples MLflow's system metrics (CPU, memory, disk,
+network, GPU) and appends them as events.
 """
 
 from __future__ import annotations
 
 import contextlib
 import select
+import signal
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+from kmax.child_processes import end_with_parent
 from kmax.tracking import events
 from kmax.tracking.mlflow_mirror import Mirror, quiet_import, tracking_uri
 
 FLUSH_SECONDS = 5.0
 RETRY_SECONDS = 30.0
 SAMPLE_SECONDS = 10.0
+ORPHAN_SECONDS = 3  # for the last events of a stage that was killed
 SAMPLED_STAGES = ("train",)
 
 
@@ -103,5 +107,12 @@ def _monitors() -> list[Any]:
     return monitors
 
 
+def _end_soon_after(stage: int) -> None:
+    """Have a few seconds left, even inside of a library, as soon as the stage has ended without waiting."""
+    signal.signal(signal.SIGUSR1, lambda number, frame: signal.alarm(ORPHAN_SECONDS))
+    end_with_parent(stage, signal.SIGUSR1)
+
+
 if __name__ == "__main__":
+    _end_soon_after(int(sys.argv[4]))
     main(Path(sys.argv[1]), sys.argv[2], sys.argv[3])

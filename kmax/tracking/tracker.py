@@ -20,6 +20,7 @@ from kmax.tracking import events
 
 Stage = Literal["train", "port", "predict", "evaluate", "benchmark"]
 MIRROR_CLOSE_SECONDS = 60.0
+MIRROR_STOP_SECONDS = 4.0  # the same for a stage that failed or was stopped
 MAX_PICTURES = 24
 
 
@@ -140,7 +141,8 @@ def track(run: config.Run, stage: Stage, *, identity: Identity | None = None) ->
             # The stage's own error decides its exit code; a full disk must not hide it.
             print(f"warning: the end of this stage could not be recorded: {error}", file=sys.stderr)
         finally:
-            _close_mirror(mirror, identity.state)
+            seconds = MIRROR_CLOSE_SECONDS if status == "FINISHED" else MIRROR_STOP_SECONDS
+            _close_mirror(mirror, identity.state, seconds)
 
 
 def _record_outputs(tracker: Tracker) -> None:
@@ -198,19 +200,20 @@ def _start_mirror(state: Path, stage: str, child: str) -> subprocess.Popen[bytes
     if not mirror_wanted():
         return None
     command = [sys.executable, "-m", "kmax.tracking.mirror_process", str(state), stage, child]
+    command.append(str(os.getpid()))
     # In its own session, so that Ctrl-C reaches only the stage; the end of the stage closes the mirror's
     # input.
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)
 
 
-def _close_mirror(mirror: subprocess.Popen[bytes] | None, state: Path) -> None:
+def _close_mirror(mirror: subprocess.Popen[bytes] | None, state: Path, seconds: float) -> None:
     """Give the mirror a bounded time to send the rest; `kmax track sync` sends what remains."""
     if mirror is None:
         return
     if mirror.stdin:
         mirror.stdin.close()
     try:
-        mirror.wait(timeout=MIRROR_CLOSE_SECONDS)
+        mirror.wait(timeout=seconds)
     except subprocess.TimeoutExpired:
         mirror.kill()
         mirror.wait()

@@ -22,6 +22,7 @@ from kmax import config
 from kmax.errors import InputError
 from kmax.files import atomic_path, exclusive_lock, remove_leftovers
 from kmax.model.kmax import KMaX
+from kmax.shortages import shortage
 from kmax.training.optimizer import make_optimizer, optimizer_flavour
 from kmax.training.training_log import History, log
 
@@ -77,6 +78,8 @@ def load(path: Path) -> dict[str, Any]:
     except InputError:
         raise
     except Exception as error:  # zipfile, zlib and torch raise many types on garbage
+        if shortage(error):
+            raise
         raise InputError(
             f"{path}: corrupt checkpoint: {str(error).splitlines()[0] if str(error) else error!r}"
         ) from error
@@ -160,6 +163,8 @@ class TrainingState:
             self.step = state["step"]
             return dict(state["environment"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            if shortage(error):
+                raise
             reason = str(error).splitlines()[0]
             raise InputError(
                 f"{path}: does not fit this version of the code ({reason}); restart with --fresh"

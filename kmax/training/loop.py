@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +38,7 @@ from kmax.training.publish import publish
 from kmax.training.ranks import Ranks, run_ranks
 from kmax.training.step import TrainStep, deterministic_algorithms, seed_generators
 from kmax.training.training_log import TrainingProgress, log
+from kmax.worker_processes import NoResultError
 
 Environment = dict[str, int | str]
 
@@ -98,7 +99,7 @@ def _train(ranks: Ranks, stop: Stop, job: Job) -> None:
         tracker.parameters({"environment": environment})
         if ranks.on_main(lambda: state.step < recipe.steps and job.budget.over()):
             raise InputError(f"{run.run}: {job.budget.reason} ended before the first step; increase it")
-        batches = _batches(job, prepared, state, ranks)
+        batches = stack.enter_context(contextlib.closing(_batches(job, prepared, state, ranks, stop)))
         progress = stack.enter_context(
             TrainingProgress(run.run, state.step, recipe.steps, recipe.global_batch_size, ranks.is_main)
         )
@@ -111,6 +112,8 @@ def _train(ranks: Ranks, stop: Stop, job: Job) -> None:
             except NonFiniteLossError as error:
                 where = f"{run.run}: step {state.step + 1}"
                 raise InputError(f"{where}: {error} (checkpoints are kept in {folder})") from error
+            except NoResultError as error:
+                raise _stopped_without_data(ranks, job, state, environment, error) from error
             seconds = time.monotonic() - begun
             is_late = job.budget.over(seconds + checkpoint_seconds)
             votes = Votes(stop.interrupted, stop.out_of_time or is_late)
@@ -136,6 +139,21 @@ def _train(ranks: Ranks, stop: Stop, job: Job) -> None:
 
         if ranks.is_main:
             publish(run, job.identity, state.published_model(), prepared.categories, state.history)
+
+
+def _stopped_without_data(
+    ranks: Ranks, job: Job, state: TrainingState, environment: Environment, error: NoResultError
+) -> Exception:
+    """The end of a training that has to stop while its loader's workers do not answer.
+
+    A rank alone saves the steps done; the ranks of several are inside of a step and cannot.
+    """
+    where = f"{job.run.run}: received a stop signal, and {error}"
+    if ranks.world_size > 1:
+        return InputError(f"{where}; run again to resume from the last checkpoint")
+    state.save(job.identity.state, environment)
+    saved = f"saved after step {state.step} of {job.recipe.steps}"
+    return OutOfTimeError(f"{where}: {saved}; run again to resume")
 
 
 def _open_state(
@@ -208,7 +226,9 @@ def _isthing(prepared: Prepared) -> Tensor:
     return torch.tensor([category.isthing for category in prepared.categories])
 
 
-def _batches(job: Job, prepared: Prepared, state: TrainingState, ranks: Ranks) -> Iterator[list[Batch]]:
+def _batches(
+    job: Job, prepared: Prepared, state: TrainingState, ranks: Ranks, stop: Stop
+) -> Generator[list[Batch], None, None]:
     """This rank's micro-batches of every step from the state's step on."""
     return train_batches(
         prepared,
@@ -221,6 +241,7 @@ def _batches(job: Job, prepared: Prepared, state: TrainingState, ranks: Ranks) -
         label_stride=state.model.output_stride,
         micro_batches=job.micro_batches,
         workers=loader_workers(gpu_count() if ranks.device.type != "cpu" else 0),
+        stopping=lambda: stop.interrupted or stop.out_of_time,
     )
 
 

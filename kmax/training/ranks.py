@@ -1,21 +1,16 @@
 """The processes of one training: one here, several on this node, or several on each node of a SLURM job.
 
 The same command starts all of them. One device or a CPU: this process itself. Several GPUs on one node, or
-`KMAX_RANKS=N` on CPUs: torchrun's elastic agent. Many nodes: `srun` starts this command once on each of them,
-and the agents meet at the first one.
+`KMAX_RANKS=N` on CPUs: this process starts and watches them. Many nodes: `srun` starts this command once on
+each of them, and these launchers meet at the first one (`kmax.training.nodes`).
+
+If a rank fails, the others on its node end within 10 seconds, and those on other nodes within 60.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
-import logging
-import multiprocessing
-import os
 import tempfile
-import time
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -25,13 +20,15 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from kmax.child_processes import release_held_signals
 from kmax.errors import InputError, OutOfTimeError
-from kmax.machine import Plan, launcher, local_rank
+from kmax.machine import Plan
+from kmax.process_group import ProcessGroup
 from kmax.training.budget import stop_signals
+from kmax.training.nodes import Meeting, Nodes
 
 RENDEZVOUS_SECONDS = 600
 COLLECTIVE_SECONDS = 1800
-LAUNCHER_LOGGERS = ("torch.distributed.elastic.multiprocessing.api", "torch.multiprocessing.spawn")
 GRADIENT_CHUNK = 16 * 2**20  # values of one all-reduce: 64 MiB in fp32
 
 
@@ -113,11 +110,11 @@ def _chunks(tensors: list[Tensor]) -> list[list[Tensor]]:
 
 
 def run_ranks(plan: Plan, function: Callable[..., None], *arguments: Any) -> None:
-    """Call `function(ranks, *arguments)` in every process of `plan` and wait for all of them.
+    """Call `function(ranks, stop, *arguments)` in every process of `plan` and wait for all of them.
 
     Raises:
         InputError, OutOfTimeError, KeyboardInterrupt: raised by one rank or by all.
-        InputError: the nodes cannot reach each other.
+        InputError: the nodes cannot reach each other; a rank was killed, or another node failed.
         RuntimeError: a rank crashed; its traceback is in the message.
     """
     torch.set_num_threads(plan.threads)
@@ -125,75 +122,36 @@ def run_ranks(plan: Plan, function: Callable[..., None], *arguments: Any) -> Non
         with stop_signals() as stop:
             function(Ranks(0, 1, _device(0)), stop, *arguments)
         return
+    with tempfile.TemporaryDirectory(prefix="kmax-ranks-") as folder:
+        group = ProcessGroup("rank", plan.node * plan.ranks_per_node)
+        with stop_signals(forward=group.signal):
+            if plan.nodes == 1:
+                outcomes = _run_node(
+                    group, plan, Meeting(file=str(Path(folder) / "store")), function, arguments
+                )
+            else:
+                with Nodes.meet(plan, RENDEZVOUS_SECONDS) as nodes:
+                    outcomes = _run_node(group, plan, nodes.meeting, function, arguments, nodes.check)
+    _raise_outcome(set(outcomes))
 
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.elastic.rendezvous import RendezvousError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    several_nodes = plan.nodes > 1
-    config = LaunchConfig(
-        min_nodes=plan.nodes,
-        max_nodes=plan.nodes,
-        nproc_per_node=plan.ranks_per_node,
-        run_id=plan.job or "kmax",
-        rdzv_backend="static" if several_nodes else "c10d",
-        rdzv_endpoint=f"{plan.address}:{plan.port}",
-        rdzv_configs={"rank": plan.node, "timeout": RENDEZVOUS_SECONDS},
-        local_addr=None if several_nodes else "localhost",
-        max_restarts=0,
-        signals_to_handle="SIGHUP,SIGQUIT",  # the others are forwarded to the ranks, which finish their step
+def _run_node(
+    group: ProcessGroup,
+    plan: Plan,
+    meeting: Meeting,
+    function: Callable[..., None],
+    arguments: tuple[Any, ...],
+    check: Callable[[], None] = lambda: None,
+) -> list[str]:
+    """Run the ranks of this node; their outcomes."""
+    first, world = plan.node * plan.ranks_per_node, plan.world_size
+    places = [(first + local, local) for local in range(plan.ranks_per_node)]
+    return group.run(
+        _rank_process,
+        [(plan.threads, meeting, rank, local, world, function, arguments) for rank, local in places],
+        [{"RANK": str(rank), "LOCAL_RANK": str(local), "WORLD_SIZE": str(world)} for rank, local in places],
+        check,
     )
-    with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="kmax-ranks-"))
-        stack.enter_context(stop_signals(forward=_pass_on))
-        stack.enter_context(_quiet_launcher())
-        try:
-            outcomes = elastic_launch(config, _rank_process)(plan.threads, folder, function, arguments)
-        except ChildFailedError as error:
-            raise _failure(Path(folder), error) from None
-        except (dist.DistError, RendezvousError) as error:
-            raise InputError(
-                f"the {plan.nodes} nodes could not connect at {plan.address}:{plan.port} "
-                f"({_first_line(error)}): "
-                "check that the command runs on each node and that the port is open, or set MASTER_ADDR and "
-                "MASTER_PORT to another address"
-            ) from error
-    _raise_outcome(set(outcomes.values()))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def _pass_on(number: int) -> None:
-    for process in multiprocessing.active_children():
-        if process.pid is not None:
-            os.kill(process.pid, number)
-
-
-def _failure(folder: Path, error: Exception) -> Exception:
-    """The error of this node's ranks: an `InputError` if any rank reported one, else the first crash."""
-    reports = [json.loads(path.read_bytes()) for path in folder.glob("*.json")]
-    reports.sort(key=lambda report: (not report["faults"], report["time"]))
-    for report in reports:
-        if report["faults"]:
-            return InputError(report["faults"])
-        return RuntimeError(f"rank {report['rank']} failed:\n{report['traceback']}")
-    return RuntimeError(f"a rank died without a report (out of memory, or on another node): {error}")
-
-
-@contextlib.contextmanager
-def _quiet_launcher() -> Iterator[None]:
-    """Silence torch's traceback of a failed rank, since `_failure` reports it."""
-    loggers = [logging.getLogger(name) for name in LAUNCHER_LOGGERS]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 def _raise_outcome(outcomes: set[str]) -> None:
@@ -211,37 +169,36 @@ def _device(local_rank: int) -> torch.device:
 
 
 def _rank_process(
-    threads: int, folder: str, function: Callable[..., None], arguments: tuple[Any, ...]
+    threads: int,
+    meeting: Meeting,
+    rank: int,
+    local_rank: int,
+    world_size: int,
+    function: Callable[..., None],
+    arguments: tuple[Any, ...],
 ) -> str:
-    """Body of one spawned rank. Failures are reported to `folder`.
+    """Body of one rank.
 
     Returns:
         'done', 'interrupted', or why the time is up.
     """
-    rank, _ = launcher()
-    torch.set_num_threads(threads)
-    device = _device(local_rank() or 0)
-    backend = "gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl"
     with stop_signals(patient=True) as stop:
+        release_held_signals()
+        torch.set_num_threads(threads)
+        device = _device(local_rank)
+        backend = "gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl"
+        dist.init_process_group(
+            backend,
+            store=meeting.store(),
+            rank=rank,
+            world_size=world_size,
+            timeout=timedelta(seconds=COLLECTIVE_SECONDS),
+        )
         try:
-            dist.init_process_group(backend, timeout=timedelta(seconds=COLLECTIVE_SECONDS))
-            function(Ranks(rank, dist.get_world_size(), device), stop, *arguments)
-            dist.destroy_process_group()  # inside, so that its errors are reported too
+            function(Ranks(rank, world_size, device), stop, *arguments)
+            dist.destroy_process_group()
             return "done"
         except OutOfTimeError as error:
             return str(error)
         except KeyboardInterrupt:
             return "interrupted"
-        except Exception as error:  # reported before the other ranks find their connection closed
-            faults = error.faults if isinstance(error, InputError) else []
-            report = {
-                "rank": rank,
-                "faults": faults,
-                "traceback": traceback.format_exc(),
-                "time": time.time(),
-            }
-            (Path(folder) / f"{rank:05d}.json").write_text(json.dumps(report))
-            raise
-        finally:
-            if dist.is_initialized():
-                dist.destroy_process_group()

@@ -8,7 +8,7 @@ partial.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,7 +85,8 @@ def train_batches(
     label_stride: int,
     micro_batches: int = 1,
     workers: int = 0,
-) -> Iterator[list[Batch]]:
+    stopping: Callable[[], bool] = lambda: False,
+) -> Generator[list[Batch], None, None]:
     """Endless steps of training data for one rank, from `start_step` on.
 
     Args:
@@ -94,13 +95,15 @@ def train_batches(
         label_stride: of the targets' rows and columns: that of the network's output, where losses read them.
         micro_batches: number of parts per rank, for gradient accumulation.
         workers: processes that read ahead; 0: none.
+        stopping: whether to stop; then workers that do not answer are waited for only a few seconds.
 
     Returns:
         An iterator over steps; each item is the rank's micro-batches.
 
     Raises:
         InputError: unknown split or listed image, an indivisible batch size; while iterating, a file that
-            is missing or corrupt.
+            is missing or corrupt, or a worker was killed.
+        NoResultError: while iterating, if `stopping` and the workers do not answer.
     """
     parts = world_size * micro_batches
     if global_batch_size % parts:
@@ -124,7 +127,11 @@ def train_batches(
             first += global_batch_size
 
     return read_samples(
-        _TrainSamples(source, data, seed, label_stride), keys(), functools.partial(_train_step, size), workers
+        _TrainSamples(source, data, seed, label_stride),
+        keys(),
+        functools.partial(_train_step, size),
+        workers,
+        stopping,
     )
 
 
@@ -135,7 +142,7 @@ def val_batches(
     *,
     batch_size: int,
     workers: int = 0,
-) -> Iterator[InferenceBatch]:
+) -> Generator[InferenceBatch, None, None]:
     """Batches of validation images in the order of `images`; the last batch may be smaller.
 
     Args:

@@ -2,64 +2,48 @@
 
 from __future__ import annotations
 
-import math
-import signal
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+import contextlib
+import pickle
+from collections.abc import Callable, Generator, Iterable
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data import Dataset
 
+from kmax.child_processes import SIGNALS
 from kmax.errors import InputError
+from kmax.shared_messages import shared_array
+from kmax.worker_processes import Crew
 
 Key = TypeVar("Key")
 Sample = TypeVar("Sample")
 Collated = TypeVar("Collated")
+BATCHES_AHEAD = 2  # per worker
+_is_worker = False
 
 
-class _FaultsAsValues(Dataset[Sample | InputError]):
-    """Returns an InputError instead of raising it: worker processes would wrap it in a traceback."""
+class _TensorPickler(pickle.Pickler):
+    """Pickles tensors as arrays, which `kmax.shared_messages` passes on as memory."""
 
-    def __init__(self, samples: Dataset[Sample]) -> None:
-        self.samples = samples
-
-    def __getitem__(self, key: Key) -> Sample | InputError:
-        try:
-            return self.samples[key]
-        except InputError as error:
-            return error
-
-
-@dataclass(frozen=True)
-class _Collate(Generic[Sample, Collated]):
-    """Collates samples, or joins their faults."""
-
-    collate: Callable[[list[Sample]], Collated]
-
-    def __call__(self, samples: list[Sample | InputError]) -> Collated | InputError:
-        sound = [sample for sample in samples if not isinstance(sample, InputError)]
-        faults = [fault for sample in samples if isinstance(sample, InputError) for fault in sample.faults]
-        return InputError(faults) if faults else self.collate(sound)
+    def reducer_override(self, value: Any) -> Any:
+        """The array of a tensor; everything else is pickled as usual."""
+        return (torch.from_numpy, (value.numpy(),)) if isinstance(value, Tensor) else NotImplemented
 
 
 def empty_images(count: int, size: tuple[int, int]) -> Tensor:
-    """Uninitialised float32 [count, 3, H, W]; in a worker, in shared memory, so that it is not copied."""
+    """Float32 [count, 3, H, W] to be filled; in a worker, in shared memory, so that it is not copied."""
     shape = count, 3, *size
-    if get_worker_info() is None:
+    if not _is_worker:
         return torch.from_numpy(np.empty(shape, np.float32))  # NumPy asks for huge pages, torch does not
-    storages: Any = torch.UntypedStorage  # as torch's own collate function does
-    storage = storages._new_shared(math.prod(shape) * torch.float32.itemsize)
-    flat: Tensor = torch.empty(0, dtype=torch.float32).set_(storage)
-    return flat.view(shape)
+    return torch.from_numpy(shared_array(shape, np.float32))
 
 
-def _leave_signals_to_the_parent(worker: int) -> None:
-    """SLURM signals all processes of a job; a worker killed by it would end training without a checkpoint."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_IGN)
+def _become_worker() -> None:
+    global _is_worker
+    _is_worker = True
+    torch.set_num_threads(1)  # threads of the parent do not exist here
 
 
 def read_samples(
@@ -67,21 +51,45 @@ def read_samples(
     keys: Iterable[list[Key]],
     collate: Callable[[list[Sample]], Collated],
     workers: int,
-) -> Iterator[Collated]:
-    """Collated samples for each list of keys, in order, from this process or from workers."""
+    stopping: Callable[[], bool] = lambda: False,
+) -> Generator[Collated, None, None]:
+    """Collated samples for each list of keys, in order, from this process or from workers.
+
+    Args:
+        stopping: whether to stop; then workers that do not answer are waited for only a few seconds.
+
+    Raises:
+        InputError: bad samples, all faults of a batch; a worker was killed.
+        NoResultError: `stopping`, and the workers do not answer.
+    """
+
+    def batch(group: list[Key]) -> Collated:
+        return collate([samples[key] for key in group])
+
+    def batch_or_faults(group: list[Key]) -> Collated:
+        sound: list[Sample] = []
+        faults: list[str] = []
+        for key in group:
+            try:
+                sound.append(samples[key])
+            except InputError as error:
+                faults.extend(error.faults)
+        if faults:
+            raise InputError(faults)
+        return collate(sound)
+
     if workers == 0:
-        for group in keys:
-            yield collate([samples[key] for key in group])
+        yield from map(batch, keys)
         return
-    loader: DataLoader[Sample | InputError] = DataLoader(
-        _FaultsAsValues(samples),
-        batch_sampler=keys,
-        collate_fn=_Collate(collate),
-        num_workers=workers,
-        worker_init_fn=_leave_signals_to_the_parent,
-        generator=torch.Generator(),  # otherwise it draws from the default generator, which drop path uses
+    crew: Crew[list[Key], Collated] = Crew(
+        batch_or_faults,
+        workers,
+        ahead=BATCHES_AHEAD,
+        prepare=_become_worker,
+        # SLURM signals all processes of a job; a worker ended by it would end training without a checkpoint.
+        ignored=SIGNALS,
+        pickler=_TensorPickler,
+        stopping=stopping,
     )
-    for item in loader:
-        if isinstance(item, InputError):
-            raise item
-        yield item
+    with contextlib.closing(crew.results(iter(keys))) as batches:
+        yield from batches

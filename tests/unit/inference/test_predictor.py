@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from kmax.config import Predict
 from kmax.data.formats import json_stream
 from kmax.data.formats.coco_panoptic import read_map
 from kmax.errors import InputError
-from kmax.inference import prediction_stage
+from kmax.inference import prediction_peers, prediction_stage
 from kmax.inference.predict_images import predict_images
 from kmax.inference.prediction_stage import predict_run
 from kmax.model.io import load_model, save_model
@@ -131,14 +133,42 @@ def test_a_process_killed_while_it_writes_leaves_nothing_behind(
     assert {path.name for path in work.iterdir()} == {".lock", "000000", "000001", "000002"}
 
 
-def test_the_last_rank_publishes_what_one_alone_would(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rank_without_the_others_is_an_error_and_the_last_one_publishes(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     alone = contents(predict_run(load_run("small"), Path("runs/small/alone"), {}))
     shutil.rmtree(paths.predictions("small"))
+    monkeypatch.setattr(prediction_peers, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(prediction_peers, "POLL_SECONDS", 0.01)
     monkeypatch.setenv("WORLD_SIZE", "2")
-    for rank in ("1", "0"):
-        assert not paths.predictions("small").exists()
-        monkeypatch.setenv("RANK", rank)
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(InputError, match=r"1 of 3 shards are there.*none of them is running.*WORLD_SIZE"):
         predict_run(load_run("small"), STATE, {})
+    assert not paths.predictions("small").exists()
+    monkeypatch.setenv("RANK", "0")
+    predict_run(load_run("small"), STATE, {})
+    assert contents(paths.predictions("small")) == alone
+
+
+def test_ranks_that_run_together_wait_for_each_other(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As torchrun and srun start them: each of them ends with the path of complete predictions."""
+    alone = contents(predict_run(load_run("small"), Path("runs/small/alone"), {}))
+    shutil.rmtree(paths.predictions("small"))
+    code = (
+        "import sys, time; from pathlib import Path; from kmax.inference import prediction_stage as stage; "
+        "from kmax.runs.families import load_run; predict = stage.segment_images; "
+        "stage.segment_images = lambda *a: time.sleep(float(sys.argv[1])) or predict(*a); "
+        f"folder = stage.predict_run(load_run('small'), Path({str(STATE)!r}), {{}}); "
+        "assert (folder / 'panoptic.json').exists()"
+    )
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("MASTER_ADDR", "localhost")
+    ranks = []
+    for rank, delay in (("0", "0"), ("1", "2")):
+        monkeypatch.setenv("RANK", rank)
+        ranks.append(subprocess.Popen([sys.executable, "-c", code, delay], stderr=subprocess.PIPE, text=True))
+    errors = [rank.communicate(timeout=120)[1] for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0], errors
     assert contents(paths.predictions("small")) == alone
 
 

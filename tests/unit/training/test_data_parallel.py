@@ -159,6 +159,24 @@ def test_two_nodes_of_a_slurm_job_train_together(whole_batch, monkeypatch, tmp_p
     assert "cpu rank(s)" not in stderr[0]
 
 
+def test_a_node_that_is_killed_ends_the_other(whole_batch, monkeypatch) -> None:
+    whole_batch.change("train", steps=10_000, checkpoint_every=10_000)
+    monkeypatch.setenv("SLURM_STEP_NUM_NODES", "2")
+    monkeypatch.setenv("SLURM_JOB_NODELIST", "localhost,node2")
+    monkeypatch.setenv("MASTER_PORT", str(free_port()))
+    nodes = []
+    for node in ("1", "0"):
+        monkeypatch.setenv("SLURM_NODEID", node)
+        nodes.append(subprocess.Popen(COMMAND, stderr=subprocess.PIPE, text=True))
+    wait_for_a_step(nodes[1])
+    nodes[0].kill()
+    stderr = nodes[1].communicate(timeout=60)[1]
+    nodes[0].communicate()
+    assert nodes[1].returncode == 2, stderr
+    assert "kmax: node 1 does not answer any more" in stderr
+    assert "Traceback" not in stderr
+
+
 def free_port() -> int:
     import socket
 

@@ -1,5 +1,8 @@
 import json
+import os
+import signal
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -16,7 +19,8 @@ from kmax.training.ranks import Ranks, run_ranks
 @pytest.fixture(autouse=True)
 def plain_environment(monkeypatch) -> None:
     names = ("SLURM_STEP_NUM_NODES", "SLURM_NNODES", "SLURM_STEP_NUM_TASKS", "SLURM_NODEID", "SLURM_JOB_ID")
-    names += ("SLURM_JOB_NODELIST", "SLURM_STEP_NODELIST", "KMAX_RANKS", "MASTER_ADDR", "MASTER_PORT")
+    names += ("RANK", "WORLD_SIZE", "SLURM_JOB_NODELIST", "SLURM_STEP_NODELIST")
+    names += ("KMAX_RANKS", "MASTER_ADDR", "MASTER_PORT")
     for variable in names:
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
@@ -77,6 +81,15 @@ def test_a_node_without_address_gives_an_error(monkeypatch) -> None:
         plan_ranks()
 
 
+def test_the_variables_of_another_launcher_are_refused(monkeypatch) -> None:
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert plan_ranks().world_size == 1
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    with pytest.raises(InputError, match="RANK=0, WORLD_SIZE=4: kmax train starts its own ranks"):
+        plan_ranks()
+
+
 @pytest.mark.parametrize("text", ["0", "-1", "two"])
 def test_a_wrong_number_of_ranks_is_refused(monkeypatch, text: str) -> None:
     monkeypatch.setenv("KMAX_RANKS", text)
@@ -123,6 +136,18 @@ def last_rank_crashes(ranks: Ranks, stop: Stop) -> None:
     dist.barrier()
 
 
+def last_rank_is_killed(ranks: Ranks, stop: Stop) -> None:
+    if ranks.rank == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(1000)
+
+
+def memory_is_out(ranks: Ranks, stop: Stop) -> None:
+    if ranks.rank == 1:
+        raise MemoryError
+    time.sleep(1000)
+
+
 def test_ranks_work_together(tmp_path: Path) -> None:
     run_ranks(THREE, work_together, str(tmp_path))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0.json", "1.json", "2.json"]
@@ -135,7 +160,9 @@ def test_ranks_work_together(tmp_path: Path) -> None:
         (everyone_out_of_time, OutOfTimeError, "saved after step 3"),
         (main_rank_meets_a_fault, InputError, "a clear line"),
         (last_rank_meets_a_fault, InputError, "image 7: truncated"),
-        (last_rank_crashes, RuntimeError, "ZeroDivisionError: a bug"),
+        (last_rank_crashes, RuntimeError, "rank 2 failed:(.|\n)*ZeroDivisionError: a bug"),
+        (last_rank_is_killed, InputError, r"rank 2 .* was ended by SIGKILL"),
+        (memory_is_out, InputError, "out of memory: .*KMAX_MICRO_BATCHES"),
     ],
 )
 def test_the_launcher_raises_what_its_ranks_raised(function, error, message: str) -> None:
