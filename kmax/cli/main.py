@@ -18,6 +18,7 @@ import typer
 
 from kmax.cli import data, doctor, metric_verbs, model_files, params, results, stage_verbs, submission
 from kmax.errors import InputError, OutOfTimeError
+from kmax.urls import hide_in_tracebacks, without_secrets
 
 EXIT_USAGE, EXIT_OUT_OF_TIME, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 75, 130, 143
 # Errors of disks and permissions rather than of this program.
@@ -61,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Large pages for torch's tensors on CPUs make a training step a tenth faster. torch reads this at
     # start-up.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    hide_in_tracebacks()
     signal.signal(signal.SIGTERM, _terminate)
     sys.exit(call(arguments))
 
@@ -98,7 +100,7 @@ def call(arguments: Sequence[str] | None = None) -> int:
 
 def _report(code: int, lines: Sequence[str]) -> int:
     for line in lines:
-        print(f"kmax: {line}", file=sys.stderr)
+        print(f"kmax: {without_secrets(line)}", file=sys.stderr)
     return code
 
 

@@ -32,6 +32,7 @@ from kmax.porting.imagenet import find_encoder
 from kmax.porting.tensorflow.locate import find_prefix, single_index
 from kmax.porting.tensorflow_names import skipped_tf
 from kmax.runs.weight_digests import Recorded, RecordedFile, expected_sha256, source_of
+from kmax.urls import has_credentials
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz")
 CHECKPOINT_FILES = re.compile(r"[^/\\\x00]{1,200}\.(index|data-\d{5}-of-\d{5})")
@@ -78,7 +79,9 @@ def fetch_weights(name: str) -> Path:
     expected = expected_sha256(name, entry)
     if expected is not None and out.is_file():
         metadata = read_metadata(out)
-        if metadata.get("sha256") == expected and metadata.get("encoder") == entry.encoder:
+        same = metadata.get("sha256") == expected and metadata.get("encoder") == entry.encoder
+        # Earlier releases wrote the source with its credentials.
+        if same and not has_credentials(metadata.get("source", "")):
             return out
     with _fetched(entry, out, expected, name) as source:
         checkpoint = open_checkpoint(source.path, entry.format)
@@ -152,7 +155,7 @@ def _fetched(entry: Weights, out: Path, expected: Sha256 | None, name: str) -> I
     out.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         if entry.url is not None:
-            path = stack.enter_context(_downloaded(entry.url, out.parent / DOWNLOADS, name))
+            path = stack.enter_context(_downloaded(entry, out.parent / DOWNLOADS, name))
         else:
             path = Path(str(entry.path)).expanduser()
         packed = entry.format == "tf" and (entry.url is not None or path.name.endswith(ARCHIVES))
@@ -177,8 +180,8 @@ def _fetched(entry: Weights, out: Path, expected: Sha256 | None, name: str) -> I
 
 
 @contextlib.contextmanager
-def _downloaded(url: str, folder: Path, name: str) -> Iterator[Path]:
-    """The file at a URL. Only an incomplete download is kept, for the next call to continue.
+def _downloaded(entry: Weights, folder: Path, name: str) -> Iterator[Path]:
+    """The file at the entry's URL. Only an incomplete download is kept, for the next call to continue.
 
     Raises:
         InputError: it cannot be downloaded, or another process is downloading it.
@@ -188,7 +191,7 @@ def _downloaded(url: str, folder: Path, name: str) -> Iterator[Path]:
     try:
         with files.exclusive_lock(lock, held):
             try:
-                download(url, path, max_bytes=MAX_BYTES)
+                download(entry.url, path, sha256=entry.sha256, max_bytes=MAX_BYTES)
                 yield path
             finally:
                 path.unlink(missing_ok=True)

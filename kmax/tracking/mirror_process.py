@@ -15,6 +15,7 @@ from typing import Any
 
 from kmax.tracking import events
 from kmax.tracking.mlflow_mirror import Mirror, quiet_import, tracking_uri
+from kmax.urls import hide_in_tracebacks, without_credentials, without_secrets
 
 FLUSH_SECONDS = 5.0
 RETRY_SECONDS = 30.0
@@ -57,9 +58,11 @@ def main(state: Path, stage: str, child: str) -> None:
 
 def warn(state: Path, error: Exception) -> None:
     """Print one line about a failing store; the stage itself continues."""
-    reason = " ".join(str(error).split())[:160] or type(error).__name__
+    uri = tracking_uri()
+    reason = " ".join(without_secrets(str(error), uri).split())[:160] or type(error).__name__
     kept = f"events are kept in {state / events.FILE_NAME} (send them later: kmax track sync)"
-    print(f"warning: tracking store {tracking_uri()} failed, {kept}: {reason}", file=sys.stderr, flush=True)
+    shown = without_credentials(uri)
+    print(f"warning: tracking store {shown} failed, {kept}: {reason}", file=sys.stderr, flush=True)
 
 
 class SystemMetrics:
@@ -104,4 +107,5 @@ def _monitors() -> list[Any]:
 
 
 if __name__ == "__main__":
+    hide_in_tracebacks()
     main(Path(sys.argv[1]), sys.argv[2], sys.argv[3])
