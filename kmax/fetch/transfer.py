@@ -146,8 +146,8 @@ def _begin(answer: Answer, partial: Partial, expected: Expected) -> int:
         return partial.offset  # no ranges: the received bytes are not written again
     if answer.peek().lstrip().lower().startswith(PAGES):
         raise InputError(
-            f"{partial.shown_url}: the server sent a web page instead of a file; download it in a browser, and "
-            "give the local file"
+            f"{partial.shown_url}: the server sent a web page instead of a file; download it in a browser, "
+            "and give the local file"
         )
     partial.begin(answer.length, answer.validator)
     return 0
@@ -197,7 +197,7 @@ def _require_digests(partial: Partial, expected: Expected) -> None:
         aside = f"{partial.path.name}.wrong-{found[:8]}"
         partial.publish(aside)
         raise InputError(
-            f"{partial.shown_url}: the {name} of the downloaded file is {found}, expected {stated}; it was kept as "
-            f"{partial.path.with_name(aside)}; run the command again; if the result is the same, "
+            f"{partial.shown_url}: the {name} of the downloaded file is {found}, expected {stated}; it was "
+            f"kept as {partial.path.with_name(aside)}; run the command again; if the result is the same, "
             "ask the publisher which is right"
         )

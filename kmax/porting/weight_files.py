@@ -155,7 +155,7 @@ def _fetched(entry: Weights, out: Path, expected: Sha256 | None, name: str) -> I
     out.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         if entry.url is not None:
-            path = stack.enter_context(_downloaded(entry, out.parent / DOWNLOADS, name))
+            path = stack.enter_context(_downloaded(entry.url, entry.sha256, out.parent / DOWNLOADS, name))
         else:
             path = Path(str(entry.path)).expanduser()
         packed = entry.format == "tf" and (entry.url is not None or path.name.endswith(ARCHIVES))
@@ -180,8 +180,8 @@ def _fetched(entry: Weights, out: Path, expected: Sha256 | None, name: str) -> I
 
 
 @contextlib.contextmanager
-def _downloaded(entry: Weights, folder: Path, name: str) -> Iterator[Path]:
-    """The file at the entry's URL. Only an incomplete download is kept, for the next call to continue.
+def _downloaded(url: str, sha256: Sha256 | None, folder: Path, name: str) -> Iterator[Path]:
+    """The file at a URL. Only an incomplete download is kept, for the next call to continue.
 
     Raises:
         InputError: it cannot be downloaded, or another process is downloading it.
@@ -191,7 +191,7 @@ def _downloaded(entry: Weights, folder: Path, name: str) -> Iterator[Path]:
     try:
         with files.exclusive_lock(lock, held):
             try:
-                download(entry.url, path, sha256=entry.sha256, max_bytes=MAX_BYTES)
+                download(url, path, sha256=sha256, max_bytes=MAX_BYTES)
                 yield path
             finally:
                 path.unlink(missing_ok=True)

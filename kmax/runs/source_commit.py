@@ -49,7 +49,7 @@ class SourceCommit:
     def warning(self) -> str:
         """The warning about an unknown commit."""
         advice = f"; {self.advice}" if self.advice else ""
-        return f"the commit of {Path.cwd()} is unknown, and results record '{UNKNOWN}': {self.reason}{advice}"
+        return f"the commit of this folder is recorded as '{UNKNOWN}': {self.reason}{advice}"
 
 
 class _GitFaultError(Exception):

@@ -62,8 +62,8 @@ def sync(runs: Sequence[str] = ()) -> Sent:
 def server_command(port: int, host: str = "127.0.0.1") -> list[str]:
     """The command of MLflow's server for the project's embedded store, on the loopback interface by default.
 
-    The store's URI, which may contain a password, is in `server_environment`: any user of the machine can read
-    the arguments of a process.
+    The store's URI, which may contain a password, is in `server_environment`: the arguments of a process
+    are visible to all users of the machine.
 
     Raises:
         InputError: MLflow is not installed, or MLFLOW_TRACKING_URI is a server, which has its own page.
