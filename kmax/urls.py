@@ -22,12 +22,12 @@ _URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?P<rest>\S+)")
 _ENCODED_URL = re.compile(r"(%3A%2F%2F)(?:(?!%2F)[^\s/?#&])*(?:%40|@)", re.IGNORECASE)
 _HOST = re.compile(r"(?:\[[^\]]*\]|[^:]*)(?::\d*)?")
 _NAME = r"[\w.~%+\[\]-]*"
-_SECRET_WORDS = (
+_PRIVATE_WORDS = (
     r"token|secret|passw|pwd|auth|cred|jwt|hmac|policy|session|ticket|login|account|x-amz|x-goog|hdn"
 )
-_SECRET_ENDINGS = r"key|keyid|key-pair-id|accessid|sig|signature|sas|user|username|code|otp|pin|rlkey"
+_PRIVATE_ENDINGS = r"key|keyid|key-pair-id|accessid|sig|signature|sas|user|username|code|otp|pin|rlkey"
 _QUERY = re.compile(
-    rf"(?P<name>[?&;#](?:{_NAME}?(?:{_SECRET_WORDS}){_NAME}|{_NAME}?(?:{_SECRET_ENDINGS}))=)"
+    rf"(?P<name>[?&;#](?:{_NAME}?(?:{_PRIVATE_WORDS}){_NAME}|{_NAME}?(?:{_PRIVATE_ENDINGS}))=)"
     r"(?P<value>[^\s&;#'\"<>]*[^\s&;#'\"<>:,.)])",
     re.IGNORECASE,
 )

@@ -235,7 +235,8 @@ def _slurm() -> Iterable[Finding]:
         yield Finding("slurm", "absent", "no sbatch on PATH", "only for `snakemake --profile slurm`")
         return
     try:
-        answer = subprocess.run(["sinfo", "-h", "-o", "%P %D %T"], capture_output=True, text=True, timeout=10)
+        command = ["sinfo", "-h", "-o", "%P %D %T"]
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired) as error:
         yield Finding("slurm", "absent", f"sinfo does not answer ({error})", "check the SLURM controller")
         return

@@ -94,7 +94,8 @@ def _receive_all(partial: Partial, expected: Expected, transfer: Transfer) -> No
             later = f"the server asks to wait {asked:.0f} s; then " if asked > LONGEST_ASKED_WAIT else ""
             kept = f" to continue after {partial.offset} bytes" if partial.offset else ""
             raise InputError(f"{fault}; {later}run the command again{kept}") from fault
-        wait = max(asked, min(LONGEST_WAIT, FIRST_WAIT * 2 ** (failed - 1)) * random.uniform(0.5, 1.0))
+        spread = random.uniform(0.5, 1.0)  # noqa: S311 - against simultaneous retries, not an attacker
+        wait = max(asked, min(LONGEST_WAIT, FIRST_WAIT * 2 ** (failed - 1)) * spread)
         transfer.say(f"{fault}; retrying in {wait:.0f} s ({failed} of {ATTEMPTS - 1})")
         pause(wait)
 

@@ -98,7 +98,7 @@ def _git(*arguments: str) -> str:
     environment = {name: value for name, value in os.environ.items() if name not in ELSEWHERE} | ANSWERS
     try:
         git = subprocess.Popen(
-            ["git", *arguments],
+            ["git", *arguments],  # noqa: S607 - the git on PATH, as in the user's shell
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -97,7 +97,7 @@ def serve(port: int = 5000, host: str = "127.0.0.1") -> None:
         for line in server.stdout or ():
             print(without_secrets(line, tracking_uri()), end="", file=sys.stderr, flush=True)
         code = server.wait()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):  # Ctrl-C; SIGTERM, which unwinds as an exit
         server.terminate()
         server.wait()
         raise
