@@ -35,7 +35,7 @@ _HEADER = re.compile(
     r"(?P<name>\bauthorization['\"]?\s*[:=]\s*['\"]?)(?:(?:basic|bearer|digest|token)\s+)?[^\s'\",}]+",
     re.IGNORECASE,
 )
-_SECRET_VARIABLE = re.compile(r"passw|token|secret|credential|access_?key|api_?key", re.IGNORECASE)
+_SECRET_VARIABLE = re.compile(r"passw|token(?!iz)|secret|credential|access_?key|api_?key", re.IGNORECASE)
 _VARIABLE_OF_PATH = re.compile(r"(file|path|dir|home)$", re.IGNORECASE)
 
 
@@ -68,7 +68,7 @@ def without_secrets(text: str, *urls: str) -> str:
     secrets = set(_environment_secrets(os.environ))
     for url in urls:
         user, password = credentials(url)
-        secrets |= {password, *_secret_values(url)}
+        secrets |= {password, _quoted_credentials(url)[1], *_secret_values(url)}
         if user:
             text = re.sub(rf"(['\"]){re.escape(user)}\1", rf"\1{HIDDEN}\1", text)
     forms = {form for secret in secrets if _is_distinct(secret) for form in _forms(secret)}
@@ -79,9 +79,7 @@ def without_secrets(text: str, *urls: str) -> str:
 
 def credentials(url: str) -> tuple[str, str]:
     """User and password of a URL, decoded; empty where there are none."""
-    found = _URL.match(url)
-    rest = found["rest"] if found else url
-    user, _, password = rest[: max(0, _userinfo_end(rest) - 1)].partition(":")
+    user, password = _quoted_credentials(url)
     return urllib.parse.unquote(user), urllib.parse.unquote(password)
 
 
@@ -98,6 +96,13 @@ def _print_traceback(
 ) -> None:
     if kind is not SystemExit:
         sys.stderr.write(without_secrets("".join(traceback.format_exception(kind, error, trace))))
+
+
+def _quoted_credentials(url: str) -> tuple[str, str]:
+    """User and password as the URL spells them."""
+    rest = url.partition("://")[2] or url
+    user, _, password = rest[: max(0, _userinfo_end(rest) - 1)].partition(":")
+    return user, password
 
 
 def _userinfo_end(rest: str) -> int:
@@ -124,12 +129,15 @@ def _environment_secrets(environment: Mapping[str, str]) -> Iterator[str]:
         if "://" in value or name.lower().endswith("_proxy"):
             user, password = credentials(value)
             yield password
+            yield _quoted_credentials(value)[1]
             if user and not password:  # a token in place of a user: https://TOKEN@host
                 yield user
             if password:
                 yield base64.b64encode(f"{user}:{password}".encode()).decode()
             yield from _secret_values(value)
-        elif _SECRET_VARIABLE.search(name) and not _VARIABLE_OF_PATH.search(name):
+        elif (
+            _SECRET_VARIABLE.search(name) and not _VARIABLE_OF_PATH.search(name) and not os.path.exists(value)
+        ):
             yield value
 
 
