@@ -21,7 +21,7 @@ HIDDEN = "***"
 _URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?P<rest>\S+)")
 _ENCODED_URL = re.compile(r"(%3A%2F%2F)(?:(?!%2F)[^\s/?#&])*(?:%40|@)", re.IGNORECASE)
 _HOST = re.compile(r"(?:\[[^\]]*\]|[^:]*)(?::\d*)?")
-_NAME = r"[\w.~%+\[\]-]*"
+_NAME = r"[\w.~%+\[\]-]{0,40}"
 _PRIVATE_WORDS = (
     r"token|secret|passw|pwd|auth|cred|jwt|hmac|policy|session|ticket|login|account|x-amz|x-goog|hdn"
 )
