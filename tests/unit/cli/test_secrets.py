@@ -292,6 +292,11 @@ def test_secrets_in_files_of_earlier_releases_are_removed(planted, tracking_serv
     assert not secrets_in(planted)
 
 
+def test_the_mlflow_ui_listens_on_the_loopback_interface_alone(tracking_server) -> None:
+    _, _, addresses = tracking_server
+    assert addresses == {"127.0.0.1"}
+
+
 def test_every_place_that_takes_a_url_is_one_of_these_tests() -> None:
     """A new field, option or variable of this kind must be planted here too."""
     kind = re.compile(r"ur[il]s?$|proxy|remote$|endpoint", re.IGNORECASE)
