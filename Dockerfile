@@ -18,5 +18,8 @@ ENV PATH=/opt/kmax/bin:$PATH \
     DO_NOT_TRACK=1 \
     DVC_NO_ANALYTICS=1 \
     MLFLOW_DISABLE_TELEMETRY=true
+# The container runs as root, and the project is mounted at /work with its owner: git states its commit, which results
+# record, only if the folder is trusted. Elsewhere: `git config --global --add safe.directory FOLDER`.
+RUN git config --system --add safe.directory /work
 WORKDIR /work
 CMD ["kmax", "--help"]

@@ -26,7 +26,10 @@ TF_LOCKED := $(shell sha256sum requirements-tensorflow.lock | cut -c1-64)
 PANOPTICAPI := $(VENV)-panopticapi
 PQ_LOCKED := $(shell sha256sum requirements-panopticapi.lock | cut -c1-64)
 
-.PHONY: setup setup-tensorflow setup-panopticapi reproduce test test-long lint format
+AUDIT := $(VENV)-audit
+AUDIT_LOCKED := $(shell sha256sum requirements-audit.lock | cut -c1-64)
+
+.PHONY: setup setup-tensorflow setup-panopticapi reproduce test test-long lint format audit
 
 # An installation under the distribution's former name, `kmax`, is removed: both would own the package `kmax`.
 setup:
@@ -94,3 +97,16 @@ format: setup
 	ruff check --fix .
 	ruff format .
 	snakefmt Snakefile workflow
+
+# The lock files against known advisories, and newer releases. It needs the network and is not part of CI: its result
+# changes with the advisories. Without a network: one line, error 3.
+audit:
+	@test -x $(AUDIT)/bin/python || $(PYTHON) -m venv $(AUDIT)
+	@if [ "$$(cat $(AUDIT)/kmax-locked.txt 2>/dev/null)" != "$(AUDIT_LOCKED)" ]; then \
+	  $(AUDIT)/bin/python -m pip --disable-pip-version-check --no-input install --quiet --no-deps --retries 1 \
+	    --requirement requirements-audit.lock 2> $(AUDIT)/pip.log || { \
+	    echo "audit: not checked, pip-audit cannot be installed: $$(grep ERROR $(AUDIT)/pip.log | tail -n 1)" >&2; \
+	    exit 3; }; \
+	  echo "$(AUDIT_LOCKED)" > $(AUDIT)/kmax-locked.txt; \
+	fi
+	@$(AUDIT)/bin/python tools/audit.py --python $(VENV)/bin/python $(sort $(wildcard requirements*.lock))

@@ -261,7 +261,10 @@ def slurm_first_address() -> str:
         pass
     if name and shutil.which("scontrol"):
         shown = subprocess.run(
-            ["scontrol", "--oneliner", "show", "node", name], capture_output=True, text=True, timeout=60
+            ["scontrol", "--oneliner", "show", "node", name],  # noqa: S607 - the one on PATH, as SLURM is set up
+            capture_output=True,
+            text=True,
+            timeout=60,
         ).stdout
         if found := re.search(r"\bNodeAddr=(\S+)", shown):
             return found.group(1)

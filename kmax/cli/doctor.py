@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from kmax import machine, paths
+from kmax.runs.source_commit import source_commit
+from kmax.urls import without_secrets
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -33,8 +35,8 @@ INSTALL_ENGINES = 'pip install ".[engines]" (or `make setup`), and add it to PAT
 COMMANDS = {
     "snakemake": INSTALL_ENGINES,
     "dvc": INSTALL_ENGINES,
-    "git": "install git with the system's package manager",
 }
+INSTALL_GIT = "install git with the system's package manager"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -67,7 +69,7 @@ class Finding:
     def line(self) -> str:
         """The finding in one line."""
         advice = f": {self.advice}" if self.advice else ""
-        return f"{MARKS[self.state]}  {self.name:<18} {self.found}{advice}"
+        return without_secrets(f"{MARKS[self.state]}  {self.name:<18} {self.found}{advice}")
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ def examine() -> Examination:
     checks: list[Callable[[], Iterable[Finding]]] = [
         _packages,
         _commands,
+        _git,
         _hardware,
         _disk,
         _permissions,
@@ -152,6 +155,19 @@ def _commands() -> Iterable[Finding]:
     for name, advice in COMMANDS.items():
         path = shutil.which(name)
         yield Finding(name, "ok" if path else "absent", path or "not on PATH", "" if path else advice)
+
+
+def _git() -> Iterable[Finding]:
+    """Git, and in the project folder whether it states the commit, which results record."""
+    path = shutil.which("git")
+    if path is None:
+        yield Finding("git", "absent", "not on PATH", INSTALL_GIT)
+        return
+    found = source_commit() if paths.PARAMS.is_dir() else None
+    if found is None or not found.reason:
+        yield Finding("git", "ok", f"{path}, commit {found.name[:12]}" if found else path)
+    else:
+        yield Finding("git", "absent", f"{path}, but {found.warning()}")
 
 
 def _hardware() -> Iterable[Finding]:
@@ -219,7 +235,8 @@ def _slurm() -> Iterable[Finding]:
         yield Finding("slurm", "absent", "no sbatch on PATH", "only for `snakemake --profile slurm`")
         return
     try:
-        answer = subprocess.run(["sinfo", "-h", "-o", "%P %D %T"], capture_output=True, text=True, timeout=10)
+        command = ["sinfo", "-h", "-o", "%P %D %T"]
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired) as error:
         yield Finding("slurm", "absent", f"sinfo does not answer ({error})", "check the SLURM controller")
         return

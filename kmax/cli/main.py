@@ -20,6 +20,7 @@ from kmax.cli.streams import accept_any_text
 from kmax.display import printable
 from kmax.errors import InputError, OutOfTimeError
 from kmax.shortages import shortage
+from kmax.urls import hide_in_tracebacks, without_secrets
 
 EXIT_USAGE, EXIT_OUT_OF_TIME, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 75, 130, 143
 _USAGE_ERROR: Any = typer.BadParameter.__base__  # typer exports the leaves of click's errors, not UsageError
@@ -50,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Large pages for torch's tensors on CPUs make a training step a tenth faster. torch reads this at
     # start-up.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    hide_in_tracebacks()
     signal.signal(signal.SIGTERM, _terminate)
     accept_any_text()
     sys.exit(call(arguments))
@@ -88,7 +90,7 @@ def call(arguments: Sequence[str] | None = None) -> int:
 
 def _report(code: int, lines: Sequence[str]) -> int:
     for line in lines:
-        print(f"kmax: {printable(line)}", file=sys.stderr)
+        print(f"kmax: {printable(without_secrets(line))}", file=sys.stderr)
     return code
 
 

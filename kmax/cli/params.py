@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from kmax.cli.common import Overwrite
+from kmax.urls import without_credentials
 
 group = typer.Typer(help="Show, compare and check parameter files.")
 Run = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run.")]
@@ -38,7 +39,7 @@ def show(run: Run) -> None:
     """
     from kmax.runs.parameters import run_as_yaml
 
-    typer.echo(run_as_yaml(run), nl=False)
+    typer.echo(without_credentials(run_as_yaml(run)), nl=False)
 
 
 @group.command()
@@ -53,7 +54,7 @@ def diff(
     from kmax.runs.parameters import differences
 
     for line in differences(run, other):
-        typer.echo(line)
+        typer.echo(without_credentials(line))
 
 
 @group.command()

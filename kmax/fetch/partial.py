@@ -1,4 +1,7 @@
-"""A partial download: `.NAME.part`, and beside it a note of the URL and version that its bytes come from."""
+"""A partial download: `.NAME.part`, and beside it a note of the URL and version that its bytes come from.
+
+The URL is noted without its password and tokens: they do not identify the file, and may change between calls.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from pathlib import Path
 
 from kmax import files
 from kmax.errors import InputError
+from kmax.urls import has_credentials, without_credentials
 
 
 class Partial:
@@ -21,6 +25,7 @@ class Partial:
     Attributes:
         length: bytes of the whole file, if the server stated them.
         validator: ETag or date of the version, if the server sent one.
+        shown_url: the URL for messages.
     """
 
     def __init__(self, path: Path, url: str) -> None:
@@ -28,6 +33,7 @@ class Partial:
         self.data = path.with_name(f".{path.name}.part")
         self.note = path.with_name(f".{path.name}.part.json")
         self.url = url
+        self.shown_url = without_credentials(url)
         self.length: int | None = None
         self.validator: str | None = None
         if not self._read_note():
@@ -47,9 +53,8 @@ class Partial:
         """Discard the bytes, and note the version that is received now."""
         self.discard()
         self.length, self.validator = length, validator
-        note = {"url": self.url, "length": length, "validator": validator}
+        self._write_note()
         with written(self.path):
-            files.write_json(self.note, note)
             self.data.touch()
 
     def discard(self) -> None:
@@ -75,13 +80,21 @@ class Partial:
             note = files.read_json(self.note, "note on a download")
         except InputError:
             return False
-        if not isinstance(note, dict) or note.get("url") != self.url:
+        url = note.get("url") if isinstance(note, dict) else None
+        if not isinstance(url, str) or without_credentials(url) != self.shown_url:
             return False
         length, validator = note.get("length"), note.get("validator")
         if not isinstance(length, int | None) or not isinstance(validator, str | None):
             return False
         self.length, self.validator = length, validator
+        if has_credentials(url):  # written by an earlier release
+            self._write_note()
         return self.length is None or self.offset <= self.length
+
+    def _write_note(self) -> None:
+        note = {"url": self.shown_url, "length": self.length, "validator": self.validator}
+        with written(self.path):
+            files.write_json(self.note, note)
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ environment: http_proxy, https_proxy, no_proxy.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import re
 import ssl
@@ -19,6 +20,7 @@ from dataclasses import dataclass, field
 import urllib3
 
 from kmax.errors import InputError
+from kmax.urls import credentials, without_credentials, without_secrets
 
 TIMEOUT_SECONDS = 60
 MAX_REDIRECTS = 10
@@ -84,8 +86,9 @@ def require_http(url: str) -> None:
     Raises:
         InputError: the URL is neither http nor https.
     """
-    if urllib.parse.urlsplit(url).scheme not in {"http", "https"}:
-        raise InputError(f"{url}: only http and https are supported; give a local file by its path")
+    if not url.lower().startswith(("http://", "https://")):
+        shown = without_credentials(url if "://" in url else f"://{url}").removeprefix("://")
+        raise InputError(f"{shown}: only http and https are supported; give a local file by its path")
 
 
 def direct_url(url: str) -> str:
@@ -130,14 +133,23 @@ def _open(url: str, headers: Mapping[str, str], stack: contextlib.ExitStack) -> 
         require_http(url)
         pool = stack.enter_context(_connections(url))
         response = pool.request(
-            "GET", url, headers=headers, preload_content=False, redirect=False, retries=False,
+            "GET", url, headers={**headers, **_authorization(url)}, preload_content=False, redirect=False,
+            retries=False,
             timeout=TIMEOUT_SECONDS, enforce_content_length=False,  # a short body is continued
         )  # fmt: skip
         stack.callback(response.close)
         if not (location := response.get_redirect_location()):
             return response
         url = urllib.parse.urljoin(url, location)
-    raise InputError(f"{url}: more than {MAX_REDIRECTS} redirects")
+    raise InputError(f"{without_credentials(url)}: more than {MAX_REDIRECTS} redirects")
+
+
+def _authorization(url: str) -> dict[str, str]:
+    """The header of the URL's user and password, which a redirect to another host does not receive."""
+    user, password = credentials(url)
+    if not user and not password:
+        return {}
+    return {"Authorization": f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"}
 
 
 def _connections(url: str) -> urllib3.PoolManager:
@@ -157,10 +169,10 @@ def _require_success(url: str, response: urllib3.BaseHTTPResponse) -> None:
     if response.status == 416:
         raise RangeRefusedError
     if not 200 <= response.status < 300:
-        message = f"{url}: the server answered {response.status} {response.reason or ''}".rstrip()
+        message = f"{without_credentials(url)}: the server answered {response.status} {response.reason or ''}"
         if response.status in TEMPORARY:
-            raise TemporaryFaultError(message, _retry_after(response))
-        raise InputError(message)
+            raise TemporaryFaultError(message.rstrip(), _retry_after(response))
+        raise InputError(message.rstrip())
 
 
 def _extent(response: urllib3.BaseHTTPResponse) -> tuple[int, int | None]:
@@ -204,7 +216,7 @@ def one_line_faults(url: str) -> Iterator[None]:
         while reason.__cause__ is not None:
             reason = reason.__cause__
         text = " ".join(str(reason).split()) or type(reason).__name__
-        message = f"{url}: cannot be downloaded: {text}"
+        message = f"{without_credentials(url)}: cannot be downloaded: {without_secrets(text, url)}"
         if isinstance(reason, ssl.SSLCertVerificationError) or isinstance(error, ValueError):
             raise InputError(message) from error
         raise TemporaryFaultError(message) from error

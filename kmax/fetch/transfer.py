@@ -15,6 +15,7 @@ from kmax.fetch.partial import Partial, written
 from kmax.fetch.request import BLOCK, Answer, RangeRefusedError, TemporaryFaultError, request, require_http
 from kmax.files import file_digest
 from kmax.progress import Transfer, Transfers
+from kmax.urls import without_credentials
 
 ATTEMPTS = 6  # consecutive attempts that gain less than a mebibyte
 FIRST_WAIT = 1.0  # seconds; doubled each time
@@ -67,7 +68,7 @@ def download(
         with written(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         partial = Partial(path, url)
-        with shown.transfer(url.rsplit("/", 1)[-1] or url) as transfer:
+        with shown.transfer(partial.shown_url.rsplit("/", 1)[-1] or partial.shown_url) as transfer:
             _receive_all(partial, expected, transfer)
         _require_digests(partial, expected)
         partial.publish(path.name)
@@ -82,7 +83,7 @@ def _receive_all(partial: Partial, expected: Expected, transfer: Transfer) -> No
             return
         except RangeRefusedError:
             partial.discard()
-            fault = TemporaryFaultError(f"{partial.url}: changed on the server during the download")
+            fault = TemporaryFaultError(f"{partial.shown_url}: changed on the server during the download")
         except TemporaryFaultError as error:
             fault = error
         if partial.offset >= gained_at + BLOCK:
@@ -93,7 +94,8 @@ def _receive_all(partial: Partial, expected: Expected, transfer: Transfer) -> No
             later = f"the server asks to wait {asked:.0f} s; then " if asked > LONGEST_ASKED_WAIT else ""
             kept = f" to continue after {partial.offset} bytes" if partial.offset else ""
             raise InputError(f"{fault}; {later}run the command again{kept}") from fault
-        wait = max(asked, min(LONGEST_WAIT, FIRST_WAIT * 2 ** (failed - 1)) * random.uniform(0.5, 1.0))
+        spread = random.uniform(0.5, 1.0)  # noqa: S311 - against simultaneous retries, not an attacker
+        wait = max(asked, min(LONGEST_WAIT, FIRST_WAIT * 2 ** (failed - 1)) * spread)
         transfer.say(f"{fault}; retrying in {wait:.0f} s ({failed} of {ATTEMPTS - 1})")
         pause(wait)
 
@@ -105,11 +107,11 @@ def pause(seconds: float) -> None:
 
 def _receive(partial: Partial, expected: Expected, transfer: Transfer) -> None:
     """One request for the missing bytes; returns when the file is complete."""
-    url = partial.url
+    url = partial.shown_url
     if partial.validator is None and expected.sha256 is None and expected.md5 is None:
         partial.discard()  # without a validator, a change of version could not be detected
     offset = partial.offset
-    with request(url, offset, partial.validator) as answer:
+    with request(partial.url, offset, partial.validator) as answer:
         _require_size(answer, expected)
         start = _begin(answer, partial, expected)
         whole = answer.length if answer.length is not None else expected.size
@@ -139,14 +141,14 @@ def _begin(answer: Answer, partial: Partial, expected: Expected) -> int:
     if answer.start:
         if not same:
             partial.discard()
-            raise TemporaryFaultError(f"{partial.url}: changed on the server during the download")
+            raise TemporaryFaultError(f"{partial.shown_url}: changed on the server during the download")
         return answer.start
     if partial.offset and same and known is not None and answer.validator == known:
         return partial.offset  # no ranges: the received bytes are not written again
     if answer.peek().lstrip().lower().startswith(PAGES):
         raise InputError(
-            f"{partial.url}: the server sent a web page instead of a file; download it in a browser, and "
-            "give the local file"
+            f"{partial.shown_url}: the server sent a web page instead of a file; download it in a browser, "
+            "and give the local file"
         )
     partial.begin(answer.length, answer.validator)
     return 0
@@ -158,7 +160,9 @@ def _blocks(answer: Answer, start: int, expected: Expected) -> Iterator[bytes]:
     while block := answer.read():
         position += len(block)
         if expected.max_bytes is not None and position > expected.max_bytes:
-            raise InputError(f"{answer.url}: more than the {expected.max_bytes} bytes allowed")
+            raise InputError(
+                f"{without_credentials(answer.url)}: more than the {expected.max_bytes} bytes allowed"
+            )
         if position > start:
             yield block[max(0, len(block) - (position - start)) :]
 
@@ -166,11 +170,12 @@ def _blocks(answer: Answer, start: int, expected: Expected) -> Iterator[bytes]:
 def _require_size(answer: Answer, expected: Expected) -> None:
     """Reject a file whose announced length is wrong, before anything is written."""
     length, size, most = answer.length, expected.size, expected.max_bytes
+    url = without_credentials(answer.url)
     if most is not None and (length or size or 0) > most:
-        raise InputError(f"{answer.url}: {length or size} bytes, more than the {most} allowed")
+        raise InputError(f"{url}: {length or size} bytes, more than the {most} allowed")
     if size is not None and length is not None and length != size:
         raise InputError(
-            f"{answer.url}: the server has a file of {length} bytes, not of {size} bytes: another version; "
+            f"{url}: the server has a file of {length} bytes, not of {size} bytes: another version; "
             "nothing was downloaded"
         )
 
@@ -193,7 +198,7 @@ def _require_digests(partial: Partial, expected: Expected) -> None:
         aside = f"{partial.path.name}.wrong-{found[:8]}"
         partial.publish(aside)
         raise InputError(
-            f"{partial.url}: the {name} of the downloaded file is {found}, expected {stated}; it was kept as "
-            f"{partial.path.with_name(aside)}; run the command again; if the result is the same, "
+            f"{partial.shown_url}: the {name} of the downloaded file is {found}, expected {stated}; it was "
+            f"kept as {partial.path.with_name(aside)}; run the command again; if the result is the same, "
             "ask the publisher which is right"
         )

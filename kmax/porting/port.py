@@ -28,8 +28,9 @@ from kmax.porting.formats import Checkpoint, open_checkpoint
 from kmax.porting.naming import Naming, recognise, skip_reasons, wanted_entries
 from kmax.porting.weight_files import left_out, weights_entry
 from kmax.runs.families import load_run, location
-from kmax.runs.identity import commit, identify
-from kmax.runs.weight_digests import expected_sha256
+from kmax.runs.identity import identify
+from kmax.runs.source_commit import commit, warn_if_unknown
+from kmax.runs.weight_digests import expected_sha256, source_of
 
 Check = Callable[[Path], None]
 
@@ -86,7 +87,7 @@ def port_run(run: Run, check: Check | None = None) -> Path:
         image_size=(run.data.image_size[0], run.data.image_size[1]),
         dataset=run.data.dataset,
         arguments=run.model.model_dump(exclude={"name"}),
-        source=str(entry.url or entry.path),
+        source=source_of(entry),
         sha256=sha256,
         extra={
             "predict": run.predict.model_dump(),
@@ -169,6 +170,7 @@ def port_file(
         InputError: unreadable, of another original than `flavour`, or a tensor does not fit; or `out` cannot
             be written, or would replace the checkpoint or a file of the user.
     """
+    warn_if_unknown()
     opened = open_checkpoint(checkpoint, source, state_dict)
     require_model_name(out, opened.files(), overwrite)
     naming = recognise(opened, str(checkpoint))

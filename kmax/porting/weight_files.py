@@ -35,6 +35,7 @@ from kmax.porting.imagenet import find_encoder
 from kmax.porting.tensorflow.locate import find_prefix, single_index
 from kmax.porting.tensorflow_names import skipped_tf
 from kmax.runs.weight_digests import Recorded, RecordedFile, expected_sha256, source_of
+from kmax.urls import has_credentials
 
 # Kinds of files that may hold a checkpoint; those of TensorFlow come in archives.
 READABLE = (PICKLE, TORCH, SAFETENSORS, INDEX, "gzip", "tar", "xz", "bzip2", "zip")
@@ -90,7 +91,9 @@ def fetch_weights(name: str, overwrite: bool = False) -> Path:
     if expected is not None and out.is_file():
         metadata = read_metadata(out)
         wanted = {"sha256": expected, "encoder": entry.encoder, "state_dict": entry.state_dict}
-        if all(metadata.get(key) == value for key, value in wanted.items()):
+        same = all(metadata.get(key) == value for key, value in wanted.items())
+        # Earlier releases wrote the source with its credentials.
+        if same and not has_credentials(metadata.get("source", "")):
             return out
     with _fetched(entry, out, expected, name) as source:
         checkpoint = _opened(source.path, entry)
@@ -187,7 +190,7 @@ def _fetched(entry: Weights, out: Path, expected: Sha256 | None, name: str) -> I
     out.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         if entry.url is not None:
-            path = stack.enter_context(_downloaded(entry.url, out.parent / DOWNLOADS, name))
+            path = stack.enter_context(_downloaded(entry.url, entry.sha256, out.parent / DOWNLOADS, name))
         else:
             path = Path(str(entry.path)).expanduser()
         packed = entry.format == "tf" and (entry.url is not None or path.name.endswith(ARCHIVES))
@@ -217,7 +220,7 @@ def _fetched(entry: Weights, out: Path, expected: Sha256 | None, name: str) -> I
 
 
 @contextlib.contextmanager
-def _downloaded(url: str, folder: Path, name: str) -> Iterator[Path]:
+def _downloaded(url: str, sha256: Sha256 | None, folder: Path, name: str) -> Iterator[Path]:
     """The file at a URL. Only an incomplete download is kept, for the next call to continue.
 
     Raises:
@@ -228,7 +231,7 @@ def _downloaded(url: str, folder: Path, name: str) -> Iterator[Path]:
     try:
         with files.exclusive_lock(lock, held):
             try:
-                download(url, path, max_bytes=MAX_BYTES)
+                download(url, path, sha256=sha256, max_bytes=MAX_BYTES)
                 yield path
             finally:
                 path.unlink(missing_ok=True)

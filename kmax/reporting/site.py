@@ -22,6 +22,7 @@ from kmax.reporting.measured import Measured
 from kmax.reporting.tables import FilledTable
 from kmax.runs.families import load_run, run_names
 from kmax.runs.parameters import run_as_yaml
+from kmax.urls import without_credentials
 
 PICTURES = ("image", "ground_truth", "prediction")
 PICTURE_TITLES = {"image": "image", "ground_truth": "ground truth", "prediction": "prediction"}
@@ -117,7 +118,7 @@ def _run_page(folder: Path, measured: Measured, figures: list[str], figures_fold
     known = run in run_names()
     return RunPage(
         run=run,
-        description=load_run(run).description if known else "",
+        description=without_credentials(load_run(run).description) if known else "",
         headline=_headline(measured),
         examples=_copy_pictures(paths.predictions(run) / "pictures", place, run),
         worst=_worst(place / "worst", run),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from kmax import config, files, paths
 from kmax.errors import InputError, unknown_name
 from kmax.evaluator_version import VERSION
 from kmax.parameter_files import load
+from kmax.runs.source_commit import commit
 from kmax.runs.weight_digests import expected_sha256
 
 
@@ -80,21 +80,6 @@ def stage_parameters(run: config.Run, stage: str) -> dict[str, Any]:
     sections = {"predict": ("predict",), "evaluate": ("predict", "evaluate")}.get(stage, ())
     parameters = {name: getattr(run, name).model_dump(mode="json") for name in sections}
     return parameters | ({"evaluator": {"version": VERSION}} if stage == "evaluate" else {})
-
-
-def commit() -> str:
-    """Commit of the project folder, with `-dirty` if tracked files differ; `unknown` outside git."""
-    try:
-        head = _git("rev-parse", "HEAD")
-        changes = _git("status", "--porcelain", "--untracked-files=no")
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
-    return f"{head}-dirty" if changes else head
-
-
-def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=20, check=True)
-    return done.stdout.strip()
 
 
 def _data_digest(dataset: str, required: bool) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from kmax import files, paths
 from kmax.config import Name, Parameters, Sha256, Weights
 from kmax.parameter_files import parse
+from kmax.urls import without_credentials
 
 
 class Recorded(Parameters):
@@ -24,8 +25,8 @@ class _Content(Parameters):
 
 
 def source_of(entry: Weights) -> str:
-    """The source of an entry's file: its URL or path."""
-    return str(entry.url or entry.path)
+    """The source of an entry's file: its URL, without credentials, or its path."""
+    return str(entry.path) if entry.url is None else without_credentials(entry.url)
 
 
 def expected_sha256(name: str, entry: Weights) -> str | None:
@@ -54,4 +55,9 @@ class RecordedFile:
     def _read(self) -> dict[str, Recorded]:
         if not self.path.exists():
             return {}
-        return dict(parse(_Content, files.read_json(self.path, "recorded digests"), self.path).weights)
+        weights = parse(_Content, files.read_json(self.path, "recorded digests"), self.path).weights
+        # Earlier releases recorded the source with its credentials.
+        return {
+            name: one.model_copy(update={"source": without_credentials(one.source)})
+            for name, one in weights.items()
+        }

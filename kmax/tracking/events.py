@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from kmax.errors import InputError
+from kmax.urls import without_credentials
 
 Event = dict[str, Any]
 FILE_NAME = "events.jsonl"
@@ -27,14 +28,14 @@ MAX_NAME = 250
 
 
 def append(path: Path, event: Mapping[str, Any]) -> None:
-    """Append one event, whole or not at all; `id` and `time` are added.
+    """Append one event, whole or not at all; `id` and `time` are added, credentials of URLs removed.
 
     If an earlier writer crashed within a line, that line is terminated first, and only it is lost.
 
     Raises:
         InputError: the folder cannot be written or the disk is full.
     """
-    stamped = {"id": uuid.uuid4().hex, "time": time.time_ns() // 1_000_000, **event}
+    stamped = {"id": uuid.uuid4().hex, "time": time.time_ns() // 1_000_000, **_without_credentials(event)}
     line = json.dumps(stamped, separators=(",", ":"), allow_nan=False).encode() + b"\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -51,6 +52,18 @@ def append(path: Path, event: Mapping[str, Any]) -> None:
             os.close(descriptor)
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def _without_credentials(value: Any) -> Any:
+    """A JSON value whose texts are without the credentials of their URLs."""
+    match value:
+        case str():
+            return without_credentials(value) if "://" in value else value
+        case Mapping():
+            return {key: _without_credentials(inner) for key, inner in value.items()}
+        case list():
+            return [_without_credentials(inner) for inner in value]
+    return value
 
 
 def read(path: Path, offset: int = 0) -> Iterator[tuple[Event, int]]:

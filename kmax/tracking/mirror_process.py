@@ -18,6 +18,7 @@ from typing import Any
 from kmax.child_processes import end_with_parent
 from kmax.tracking import events
 from kmax.tracking.mlflow_mirror import Mirror, quiet_import, tracking_uri
+from kmax.urls import hide_in_tracebacks, without_credentials, without_secrets
 
 FLUSH_SECONDS = 5.0
 RETRY_SECONDS = 30.0
@@ -61,9 +62,11 @@ def main(state: Path, stage: str, child: str) -> None:
 
 def warn(state: Path, error: Exception) -> None:
     """Print one line about a failing store; the stage itself continues."""
-    reason = " ".join(str(error).split())[:160] or type(error).__name__
+    uri = tracking_uri()
+    reason = " ".join(without_secrets(str(error), uri).split())[:160] or type(error).__name__
     kept = f"events are kept in {state / events.FILE_NAME} (send them later: kmax track sync)"
-    print(f"warning: tracking store {tracking_uri()} failed, {kept}: {reason}", file=sys.stderr, flush=True)
+    shown = without_credentials(uri)
+    print(f"warning: tracking store {shown} failed, {kept}: {reason}", file=sys.stderr, flush=True)
 
 
 class SystemMetrics:
@@ -114,5 +117,6 @@ def _end_soon_after(stage: int) -> None:
 
 
 if __name__ == "__main__":
+    hide_in_tracebacks()
     _end_soon_after(int(sys.argv[4]))
     main(Path(sys.argv[1]), sys.argv[2], sys.argv[3])

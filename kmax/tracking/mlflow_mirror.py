@@ -26,6 +26,7 @@ from kmax.display import printable
 from kmax.errors import InputError
 from kmax.tracking import events
 from kmax.tracking.events import artifact_folder, metric_name
+from kmax.urls import has_credentials, without_credentials
 
 EXPERIMENT = "kmax"
 ARTIFACTS = Path("mlartifacts")
@@ -68,7 +69,11 @@ def quiet_import() -> Iterator[None]:
 
 @dataclass
 class Notes:
-    """What was sent to one store so far: ids of the runs, and the offset in the event log."""
+    """What was sent to one store so far: ids of the runs, and the offset in the event log.
+
+    Attributes:
+        uri: of the store, without user and password.
+    """
 
     uri: str
     runs: dict[str, str] = field(default_factory=dict)
@@ -155,6 +160,23 @@ class Mirror:
         self._client = client
 
 
+def _notes_path(state: Path, uri: str) -> Path:
+    """The file of notes for a store, by its URI without credentials: they do not identify the store."""
+    return state / f"mlflow-{hashlib.sha256(uri.encode()).hexdigest()[:12]}.json"
+
+
+def _remove_credentials(state: Path) -> None:
+    """Rewrite the notes of earlier releases that contain the credentials of a store."""
+    for path in state.glob("mlflow-*.json"):
+        notes = files.read_json(path, "notes of the mirror")
+        if has_credentials(notes["uri"]):
+            uri = without_credentials(notes["uri"])
+            renamed = _notes_path(state, uri)
+            if not renamed.exists():
+                files.write_json(renamed, notes | {"uri": uri})
+            path.unlink()
+
+
 class _Replay:
     """One replay of one event log."""
 
@@ -165,12 +187,13 @@ class _Replay:
         self.state = state
         self.run_name = state.parent.name
         self.tag = f"{state.parent.name}/{state.name}"
-        key = hashlib.sha256(mirror.uri.encode()).hexdigest()[:12]
-        self.notes_path = state / f"mlflow-{key}.json"
+        self.uri = without_credentials(mirror.uri)
+        self.notes_path = _notes_path(state, self.uri)
         self.batches: dict[str, _Batch] = {}
         self.skipped: list[str] = []
 
     def run(self) -> int:
+        _remove_credentials(self.state)
         self.notes = self._read_notes()
         count, offset = 0, self.notes.offset
         for event, offset in events.read(self.state / events.FILE_NAME, self.notes.offset):  # noqa: B007
@@ -189,16 +212,16 @@ class _Replay:
         from mlflow.exceptions import MlflowException
 
         if not self.notes_path.exists():
-            return Notes(self.mirror.uri)
+            return Notes(self.uri)
         notes = Notes(**files.read_json(self.notes_path, "notes of the mirror"))
         try:
             runs = [self.client.get_run(run_id) for run_id in notes.runs.values()]
         except MlflowException as error:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                return Notes(self.mirror.uri)
+                return Notes(self.uri)
             raise
         active = all(run.info.lifecycle_stage == "active" for run in runs)
-        return notes if active else Notes(self.mirror.uri)
+        return notes if active else Notes(self.uri)
 
     def _run_id(self, child: str, event: events.Event) -> str:
         """The MLflow run of a child (or of the parent): from the notes, found by its tags, or created."""

@@ -12,6 +12,7 @@ from kmax import paths
 from kmax.errors import InputError, unknown_name
 from kmax.tracking import events
 from kmax.tracking.mlflow_mirror import SWITCHES, Mirror, require_mlflow, tracking_uri
+from kmax.urls import without_credentials, without_secrets
 
 
 @dataclass(frozen=True)
@@ -53,13 +54,16 @@ def sync(runs: Sequence[str] = ()) -> Sent:
         except InputError:
             raise
         except Exception as error:
-            reason = " ".join(str(error).split())[:200]
-            raise InputError(f"tracking store {mirror.uri} failed: {reason}") from error
+            reason = " ".join(without_secrets(str(error), mirror.uri).split())[:200]
+            raise InputError(f"tracking store {without_credentials(mirror.uri)} failed: {reason}") from error
     return sent
 
 
 def server_command(port: int, host: str = "127.0.0.1") -> list[str]:
     """The command of MLflow's server for the project's embedded store, on the loopback interface by default.
+
+    The store's URI, which may contain a password, is in `server_environment`: the arguments of a process
+    are visible to all users of the machine.
 
     Raises:
         InputError: MLflow is not installed, or MLFLOW_TRACKING_URI is a server, which has its own page.
@@ -67,24 +71,33 @@ def server_command(port: int, host: str = "127.0.0.1") -> list[str]:
     require_mlflow()
     uri = tracking_uri()
     if uri.startswith(("http://", "https://")):
-        raise InputError(f"MLFLOW_TRACKING_URI is a server: open {uri} in a browser")
-    options = ["--backend-store-uri", uri, "--host", host, "--port", str(port), "--workers", "1"]
+        raise InputError(f"MLFLOW_TRACKING_URI is a server: open {without_credentials(uri)} in a browser")
+    options = ["--host", host, "--port", str(port), "--workers", "1"]
     return [sys.executable, "-m", "mlflow", "server", *options]
 
 
 def server_environment() -> dict[str, str]:
-    """The environment of the server, with telemetry switched off."""
-    return {**os.environ, **SWITCHES}
+    """The environment of the server: the URI of its store, and telemetry switched off."""
+    return {**os.environ, **SWITCHES, "MLFLOW_BACKEND_STORE_URI": tracking_uri()}
 
 
 def serve(port: int = 5000, host: str = "127.0.0.1") -> None:
     """Serve the page until interrupted."""
     command = server_command(port, host)
     print(f"http://{host}:{port}", flush=True)
-    server = subprocess.Popen(command, env=server_environment())
+    server = subprocess.Popen(
+        command,
+        env=server_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
     try:
+        for line in server.stdout or ():
+            print(without_secrets(line, tracking_uri()), end="", file=sys.stderr, flush=True)
         code = server.wait()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):  # Ctrl-C; SIGTERM, which unwinds as an exit
         server.terminate()
         server.wait()
         raise

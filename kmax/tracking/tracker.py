@@ -16,6 +16,7 @@ from kmax import config, files, paths
 from kmax.errors import InputError, OutOfTimeError
 from kmax.machine import launcher
 from kmax.runs.identity import Identity, identify, stage_parameters
+from kmax.runs.source_commit import warn_if_unknown
 from kmax.tracking import events
 
 Stage = Literal["train", "port", "predict", "evaluate", "benchmark"]
@@ -117,6 +118,7 @@ def track(run: config.Run, stage: Stage, *, identity: Identity | None = None) ->
         yield SilentTracker(identity, stage, child)
         return
     tracker = Tracker(identity, stage, child)
+    warn_if_unknown()
     tracker._append("start", **_introduction(run, identity, own))
     if identity.data_digest and stage != "benchmark":  # a benchmark measures a generated picture
         tracker.dataset(run.data.dataset, identity.data_digest)

@@ -34,6 +34,7 @@ from kmax.runs.identity import Identity, identify
 from kmax.tracking.tracker import track
 from kmax.training.budget import Budget, Stop, read_budget
 from kmax.training.checkpoint import TrainingState, find_checkpoint, initial_state, only_copy
+from kmax.training.loopback import stay_on_this_machine
 from kmax.training.publish import publish
 from kmax.training.ranks import Ranks, run_ranks
 from kmax.training.step import TrainStep, deterministic_algorithms, seed_generators
@@ -65,6 +66,7 @@ def train_run(run: config.Run, *, fresh: bool = False, time_budget: float | None
         raise InputError(f"{location(run.run)}: the run has no 'train' section; run: kmax port {run.run}")
     plan = plan_ranks()
     micro_batches = _micro_batches(run.train.global_batch_size, plan.world_size)
+    stay_on_this_machine(plan)
     run_ranks(plan, _train, Job(run, run.train, identify(run), budget, fresh, micro_batches))
     return paths.model(run.run)
 

@@ -12,6 +12,7 @@ from kmax.evaluator_version import VERSION as EVALUATOR_VERSION
 from kmax.errors import InputError
 from kmax.files import exclusive_lock
 from kmax.runs.families import families
+from kmax.urls import without_credentials
 
 
 def checked(function, *arguments):
@@ -62,11 +63,12 @@ def section(name):
 
 
 def weights_entry(wildcards):
-    """For `params:` the entry of params/weights.yaml."""
+    """For `params:` the entry of params/weights.yaml; Snakemake stores it, so the URL is without credentials."""
     entries = checked(parameter_files.load, WeightsFile, paths.WEIGHTS_FILE).weights
     if wildcards.name not in entries:
         raise WorkflowError(f"{paths.WEIGHTS_FILE}: no entry '{wildcards.name}'")
-    return entries[wildcards.name].model_dump(mode="json")
+    entry = entries[wildcards.name].model_dump(mode="json")
+    return entry | {"url": entry["url"] and without_credentials(entry["url"])}
 
 
 def prepared(wildcards):

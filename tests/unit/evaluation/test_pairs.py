@@ -57,7 +57,7 @@ def test_maps_of_different_shapes_are_refused() -> None:
 
 def test_without_a_cache_folder_code_is_compiled_again() -> None:
     nowhere: dict[str, object] = {}
-    exec("def successor(x): return x + 1", nowhere)  # a function of no file, for which no folder is found
+    exec("def successor(x): return x + 1", nowhere)  # noqa: S102 - a function of no file, for which no folder is found
     assert compiled(nowhere["successor"])(2) == 3  # type: ignore[type-var, operator]
 
 

@@ -68,6 +68,20 @@ def test_the_site_is_self_contained_and_its_links_work(built):
     assert "url(" not in (site / "style.css").read_text()
 
 
+LOADS = re.compile(
+    r"<(script|iframe|object|embed|base|form)\b|@import|\bon\w+\s*=\s*[\"']"
+    r"|\b(src|srcset|href|poster|data|action)\s*=\s*[\"']?\s*([a-z]+:)?//|url\(\s*[\"']?\s*([a-z]+:)?//",
+    re.IGNORECASE,
+)
+
+
+def test_no_page_table_or_figure_loads_anything_from_outside_or_runs_a_script(built):
+    texts = [path for path in built.parents[1].rglob("*") if path.suffix in (".html", ".css", ".svg")]
+    assert {path.suffix for path in texts} >= {".html", ".css"}
+    loads = {path: found for path in texts if (found := LOADS.findall(path.read_text(encoding="utf-8")))}
+    assert loads == {}
+
+
 def test_a_run_has_overlays_cluster_maps_curves_bars_and_provenance(built):
     page = Page(built.parent / "runs/shapes-tiny.html")
     names = [Path(str(picture["src"])).name for picture in page.pictures]

@@ -6,7 +6,8 @@ import pytest
 from kmax import paths
 from kmax.config import Port, Run
 from kmax.errors import InputError
-from kmax.runs.identity import commit, identify
+from kmax.runs.identity import identify
+from kmax.runs.source_commit import commit
 from kmax.runs.weight_digests import Recorded, RecordedFile
 
 

@@ -186,7 +186,8 @@ def test_four_stages_at_once_on_a_fresh_store_lose_nothing(run):
     stages = ("train", "predict", "evaluate", "benchmark")
     for process in [start_stage(stage) for stage in stages]:
         _, errors = process.communicate()
-        assert (process.returncode, errors) == (0, "")
+        warnings = [line for line in errors.splitlines() if "the commit of this folder" not in line]
+        assert (process.returncode, warnings) == (0, [])
     runs = tracked_runs()
     assert set(runs) == {"shapes-smoke", *(f"shapes-smoke/{stage}" for stage in stages)}
     for stage in stages:
