@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from kmax.errors import InputError
 from kmax.tracking import events
 from kmax.tracking.mlflow_mirror import Mirror, quiet_import, tracking_uri
 
@@ -36,7 +37,8 @@ def main(state: Path, stage: str, child: str) -> None:
         closing = bool(select.select([sys.stdin], [], [], wait)[0])
         now = time.monotonic()
         if sampler and (closing or now >= next_sample):
-            sampler.sample()
+            with contextlib.suppress(InputError):  # a full disk: the stage itself reports it
+                sampler.sample()
             next_sample = now + SAMPLE_SECONDS
         if now >= next_flush or (closing and not failed):
             try:

@@ -1,9 +1,9 @@
-"""A server of commands on a disk that fails: `failing_disk.c` below all its processes, or a small file system.
+"""Runs commands on a disk that fails at its N-th write (`failing_disk.c`), or on a small file system.
 
     LD_PRELOAD=failing_disk.so FAILING_DISK=control python failing_disk.py
 
-It imports the project once; each line of its standard input, a JSON object, forks a child that calls one command,
-and is answered by a line with its exit code, its output and the number of writes.
+It imports the project once. Each line of its standard input, a JSON object, forks a child that calls one
+command, and is answered by a line with the exit code, the output and the number of writes.
 """
 
 from __future__ import annotations
@@ -61,7 +61,9 @@ class FailingDisk:
         self.place = Path(tempfile.mkdtemp(prefix="kmax-disk-"))
         library, self.control = self.place / "failing_disk.so", self.place / "control"
         source = HERE / "failing_disk.c"
-        subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", library, source], check=True)
+        subprocess.run(
+            ["gcc", "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", library, source], check=True
+        )
         self.control.write_bytes(CONTROL.pack(0, 0, 0, 0, b""))
         from commandline import environment
 
@@ -77,7 +79,13 @@ class FailingDisk:
         )
 
     def call(
-        self, project: Path, *arguments: str, at: int = 0, once: bool = False, error: int = errno.ENOSPC, **env: str
+        self,
+        project: Path,
+        *arguments: str,
+        at: int = 0,
+        once: bool = False,
+        error: int = errno.ENOSPC,
+        **env: str,
     ) -> Answer:
         """Call `kmax` in `project`; writes fail from the `at`-th on (`once`: it alone; 0: never)."""
         return self._ask(
@@ -102,7 +110,8 @@ class FailingDisk:
         shutil.rmtree(self.place)
 
     def _ask(self, **request: Any) -> Answer:
-        assert self.server.stdin is not None and self.server.stdout is not None
+        assert self.server.stdin is not None
+        assert self.server.stdout is not None
         self.server.stdin.write(json.dumps(request) + "\n")
         self.server.stdin.flush()
         return Answer(**json.loads(self.server.stdout.readline()))
@@ -137,7 +146,6 @@ def _run(request: dict[str, Any], control: mmap.mmap) -> Answer:
         if child == 0:
             _call(request, Path(output))
         code = _wait(child)
-        time.sleep(0)
         survivors = _group_lives(child)
         writes = CONTROL.unpack(control[:])[0]
         control[:] = CONTROL.pack(0, 0, 0, 0, b"")

@@ -28,11 +28,16 @@ VERBS = {
 }
 OUTPUTS = ("data", "results", "reports")
 IN_CI, ALL = 2, 30
-FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "quota", errno.EIO: "error of the disk"}
+REASONS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is exceeded",
+    errno.EIO: "error of the disk",
+}
+NO_REASON = "is the disk full?"  # torch does not pass on the system's error
 
 
 class Projects:
-    """For each verb the project before it and the contents of the outputs after it, on a disk that may fail."""
+    """For each verb the project before it and the outputs after it, on a disk that may fail."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -71,7 +76,9 @@ def _write_project(folder: Path) -> Path:
     write_project(folder)
     for name in ("tables.yaml", "reference.csv"):
         shutil.copy(ROOT / "params" / name, folder / "params" / name)
-    entry = "{description: of the other run, path: results/shapes-mini/model.safetensors, format: safetensors}"
+    entry = (
+        "{description: of the other run, path: results/shapes-mini/model.safetensors, format: safetensors}"
+    )
     (folder / "params/weights.yaml").write_text(f"weights: {{start: {entry}}}\n")
 
     def port(content: dict) -> None:
@@ -93,7 +100,9 @@ def contents(project: Path) -> dict[str, str]:
         data = path.read_bytes()
         if path.name == "history.csv":
             rows = list(csv.DictReader(io.StringIO(data.decode())))
-            data = repr([{key: value for key, value in row.items() if key != "seconds"} for row in rows]).encode()
+            data = repr(
+                [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+            ).encode()
         found[name.as_posix()] = hashlib.sha256(data).hexdigest()
     return found
 
@@ -112,7 +121,7 @@ def projects(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Projects]:
 
 
 def places(writes: int, count: int, seed: str) -> list[int]:
-    """`count` of the numbers 1 to `writes`: spread over all, with the first and last ones if there are many."""
+    """`count` of the numbers 1 to `writes`, spread over all; if there are many, the first and last ones too."""
     numbers = random.Random(seed)
     edges = [1, 2, writes - 1, writes] if count > 4 else []
     parts = count - len(edges)
@@ -139,14 +148,14 @@ def check(projects: Projects, verb: str, at: int, *, once: bool = False, error: 
         lines = [line for line in failed.err.splitlines() if line.startswith("kmax: ")]
         assert len(lines) == 1, what
         assert re.match(r"kmax: [^ ]*/[^ ]*: ", lines[0]), f"does not say where: {what}"
-        assert FULL[error] in lines[0], f"does not say what: {what}"
+        assert REASONS[error] in lines[0] or NO_REASON in lines[0], f"does not say what: {what}"
     again = projects.disk.call(trial, *VERBS[verb])
     assert again.code == 0, f"does not complete afterwards: {what}\n{again.err}"
     assert contents(trial) == expected, f"the result is another one afterwards: {what}"
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_disk_that_fills_at_any_write_costs_nothing_but_the_attempt(projects: Projects, verb: str) -> None:
+def test_a_disk_that_fills_at_any_write_costs_one_attempt(projects: Projects, verb: str) -> None:
     projects.before(verb)
     for at in places(projects.writes[verb], IN_CI, verb):
         check(projects, verb, at)
@@ -154,7 +163,7 @@ def test_a_disk_that_fills_at_any_write_costs_nothing_but_the_attempt(projects: 
 
 @pytest.mark.long
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_disk_that_fills_at_many_writes_costs_nothing_but_the_attempt(projects: Projects, verb: str) -> None:
+def test_a_disk_that_fills_at_many_writes_costs_one_attempt(projects: Projects, verb: str) -> None:
     projects.before(verb)
     for at in places(projects.writes[verb], ALL, f"all of {verb}"):
         check(projects, verb, at)
@@ -163,7 +172,7 @@ def test_a_disk_that_fills_at_many_writes_costs_nothing_but_the_attempt(projects
 @pytest.mark.long
 @pytest.mark.parametrize("error", [errno.EDQUOT, errno.EIO], ids=os.strerror)
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_single_failed_write_costs_nothing_but_the_attempt(projects: Projects, verb: str, error: int) -> None:
+def test_a_single_failed_write_costs_one_attempt(projects: Projects, verb: str, error: int) -> None:
     projects.before(verb)
     for at in places(projects.writes[verb], ALL // 3, f"{error} of {verb}"):
         check(projects, verb, at, once=True, error=error)
