@@ -68,7 +68,7 @@ def require_writable(folder: Path, advice: str | None = None) -> None:
     if not os.access(existing, os.W_OK | os.X_OK):
         read_only = os.statvfs(existing).f_flag & os.ST_RDONLY
         number = errno.EROFS if read_only else errno.EACCES
-        advice = advice or f"make it, or '{folder.parts[0]}', a link to a folder that can be written"
+        advice = advice or f"make '{folder.parts[0]}' a link to a folder that can be written"
         raise InputError(f"{folder}: cannot be written: {DISK_ERRORS[number]}; {advice}")
 
 
@@ -253,9 +253,20 @@ def move_folder(source: Path, path: Path) -> None:
             replace_folder(source, path)
         else:
             with atomic_folder(path) as temporary:
-                shutil.copytree(source, temporary, dirs_exist_ok=True)
+                copy_folder(source, temporary)
     except OSError as error:
         raise cannot_write(path, error) from error
+
+
+def copy_folder(source: Path, target: Path) -> None:
+    """Copy all files of a folder into another one, which may exist; the first error ends it."""
+    for path in sorted(source.rglob("*")):
+        copy = target / path.relative_to(source)
+        if path.is_dir():
+            copy.mkdir(parents=True, exist_ok=True)
+        else:
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, copy)
 
 
 def _same_device(one: Path, other: Path) -> bool:

@@ -121,7 +121,7 @@ def projects(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Projects]:
 
 
 def places(writes: int, count: int, seed: str) -> list[int]:
-    """`count` of the numbers 1 to `writes`, spread over all; if there are many, the first and last ones too."""
+    """`count` of the numbers 1 to `writes`, spread over all; with the first and last if there are many."""
     numbers = random.Random(seed)
     edges = [1, 2, writes - 1, writes] if count > 4 else []
     parts = count - len(edges)
