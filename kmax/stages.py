@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from kmax import paths
+from kmax import files, paths
 from kmax.errors import InputError
 from kmax.runs.families import load_run, location
 
@@ -37,6 +37,7 @@ def train(name: str, *, fresh: bool = False, time_budget: str | None = None) -> 
     if run.train is None:
         raise InputError(f"{location(name)}: the run has no 'train' section; run: kmax port {name}")
     budget = None if time_budget is None else seconds(time_budget)
+    _require_writable(paths.results(name), paths.metrics_folder(name))
     from kmax.training.loop import train_run
 
     return train_run(run, fresh=fresh, time_budget=budget)
@@ -71,6 +72,7 @@ def port(name: str, *, verify: bool = False, recorded: Path | None = None, log: 
     run = load_run(name)
     if run.port is None:
         raise InputError(f"{location(name)}: the run has no 'port' section; run: kmax train {name}")
+    _require_writable(paths.results(name))
     from kmax.porting import port_run
     from kmax.tracking.tracker import track
 
@@ -125,6 +127,7 @@ def predict(name: str, split: str | None = None) -> Path:
         The folder of the predictions.
     """
     run = load_run(name)
+    _require_writable(paths.results(name))
     from kmax.inference.prediction_stage import predict_run
     from kmax.runs.provenance import provenance_for_predictions
     from kmax.tracking.tracker import track
@@ -143,6 +146,7 @@ def evaluate(name: str) -> Path:
         The path of metrics.json.
     """
     run = load_run(name)
+    _require_writable(paths.metrics_folder(name))
     from kmax.evaluation.run.evaluation_stage import evaluate_run
     from kmax.runs.provenance import provenance_for_scores
     from kmax.tracking.tracker import track
@@ -159,6 +163,7 @@ def benchmark(name: str) -> Path:
         The path of speed.json.
     """
     run = load_run(name)
+    _require_writable(paths.metrics_folder(name))
     from kmax.inference.benchmark import benchmark_run
     from kmax.runs.provenance import model_identity, model_provenance
     from kmax.tracking.tracker import track
@@ -204,11 +209,18 @@ def report(
         # "+" distinguishes a list of names from the name of a family, which never contains it.
         out = paths.REPORTS if runs == select() else paths.family_report("+".join(dict.fromkeys(names)))
     reporting.require_report_folder(runs, out, check, overwrite)
+    files.require_writable(out, "write the report to another folder with --out")
     measured = reporting.measured_from_mlflow(runs) if from_mlflow else None
     page = reporting.report(runs, out=out, measured=measured)
     if check is not None and (differences := reporting.compare_reports(check, out / "tables")):
         raise InputError([str(difference) for difference in differences])
     return page
+
+
+def _require_writable(*folders: Path) -> None:
+    """Reject a state folder or output folders that cannot be written before the work, not after it."""
+    for folder in (paths.STATE, *folders):
+        files.require_writable(folder)
 
 
 def submit_coco(

@@ -8,7 +8,6 @@ file of its folder with its SHA-256; a corrupt shard is predicted again.
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from typing import Any
 
 from kmax.data.formats.coco_panoptic import Image
 from kmax.errors import InputError
-from kmax.files import atomic_folder, read_json, sha256, write_json
+from kmax.files import atomic_folder, copy_folder, read_json, sha256, write_json
 
 RECORD = "shard.json"
 INSTANCES = "instances.json"
@@ -84,7 +83,7 @@ def gather(shards: Iterable[Shard], folder: Path) -> None:
     for shard in shards:
         for name in FOLDERS:
             if (shard.folder / name).exists():
-                shutil.copytree(shard.folder / name, folder / name, dirs_exist_ok=True)
+                copy_folder(shard.folder / name, folder / name)
 
 
 def join_instances(shards: Iterable[Shard], path: Path) -> None:

@@ -6,6 +6,8 @@ No tensor is allocated before the file's header agrees with the network that its
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +21,7 @@ from torch import Tensor
 from kmax.config import Category, ModelArguments, Parameters
 from kmax.errors import InputError
 from kmax.file_kinds import INDEX, PICKLE, SAFETENSORS, TORCH, file_kind, missing
-from kmax.files import atomic_path
+from kmax.files import atomic_path, cannot_write, new_mode
 from kmax.model.construction import build_shapes
 from kmax.model.kmax import KMaX
 
@@ -73,8 +75,16 @@ def save_model(model: KMaX, path: Path, categories: list[Category], **extra_meta
         try:
             save_file(tensors, temporary, metadata={KEY: text})
         except SafetensorError as error:  # raised by the library when the disk is full
-            raise InputError(f"{path}: cannot be written: {error}") from error
-        temporary.chmod(0o644)
+            raise _write_error(path, error) from error
+        temporary.chmod(new_mode())
+
+
+def _write_error(path: Path, error: SafetensorError) -> InputError:
+    """The error of a file that the library could not write; it states the system's error as text only."""
+    number = re.search(r"\(os error (\d+)\)", str(error))
+    if number is None:
+        return InputError(f"{path}: cannot be written: {error}")
+    return cannot_write(path, OSError(int(number[1]), os.strerror(int(number[1]))))
 
 
 def metadata_text(model: KMaX, path: Path, categories: list[Category], extra: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ that kind.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import math
@@ -18,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from kmax.errors import InputError
+from kmax.files import cannot_write
 from kmax.urls import without_credentials
 
 Event = dict[str, Any]
@@ -39,7 +40,7 @@ def append(path: Path, event: Mapping[str, Any]) -> None:
     line = json.dumps(stamped, separators=(",", ":"), allow_nan=False).encode() + b"\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             size = os.fstat(descriptor).st_size
@@ -47,11 +48,11 @@ def append(path: Path, event: Mapping[str, Any]) -> None:
                 line = b"\n" + line
             if os.write(descriptor, line) != len(line):
                 os.ftruncate(descriptor, size)
-                raise InputError(f"{path}: cannot be written: the disk is full")
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         finally:
             os.close(descriptor)
     except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror}") from error
+        raise cannot_write(path, error) from error
 
 
 def _without_credentials(value: Any) -> Any:

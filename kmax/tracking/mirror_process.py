@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from kmax.child_processes import end_with_parent
+from kmax.errors import InputError
 from kmax.tracking import events
 from kmax.tracking.mlflow_mirror import Mirror, quiet_import, tracking_uri
 from kmax.urls import hide_in_tracebacks, without_credentials, without_secrets
@@ -41,7 +42,8 @@ def main(state: Path, stage: str, child: str) -> None:
         closing = bool(select.select([sys.stdin], [], [], wait)[0])
         now = time.monotonic()
         if sampler and (closing or now >= next_sample):
-            sampler.sample()
+            with contextlib.suppress(InputError):  # a full disk: the stage itself reports it
+                sampler.sample()
             next_sample = now + SAMPLE_SECONDS
         if now >= next_flush or (closing and not failed):
             try:

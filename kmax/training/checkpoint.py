@@ -56,7 +56,7 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
             torch.save(state, temporary)
         except RuntimeError as error:  # how torch reports a failed write
             raise InputError(
-                f"{path}: cannot be written (disk full?): {str(error).splitlines()[0]}"
+                f"{path}: cannot be written; is the disk full? ({str(error).splitlines()[0]})"
             ) from error
     for old in checkpoints(folder)[KEPT:]:
         old.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from kmax.data.download.obtain import obtain
 from kmax.data.faults import Faults
 from kmax.data.layouts.layout import RawFiles
 from kmax.errors import InputError
-from kmax.files import digest, exclusive_lock, read_json, remove_leftovers, write_json
+from kmax.files import digest, exclusive_lock, read_json, remove_leftovers, require_writable, write_json
 
 
 def download(name: str) -> Path:
@@ -30,6 +30,7 @@ def download(name: str) -> Path:
     """
     dataset = load_dataset(name)
     manifest = paths.raw_manifest(name)
+    require_writable(manifest.parent)
     lock = manifest.parent.parent / f".{name}.lock"
     with exclusive_lock(lock, f"{manifest.parent}: another process is downloading '{name}'; wait for it"):
         remove_leftovers(manifest.parent, manifest.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -149,9 +150,10 @@ class KnownDigests:
         return all(self._known.get(f"sha256 {n}") == [_stamp(self._root / n), d] for n, d in names.items())
 
     def save(self) -> None:
-        """Write the computed digests."""
+        """Write the computed digests; if that is not possible, they are computed again the next time."""
         if self._changed:
-            write_json(self._path, {"root": str(self._root.absolute()), "files": self._known})
+            with contextlib.suppress(InputError):
+                write_json(self._path, {"root": str(self._root.absolute()), "files": self._known})
             self._changed = False
 
 

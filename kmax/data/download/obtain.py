@@ -29,7 +29,7 @@ from kmax.data.download.listed_file import (
 from kmax.data.layouts.layout import RemoteFile
 from kmax.errors import InputError
 from kmax.fetch.archives import Contents, unpack
-from kmax.files import exclusive_lock, remove_leftovers, write_json
+from kmax.files import exclusive_lock, remove_leftovers, require_writable, write_errors, write_json
 from kmax.progress import Transfers
 
 AT_A_TIME = 4
@@ -73,6 +73,7 @@ def obtain(
         todo = [file for file in files if not file.is_done()]
         if todo:
             _require_parent(dataset, root)
+            require_writable(root / OWN_FOLDER, _advice(todo))
             held = f"{root}: another process is downloading '{dataset.dataset}' there; wait for it"
             with exclusive_lock(root / OWN_FOLDER / "lock", held):
                 for folder in {file.download_path.parent for file in todo}:
@@ -115,6 +116,19 @@ def _require_parent(dataset: Dataset, root: Path) -> None:
             f"{root.parent}: folder not found; mount its disk or create it, or correct KMAX_DATA_ROOT or "
             f"'root' in {paths.dataset_file(dataset.dataset)}"
         )
+
+
+def _advice(todo: list[ListedFile]) -> str:
+    """What to do where files are missing that cannot be stored."""
+    first = (
+        f"{todo[0].remote.path} and {len(todo) - 1} more are"
+        if len(todo) > 1
+        else f"{todo[0].remote.path} is"
+    )
+    return (
+        f"{first} not complete there: have the owner of the folder run this command, or set KMAX_DATA_ROOT "
+        "to a folder that can be written"
+    )
 
 
 def _ask_for(dataset: Dataset, files: list[ListedFile], root: Path) -> str:
@@ -162,7 +176,7 @@ def _settle(file: ListedFile, digests: KnownDigests, known: dict[str, Any] | Non
         return {} if note is None else _to_record(file, note)
     note = _verify(file, path, digests, known)
     own = path == file.download_path
-    with _write_errors(path):
+    with write_errors(path):
         if own:
             path.with_name(f".{path.name}.part.json").unlink(missing_ok=True)  # left by a killed process
         if not remote.unpack:
@@ -186,15 +200,6 @@ def _settle(file: ListedFile, digests: KnownDigests, known: dict[str, Any] | Non
             os.sync()
             path.unlink()
     return _to_record(file, note)
-
-
-@contextlib.contextmanager
-def _write_errors(path: Path) -> Iterator[None]:
-    """Report errors of writing as one line."""
-    try:
-        yield
-    except OSError as error:
-        raise InputError(f"{error.filename or path}: cannot be written: {error.strerror}") from error
 
 
 def _to_record(file: ListedFile, note: dict[str, Any]) -> dict[str, dict[str, int | str]]:

@@ -30,7 +30,15 @@ from kmax.data.prepare.prepared_files import Journal, PreparedImage, write_manif
 from kmax.data.shapes import scenes
 from kmax.data.shapes.scenes import Generated
 from kmax.errors import InputError
-from kmax.files import digest, exclusive_lock, move_folder, remove_leftovers, sha256
+from kmax.files import (
+    digest,
+    exclusive_lock,
+    move_folder,
+    remove_leftovers,
+    require_writable,
+    sha256,
+    write_errors,
+)
 from kmax.parallel import map_items
 
 Item = TypeVar("Item")
@@ -55,12 +63,15 @@ def prepare(name: str, workers: int | None = None) -> Path:
     dataset = load_dataset(name)
     record = raw_record(dataset)
     folder = paths.prepared(name)
+    for written in (folder.parent, paths.STATE):
+        require_writable(written)
     lock = folder.parent / f".{name}.lock"
     with exclusive_lock(lock, f"{folder}: another process is preparing '{name}'; wait for it"):
         remove_leftovers(folder.parent, name)
         work = _work_folder(dataset, record)
         draft = work / "prepared"
-        draft.mkdir(parents=True, exist_ok=True)
+        with write_errors(draft):
+            draft.mkdir(parents=True, exist_ok=True)
         if isinstance(dataset.source, RawFiles):
             _convert(dataset, dataset.source, record, work, workers)
         else:
@@ -105,7 +116,8 @@ def _draw(dataset: Dataset, source: Generated, work: Path, workers: int | None) 
     splits = {}
     for name, count in source.images.items():
         for part in ("images", "panoptic"):
-            (folder / f"{part}_{name}").mkdir(exist_ok=True)
+            with write_errors(folder):
+                (folder / f"{part}_{name}").mkdir(exist_ok=True)
         with Journal(work / f"{name}.jsonl") as journal:
             _forget_lost_files(journal, folder / f"panoptic_{name}")
             left = (index for index in range(count) if index not in journal)
@@ -121,7 +133,8 @@ def _draw_one(source: Generated, split: str, categories: list[Category], folder:
     scene = scenes.draw_scene(source.seed, split, index, (height, width), categories)
     name = f"{index:06d}.png"
     path, png = folder / f"images_{split}" / name, folder / f"panoptic_{split}" / name
-    PillowImage.fromarray(scene.rgb).save(path, compress_level=4)
+    with write_errors(path):
+        PillowImage.fromarray(scene.rgb).save(path, compress_level=4)
     _write_png(png, scene.ids)
     return [], PreparedImage(
         position=index,
@@ -225,10 +238,11 @@ def _convert_one(target: Path, dataset: str, item: tuple[ImageRecord, list[str |
         return faults, None
     labels, (width, height), image_bytes, image_sha256 = found
     png = target / record.png_name
-    png.parent.mkdir(parents=True, exist_ok=True)
-    if labels.png is not None:
-        shutil.copyfile(labels.png, png)
-    else:
+    with write_errors(png):
+        png.parent.mkdir(parents=True, exist_ok=True)
+        if labels.png is not None:
+            shutil.copyfile(labels.png, png)
+    if labels.png is None:
         assert labels.ids is not None
         _write_png(png, labels.ids)
     return faults, PreparedImage(
@@ -244,4 +258,5 @@ def _convert_one(target: Path, dataset: str, item: tuple[ImageRecord, list[str |
 
 
 def _write_png(path: Path, ids: IdMap) -> None:
-    PillowImage.fromarray(map_to_rgb(ids)).save(path)
+    with write_errors(path):
+        PillowImage.fromarray(map_to_rgb(ids)).save(path)

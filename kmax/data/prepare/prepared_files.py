@@ -16,7 +16,7 @@ from kmax.config import Category
 from kmax.csv_files import csv_line
 from kmax.data.datasets import MANIFEST_VERSION
 from kmax.data.formats.coco_panoptic import Annotation, Image, Segment
-from kmax.files import digest, sha256, write_json
+from kmax.files import digest, sha256, write_errors, write_json
 
 COLUMNS = [
     "file_name",
@@ -64,23 +64,25 @@ class Journal:
         self._offset: dict[int, int] = {}  # position -> offset of its line
 
     def __enter__(self) -> Journal:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._stream = open(self._path, "a+b")
-        self._stream.seek(0)
-        start = 0
-        for line in self._stream:
-            image = _parse_line(line)
-            if image is None:
-                break
-            self._offset[image.position] = start
-            start += len(line)
-        self._stream.truncate(start)
+        with write_errors(self._path):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._stream = open(self._path, "a+b")
+            self._stream.seek(0)
+            start = 0
+            for line in self._stream:
+                image = _parse_line(line)
+                if image is None:
+                    break
+                self._offset[image.position] = start
+                start += len(line)
+            self._stream.truncate(start)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stream.close()
+        with write_errors(self._path):  # what could not be written before is tried again here
+            self._stream.close()
 
     def __contains__(self, position: int) -> bool:
         return position in self._offset
@@ -98,8 +100,9 @@ class Journal:
     def add(self, image: PreparedImage) -> None:
         """Append an image, which then counts as finished."""
         self._offset[image.position] = self._stream.seek(0, 2)
-        self._stream.write(json.dumps(asdict(image), separators=(",", ":")).encode() + b"\n")
-        self._stream.flush()
+        with write_errors(self._path):
+            self._stream.write(json.dumps(asdict(image), separators=(",", ":")).encode() + b"\n")
+            self._stream.flush()
 
     def forget(self, position: int) -> None:
         """Remove an image, so that it is prepared again."""
@@ -135,7 +138,7 @@ def write_split(
     """
     json_path, csv_path = folder / f"panoptic_{name}.json", folder / f"files_{name}.csv"
     segments = crowds = 0
-    with open(json_path, "w", encoding="utf-8") as stream:
+    with write_errors(json_path), open(json_path, "w", encoding="utf-8") as stream:
         listed = [category.model_dump() for category in categories]
         stream.write('{"categories":')
         _dump(stream, [{**category, "isthing": int(category["isthing"])} for category in listed])
@@ -152,7 +155,7 @@ def write_split(
             ]
             _dump(stream, annotation)
         stream.write("]}\n")
-    with open(csv_path, "w", encoding="utf-8", newline="") as stream:
+    with write_errors(csv_path), open(csv_path, "w", encoding="utf-8", newline="") as stream:
         stream.write(csv_line(COLUMNS))
         for prepared in journal.images():
             image, found = prepared.image, prepared.annotation.segments
