@@ -112,6 +112,7 @@ def name_faults(
     names = [PANOPTIC_JSON, JOURNAL, *made_from]
     outputs = [out / name for name in names]
     try:
+        refuse_foreign(outputs[0], record.is_ours, True)  # one line if the folder cannot be written
         check_outputs(outputs, [weights, *(image.path for image in images)])
     except InputError as error:
         return faults + error.faults

@@ -80,9 +80,10 @@ class Upsampling:
         clusters, (height, width) = len(logits), self.size
         # A softmax does not change when each pixel is shifted. The interpolated largest logit is not below
         # the largest interpolated one: shifted by it, no exponential overflows.
-        narrow = (logits - logits.amax(0)).transpose(0, 1).contiguous()  # [h, N, w]
-        is_large = len(narrow) * clusters * width > WIDENED_ELEMENTS
-        wide = narrow if is_large else self._along(1, narrow)  # [h, N, W]
+        shifted = (logits - logits.amax(0)).transpose(0, 1).contiguous()  # [h, N, w]
+        is_large = len(shifted) * clusters * width > WIDENED_ELEMENTS
+        if not is_large:
+            shifted = self._along(1, shifted)  # [h, N, W]
         matrix = self._along(0, torch.eye(self.native[0])[None])[0].T.contiguous()  # [H, h]
         weighs = matrix.numpy() != 0
         first, last = weighs.argmax(1), weighs.shape[1] - 1 - weighs[:, ::-1].argmax(1)
@@ -92,7 +93,7 @@ class Upsampling:
         for start in range(0, height, rows):
             end = min(start + rows, height)
             read = slice(first[start], last[end - 1] + 1)  # rows ascend
-            source = (self._along(1, wide[read]) if is_large else wide[read]).flatten(1)
+            source = (self._along(1, shifted[read]) if is_large else shifted[read]).flatten(1)
             weights = (matrix[start:end, read] @ source).view(-1, clusters, width)
             total = weights.clamp_(min=SMALLEST_EXPONENT).exp_().sum(1)
             if float(total.min()) < SMALLEST_TOTAL:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import struct
+import warnings
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ _COMPRESSION = 6
 GREY, RGB, PALETTE, GREY_ALPHA, RGBA = 0, 2, 3, 4, 6
 # The size from which Pillow also rejects an image as a decompression bomb.
 MAX_PIXELS = 178_956_970
+# Pillow warns of images that are half as large, with a line of its source code.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 # What Pillow raises on corrupt files; only its calls may stand in a block that expects this.
 PILLOW_FAULTS = (Exception,)
 SIGNATURE = b"\x89PNG\r\n\x1a\n"

@@ -18,6 +18,7 @@ from pydantic import Field
 
 from kmax.config import Category
 from kmax.data.faults import Fault, FaultKind, Faults
+from kmax.data.formats.image_file import SUFFIXES
 from kmax.data.layouts.label_reading import (
     areas_and_boxes,
     by_stem,
@@ -32,7 +33,7 @@ from kmax.data.layouts.layout import ImageRecord, MaskFiles, PanopticLabels, Raw
 from kmax.folders import FolderFiles, Reason
 
 GREY = ("L", "P", "I;16", "I", "1")
-IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
+IMAGES = set(SUFFIXES)
 
 
 class SemanticMasks(RawFiles):
