@@ -115,7 +115,7 @@ def death(what: str, process: BaseProcess, advice: str) -> Exception:
     except ValueError:
         name = f"signal {-code}"
     if name in ("SIGKILL", "SIGBUS"):
-        return InputError(
-            f"{what} (pid {process.pid}) was ended by {name}; the system does this when memory is out: {advice}"
-        )
-    return InputError(f"{what} (pid {process.pid}) was ended by {name}; run the command again")
+        advice = f"the system does this when memory is out: {advice}"
+    else:
+        advice = "run the command again"
+    return InputError(f"{what} (pid {process.pid}) was ended by {name}; {advice}")

@@ -21,7 +21,8 @@ from kmax.machine import Plan
 
 BEAT_SECONDS = 1.0
 SILENT_BEATS = 40  # a launcher that was not heard for so many own beats is gone
-REPORT_SECONDS = 5.0  # for the report of the node that failed first
+SUSPECT_BEATS = 4  # the same if ranks of this node have lost their connections
+REPORT_SECONDS = 6.0  # for the report of the node that failed first
 LEAVE_SECONDS = 60.0  # the first node stays until the others have ended
 
 
@@ -151,6 +152,9 @@ class Nodes:
             end = time.monotonic() + REPORT_SECONDS
             while self._failure is None and time.monotonic() < end:
                 time.sleep(BEAT_SECONDS / 10)
+                for node, silent in enumerate(self._silent):
+                    if silent >= SUSPECT_BEATS and self._failure is None:
+                        self._failure = _gone(node)
         own = json.dumps({"node": self.plan.node, "line": line})
         with contextlib.suppress(DistError, RuntimeError):
             if self._failure is None:

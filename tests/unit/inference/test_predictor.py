@@ -167,7 +167,7 @@ def test_ranks_that_run_together_wait_for_each_other(project: Path, monkeypatch:
     for rank, delay in (("0", "0"), ("1", "2")):
         monkeypatch.setenv("RANK", rank)
         ranks.append(subprocess.Popen([sys.executable, "-c", code, delay], stderr=subprocess.PIPE, text=True))
-    errors = [rank.communicate(timeout=120)[1] for rank in ranks]
+    errors = [rank.communicate(timeout=300)[1] for rank in ranks]
     assert [rank.returncode for rank in ranks] == [0, 0], errors
     assert contents(paths.predictions("small")) == alone
 
