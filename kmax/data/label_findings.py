@@ -12,6 +12,7 @@ from kmax.data.faults import MAX_LINES, FaultKind, Faults
 from kmax.data.formats.coco_panoptic import JsonCategory, Segment
 from kmax.display import MAX_LENGTH, one_line
 
+JOINERS = "\u200c\u200d"  # part of words in Persian and Indic scripts
 MAX_NAMES = 5  # categories named in one line
 
 
@@ -111,7 +112,7 @@ def _doubtful_names(categories: Iterable[AnyCategory], where: str) -> Iterator[s
 
 
 def _reasons(name: str) -> Iterator[str]:
-    kinds = {unicodedata.category(character) for character in name}
+    kinds = {unicodedata.category(character) for character in name if character not in JOINERS}
     if not name.strip():
         yield "is empty"
     elif name != name.strip():
