@@ -40,15 +40,19 @@ _VARIABLE_OF_PATH = re.compile(r"(file|path|dir|home)$", re.IGNORECASE)
 
 
 def without_credentials(text: str) -> str:
-    """A text without the users and passwords of its URLs; secret parameters and headers read `***`.
-
-    The user and the password end at the last `@` of the host part, or of a path that cannot be one because
-    the password has a raw `/`, `?` or `#`.
-    """
-    text = _URL.sub(lambda url: url["scheme"] + url["rest"][_userinfo_end(url["rest"]) :], text)
-    text = _ENCODED_URL.sub(r"\1", text)
+    """A text without the users and passwords of its URLs; secret parameters and headers read `***`."""
+    text = _ENCODED_URL.sub(r"\1", without_users(text))
     text = _QUERY.sub(rf"\g<name>{HIDDEN}", text)
     return _HEADER.sub(rf"\g<name>{HIDDEN}", text)
+
+
+def without_users(text: str) -> str:
+    """A text without the users and passwords of its URLs.
+
+    They end at the last `@` of the host part, or of a path that cannot be one because the password has a raw
+    `/`, `?` or `#`.
+    """
+    return _URL.sub(lambda url: url["scheme"] + url["rest"][_userinfo_end(url["rest"]) :], text)
 
 
 def has_credentials(text: str) -> bool:

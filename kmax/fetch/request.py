@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 import urllib3
 
 from kmax.errors import InputError
-from kmax.urls import credentials, without_credentials, without_secrets
+from kmax.urls import credentials, without_credentials, without_secrets, without_users
 
 TIMEOUT_SECONDS = 60
 MAX_REDIRECTS = 10
@@ -133,8 +133,8 @@ def _open(url: str, headers: Mapping[str, str], stack: contextlib.ExitStack) -> 
         require_http(url)
         pool = stack.enter_context(_connections(url))
         response = pool.request(
-            "GET", url, headers={**headers, **_authorization(url)}, preload_content=False, redirect=False,
-            retries=False,
+            "GET", without_users(url), headers={**headers, **_authorization(url)},
+            preload_content=False, redirect=False, retries=False,
             timeout=TIMEOUT_SECONDS, enforce_content_length=False,  # a short body is continued
         )  # fmt: skip
         stack.callback(response.close)
