@@ -1,5 +1,6 @@
 """Fetched weights match params/weights.yaml, or nothing is kept."""
 
+import base64
 import contextlib
 import hashlib
 import threading
@@ -204,3 +205,23 @@ def test_names_and_files_that_do_not_exist(project, register, checkpoint) -> Non
     checkpoint.unlink()
     with pytest.raises(InputError, match=r"w\.pth: not found \(named in params/weights\.yaml"):
         fetch_weights("resnet50_imagenet")
+
+
+def test_the_user_and_password_of_a_url_are_sent_to_its_host_alone(project, register, checkpoint) -> None:
+    seen: list[tuple[str, str | None]] = []
+
+    def seeing(name: str, answer: Answer) -> Answer:
+        def see(handler: BaseHTTPRequestHandler) -> None:
+            seen.append((name, handler.headers["Authorization"]))
+            answer(handler)
+
+        return see
+
+    with (
+        serving(seeing("other", bytes_of(checkpoint.read_bytes()))) as other,
+        serving(seeing("first", redirect(f"{other}/w.pth"))) as first,
+    ):
+        url = first.replace("http://", "http://user:pass%40word@") + "/w.pth"
+        register("tiny", checkpoint, "torch", url=url)
+        assert read_metadata(fetch_weights("tiny"))["source"] == f"{first}/w.pth"
+    assert seen == [("first", f"Basic {base64.b64encode(b'user:pass@word').decode()}"), ("other", None)]
