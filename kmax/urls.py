@@ -71,8 +71,8 @@ def without_secrets(text: str, *urls: str) -> str:
     text = without_credentials(text)
     secrets = set(_environment_secrets(os.environ))
     for url in urls:
-        user, password = credentials(url)
-        secrets |= {password, _quoted_credentials(url)[1], *_secret_values(url)}
+        user = credentials(url)[0]
+        secrets |= {*_passwords(url), *_secret_values(url)}
         if user:
             text = re.sub(rf"(['\"]){re.escape(user)}\1", rf"\1{HIDDEN}\1", text)
     forms = {form for secret in secrets if _is_distinct(secret) for form in _forms(secret)}
@@ -121,6 +121,16 @@ def _userinfo_end(rest: str) -> int:
     return at + 1
 
 
+def _passwords(url: str) -> Iterator[str]:
+    """The password of a URL, decoded and as spelled, and what a parser that ends it at a raw `/` reports."""
+    user, password = _quoted_credentials(url)
+    yield urllib.parse.unquote(password)
+    yield password
+    if (start := re.split(r"[/?#@]", password, maxsplit=1)[0]) != password:
+        yield f"{user}:{start}"
+        yield start
+
+
 def _secret_values(url: str) -> Iterator[str]:
     """The values of secret parameters of a URL."""
     for found in _QUERY.finditer(url):
@@ -132,8 +142,7 @@ def _environment_secrets(environment: Mapping[str, str]) -> Iterator[str]:
     for name, value in environment.items():
         if "://" in value or name.lower().endswith("_proxy"):
             user, password = credentials(value)
-            yield password
-            yield _quoted_credentials(value)[1]
+            yield from _passwords(value)
             if user and not password:  # a token in place of a user: https://TOKEN@host
                 yield user
             if password:

@@ -158,7 +158,10 @@ def _connections(url: str) -> urllib3.PoolManager:
     proxy = urllib.request.getproxies().get(parts.scheme)
     if not proxy or urllib.request.proxy_bypass(parts.netloc.rpartition("@")[2]):
         return urllib3.PoolManager(num_pools=1)
-    address = urllib3.util.parse_url(proxy if "://" in proxy else f"http://{proxy}")
+    try:
+        address = urllib3.util.parse_url(proxy if "://" in proxy else f"http://{proxy}")
+    except urllib3.exceptions.LocationParseError:  # whose text contains the password
+        raise InputError(f"environment variable {parts.scheme}_proxy: not the URL of a proxy") from None
     secret = urllib.parse.unquote(address.auth) if address.auth else None
     headers = urllib3.make_headers(proxy_basic_auth=secret)
     return urllib3.ProxyManager(address._replace(auth=None).url, num_pools=1, proxy_headers=headers)
