@@ -40,15 +40,19 @@ _VARIABLE_OF_PATH = re.compile(r"(file|path|dir|home)$", re.IGNORECASE)
 
 
 def without_credentials(text: str) -> str:
-    """A text without the users and passwords of its URLs; secret parameters and headers read `***`.
-
-    The user and the password end at the last `@` of the host part, or of a path that cannot be one because
-    the password has a raw `/`, `?` or `#`.
-    """
-    text = _URL.sub(lambda url: url["scheme"] + url["rest"][_userinfo_end(url["rest"]) :], text)
-    text = _ENCODED_URL.sub(r"\1", text)
+    """A text without the users and passwords of its URLs; secret parameters and headers read `***`."""
+    text = _ENCODED_URL.sub(r"\1", without_users(text))
     text = _QUERY.sub(rf"\g<name>{HIDDEN}", text)
     return _HEADER.sub(rf"\g<name>{HIDDEN}", text)
+
+
+def without_users(text: str) -> str:
+    """A text without the users and passwords of its URLs.
+
+    They end at the last `@` of the host part, or of a path that cannot be one because the password has a raw
+    `/`, `?` or `#`.
+    """
+    return _URL.sub(lambda url: url["scheme"] + url["rest"][_userinfo_end(url["rest"]) :], text)
 
 
 def has_credentials(text: str) -> bool:
@@ -67,8 +71,8 @@ def without_secrets(text: str, *urls: str) -> str:
     text = without_credentials(text)
     secrets = set(_environment_secrets(os.environ))
     for url in urls:
-        user, password = credentials(url)
-        secrets |= {password, _quoted_credentials(url)[1], *_secret_values(url)}
+        user = credentials(url)[0]
+        secrets |= {*_passwords(url), *_secret_values(url)}
         if user:
             text = re.sub(rf"(['\"]){re.escape(user)}\1", rf"\1{HIDDEN}\1", text)
     forms = {form for secret in secrets if _is_distinct(secret) for form in _forms(secret)}
@@ -117,6 +121,16 @@ def _userinfo_end(rest: str) -> int:
     return at + 1
 
 
+def _passwords(url: str) -> Iterator[str]:
+    """The password of a URL, decoded and as spelled, and what a parser that ends it at a raw `/` reports."""
+    user, password = _quoted_credentials(url)
+    yield urllib.parse.unquote(password)
+    yield password
+    if (start := re.split(r"[/?#@]", password, maxsplit=1)[0]) != password:
+        yield f"{user}:{start}"
+        yield start
+
+
 def _secret_values(url: str) -> Iterator[str]:
     """The values of secret parameters of a URL."""
     for found in _QUERY.finditer(url):
@@ -128,8 +142,7 @@ def _environment_secrets(environment: Mapping[str, str]) -> Iterator[str]:
     for name, value in environment.items():
         if "://" in value or name.lower().endswith("_proxy"):
             user, password = credentials(value)
-            yield password
-            yield _quoted_credentials(value)[1]
+            yield from _passwords(value)
             if user and not password:  # a token in place of a user: https://TOKEN@host
                 yield user
             if password:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 import urllib3
 
 from kmax.errors import InputError
-from kmax.urls import credentials, without_credentials, without_secrets
+from kmax.urls import credentials, without_credentials, without_secrets, without_users
 
 TIMEOUT_SECONDS = 60
 MAX_REDIRECTS = 10
@@ -133,8 +133,8 @@ def _open(url: str, headers: Mapping[str, str], stack: contextlib.ExitStack) -> 
         require_http(url)
         pool = stack.enter_context(_connections(url))
         response = pool.request(
-            "GET", url, headers={**headers, **_authorization(url)}, preload_content=False, redirect=False,
-            retries=False,
+            "GET", without_users(url), headers={**headers, **_authorization(url)},
+            preload_content=False, redirect=False, retries=False,
             timeout=TIMEOUT_SECONDS, enforce_content_length=False,  # a short body is continued
         )  # fmt: skip
         stack.callback(response.close)
@@ -158,7 +158,10 @@ def _connections(url: str) -> urllib3.PoolManager:
     proxy = urllib.request.getproxies().get(parts.scheme)
     if not proxy or urllib.request.proxy_bypass(parts.netloc.rpartition("@")[2]):
         return urllib3.PoolManager(num_pools=1)
-    address = urllib3.util.parse_url(proxy if "://" in proxy else f"http://{proxy}")
+    try:
+        address = urllib3.util.parse_url(proxy if "://" in proxy else f"http://{proxy}")
+    except urllib3.exceptions.LocationParseError:  # whose text contains the password
+        raise InputError(f"environment variable {parts.scheme}_proxy: not the URL of a proxy") from None
     secret = urllib.parse.unquote(address.auth) if address.auth else None
     headers = urllib3.make_headers(proxy_basic_auth=secret)
     return urllib3.ProxyManager(address._replace(auth=None).url, num_pools=1, proxy_headers=headers)

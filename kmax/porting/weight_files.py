@@ -190,7 +190,7 @@ def _fetched(entry: Weights, out: Path, expected: Sha256 | None, name: str) -> I
     out.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         if entry.url is not None:
-            path = stack.enter_context(_downloaded(entry.url, entry.sha256, out.parent / DOWNLOADS, name))
+            path = stack.enter_context(_downloaded(entry.url, out.parent / DOWNLOADS, name))
         else:
             path = Path(str(entry.path)).expanduser()
         packed = entry.format == "tf" and (entry.url is not None or path.name.endswith(ARCHIVES))
@@ -220,7 +220,7 @@ def _fetched(entry: Weights, out: Path, expected: Sha256 | None, name: str) -> I
 
 
 @contextlib.contextmanager
-def _downloaded(url: str, sha256: Sha256 | None, folder: Path, name: str) -> Iterator[Path]:
+def _downloaded(url: str, folder: Path, name: str) -> Iterator[Path]:
     """The file at a URL. Only an incomplete download is kept, for the next call to continue.
 
     Raises:
@@ -231,7 +231,7 @@ def _downloaded(url: str, sha256: Sha256 | None, folder: Path, name: str) -> Ite
     try:
         with files.exclusive_lock(lock, held):
             try:
-                download(url, path, sha256=sha256, max_bytes=MAX_BYTES)
+                download(url, path, max_bytes=MAX_BYTES)
                 yield path
             finally:
                 path.unlink(missing_ok=True)

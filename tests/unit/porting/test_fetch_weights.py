@@ -1,5 +1,6 @@
 """Fetched weights match params/weights.yaml, or nothing is kept."""
 
+import base64
 import contextlib
 import hashlib
 import threading
@@ -261,3 +262,23 @@ def test_one_of_several_state_dicts_is_fetched_by_its_name(project, register, tm
     content["weights"]["tiny"]["state_dict"] = "ema"
     path.write_text(yaml.safe_dump(content))
     assert torch.equal(load_file(fetch_weights("tiny"))["b"], average["b"])
+
+
+def test_the_user_and_password_of_a_url_are_sent_to_its_host_alone(project, register, checkpoint) -> None:
+    seen: list[tuple[str, str | None]] = []
+
+    def seeing(name: str, answer: Answer) -> Answer:
+        def see(handler: BaseHTTPRequestHandler) -> None:
+            seen.append((name, handler.headers["Authorization"]))
+            answer(handler)
+
+        return see
+
+    with (
+        serving(seeing("other", bytes_of(checkpoint.read_bytes()))) as other,
+        serving(seeing("first", redirect(f"{other}/w.pth"))) as first,
+    ):
+        url = first.replace("http://", "http://user:pass%40word@") + "/w.pth"
+        register("tiny", checkpoint, "torch", url=url)
+        assert read_metadata(fetch_weights("tiny"))["source"] == f"{first}/w.pth"
+    assert seen == [("first", f"Basic {base64.b64encode(b'user:pass@word').decode()}"), ("other", None)]
