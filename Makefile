@@ -83,7 +83,8 @@ test: setup
 	  pytest $(TESTS) -m "not long" --numprocesses $(TEST_WORKERS) --dist loadfile $(PYTEST_OPTIONS)
 
 test-long: setup
-	pytest $(TESTS) -m long $(PYTEST_OPTIONS)
+	KMAX_PANOPTICAPI_PYTHON="$${KMAX_PANOPTICAPI_PYTHON:-$(abspath $(PANOPTICAPI))/bin/python}" \
+	  pytest $(TESTS) -m long $(PYTEST_OPTIONS)
 
 lint: setup
 	ruff check .

@@ -133,22 +133,24 @@ def _segments(entries: list[Any], where: str, faults: Faults) -> list[Segment]:
             faults.add(FaultKind.JSON, f"{here}: iscrowd is neither 0 nor 1")
         else:
             crowd = bool(entry.get("iscrowd", 0))
-            area = whole(entry["area"])
-            area = entry["area"] if area is None else area
+            area = entry["area"]
+            if type(area) is float and (number := whole(area)) is not None:
+                area = number
             segments[entry["id"]] = Segment(entry["id"], entry["category_id"], area, box, crowd)
     return list(segments.values())
 
 
 def _box(value: Any) -> Box | None:
     """A box in whole pixels; `NO_BOX` for one with fractions, which is measured in the PNG instead."""
-    if (
-        not isinstance(value, list)
-        or len(value) != 4
-        or not all(type(side) in (int, float) for side in value)
-    ):
+    if not isinstance(value, list) or len(value) != 4:
         return None
-    x, y, width, height = map(whole, value)
-    return NO_BOX if x is None or y is None or width is None or height is None else (x, y, width, height)
+    x, y, width, height = value
+    if type(x) is type(y) is type(width) is type(height) is int:
+        return x, y, width, height
+    if not {type(side) for side in value} <= {int, float}:
+        return None
+    numbers = [number for number in map(whole, value) if number is not None]
+    return (numbers[0], numbers[1], numbers[2], numbers[3]) if len(numbers) == 4 else NO_BOX
 
 
 # ------------------------------------------------------------------------------------------------- evaluators

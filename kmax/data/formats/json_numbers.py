@@ -55,4 +55,4 @@ class WholeNumbers:
         """Add one warning, if there were numbers in another form."""
         if self._count:
             kind = f"{self._side}: numbers in another form, such as {self._first}, are read as whole numbers"
-            warnings.add(kind, f"{self._path}: {self._count} numbers")
+            warnings.add(kind, f"{self._path}: {self._count} number{'s' * (self._count > 1)}")

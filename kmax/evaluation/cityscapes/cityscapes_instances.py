@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import math
 import os
 from dataclasses import dataclass
@@ -125,9 +126,9 @@ def read_lines(
     root, beside = os.path.abspath(predicted_dir), os.path.abspath(frame.predicted.parent)
     found: dict[Path, tuple[int, float]] = {}
     faults = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(io.StringIO(text, newline=None), start=1):
         where = f"{frame.predicted}: image {frame.name}: line {number}"
-        words = line.split(" ")  # single spaces, as the official evaluator expects
+        words = line.removesuffix("\n").split(" ")  # single spaces, as the official evaluator expects
         if len(words) != 3:
             faults.append(f"{where}: expected 'mask label confidence', found {len(words)} words")
             continue

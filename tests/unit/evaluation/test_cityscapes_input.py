@@ -64,6 +64,17 @@ def test_digests_follow_the_bytes_not_the_folder(folder: Path) -> None:
     assert after.predictions_digest != before.predictions_digest
 
 
+@pytest.mark.parametrize(
+    "line", ["masks/0.png 26.0 0.9\r\n", "masks/0.png 2.6e1 9e-1", "masks/x\x0cy\u2028.png 26 1\n"]
+)
+def test_labels_may_be_floats_and_names_may_have_any_characters(folder: Path, line: str) -> None:
+    """As for the official scripts, only line breaks end a line."""
+    name = folder / "instances" / line.split(" ", maxsplit=1)[0]
+    (folder / "instances/masks/0.png").rename(name)
+    (folder / "instances" / f"{FRAME}_pred.txt").write_bytes(line.encode())
+    assert ap(folder).to_json()["ap"] == 1.0
+
+
 def test_masks_may_be_links_of_any_kind_of_picture(folder: Path) -> None:
     mask = folder / "instances/masks/0.png"
     with Image.open(mask) as grey:
