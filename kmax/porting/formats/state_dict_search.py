@@ -70,7 +70,7 @@ def find_state_dict(content: Any, chosen: str | None = None) -> StateDict:
     found = _candidates(content)
     if not found:
         raise RefusedError(f"no state dict inside: {_contents(content)}")
-    names = {".".join(keys) or WHOLE_FILE: keys for keys in found}
+    names = {one_line(".".join(keys)) or WHOLE_FILE: keys for keys in found}
     if chosen is not None and chosen not in names:
         raise unknown_name("state dict", chosen, names, "--state-dict")
     name = _by_rule(names) if chosen is None else chosen
@@ -114,7 +114,7 @@ def _by_rule(names: Mapping[str, tuple[str, ...]]) -> str:
     """
     ranks = sorted((tuple(map(_rank, keys or (WHOLE_FILE,))), name) for name, keys in names.items())
     if len(ranks) > 1 and (ranks[0][0] == ranks[1][0] or ranks[0][0][0] == len(ORDER)):
-        raise RefusedError(f"several state dicts inside: {_listed(names)}; choose one with --state-dict")
+        raise RefusedError(f"several state dicts inside: {listed(names)}; choose one with --state-dict")
     return ranks[0][1]
 
 
@@ -154,10 +154,11 @@ def _contents(content: Any) -> str:
     if not content:
         return "the file holds an empty mapping"
     parts = [f"{one_line(repr(key))} ({_kind(value)})" for key, value in content.items()]
-    return f"expected a mapping from names to tensors, found the keys {_listed(parts)}"
+    return f"expected a mapping from names to tensors, found the keys {listed(parts)}"
 
 
-def _listed(parts: Iterable[str]) -> str:
+def listed(parts: Iterable[str]) -> str:
+    """The first parts of a message, and the number of the others."""
     parts = list(parts)
     more = f" and {len(parts) - MAX_SHOWN} more" if len(parts) > MAX_SHOWN else ""
     return ", ".join(parts[:MAX_SHOWN]) + more

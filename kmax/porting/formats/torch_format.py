@@ -27,7 +27,7 @@ from kmax.porting.formats.pickled_values import (
 )
 from kmax.porting.formats.safe_pickle import load
 from kmax.porting.formats.source_checkpoint import Checkpoint
-from kmax.porting.formats.state_dict_search import StateDict, find_state_dict
+from kmax.porting.formats.state_dict_search import StateDict, find_state_dict, listed
 
 MAGIC = 0x1950A86A20F9469CFC6C
 DAMAGE: tuple[type[Exception], ...] = (
@@ -78,11 +78,10 @@ class PickledTensors(Checkpoint):
     def __init__(self, path: Path, found: StateDict, read_storage: ReadStorage) -> None:
         self.path, self._values, self._read_storage = path, found.values, read_storage
         self.ignored = found.ignored
-        self.notes = tuple(
-            f"{path}: the state dict '{found.name}' is read; the file also has '{other}' ({count} tensors), "
-            f"which --state-dict {other} reads"
-            for other, count in found.others.items()
-        )
+        if found.others:
+            others = listed(f"'{name}' ({count} tensors)" for name, count in found.others.items())
+            what = f"the state dict '{found.name}' is read; the file also has {others}"
+            self.notes = (f"{path}: {what}; --state-dict NAME reads another",)
         self._last: tuple[Storage, bytes] | None = None
 
     def __len__(self) -> int:
