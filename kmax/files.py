@@ -76,7 +76,7 @@ def new_mode(mode: int = 0o666) -> int:
 
 
 def _umask() -> int:
-    """The umask of this process, which can only be read by setting it where /proc does not show it."""
+    """The umask of this process; where /proc does not show it, it can only be read by replacing it."""
     with contextlib.suppress(OSError, StopIteration), open("/proc/self/status") as status:
         return int(next(line for line in status if line.startswith("Umask:")).split()[1], 8)
     mask = os.umask(0o022)
@@ -242,7 +242,7 @@ def digest(value: Any) -> str:
 def exclusive_lock(path: Path, held_message: str, wait: bool = False) -> Iterator[None]:
     """Hold a kernel file lock (flock) on `path`; the kernel releases it when the process ends.
 
-    Several users may lock one file, whoever created it.
+    Users of a shared folder may lock one file, whoever created it.
 
     Raises:
         InputError: with `held_message`, when another process holds it and `wait` is false; the file cannot be

@@ -19,7 +19,9 @@ import pytest
 from kmax.errors import InputError
 
 GROUP = 54321
-CLONE_NEWNS = 0x00020000
+# Of Linux: mount_namespaces(7), prctl(2) and capabilities(7).
+CLONE_NEWNS, PR_SET_KEEPCAPS = 0x00020000, 8
+CAPABILITY_VERSION, CAP_DAC_READ_SEARCH = 0x20080522, 1 << 2
 
 
 @dataclass(frozen=True)
@@ -56,10 +58,16 @@ def own_folder(user: User, folder: Path, mode: int = 0o755) -> Path:
 
 
 def become(user: User) -> None:
-    """Make this process one of the user."""
+    """Make this process one of the user, which may read every file: Python may be in a folder of root."""
+    library = ctypes.CDLL(None, use_errno=True)
     os.setgroups([GROUP])
     os.setgid(GROUP)
+    library.prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0)
     os.setuid(user.uid)
+    header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION, 0)
+    capabilities = (ctypes.c_uint32 * 6)(CAP_DAC_READ_SEARCH, CAP_DAC_READ_SEARCH, 0, 0, 0, 0)
+    if library.capset(header, capabilities) != 0:
+        raise OSError(ctypes.get_errno(), "capset")
     os.umask(user.umask)
 
 
@@ -71,6 +79,7 @@ def make_read_only(*folders: Path) -> None:
     for folder in folders:
         subprocess.run(["mount", "--bind", folder, folder], check=True)
         subprocess.run(["mount", "-o", "remount,ro,bind", folder], check=True)
+    os.chdir(os.getcwd())  # the working folder itself may be below one of them
 
 
 def in_child(function: Callable[..., Any], *arguments: Any) -> Any:

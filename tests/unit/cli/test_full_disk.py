@@ -10,12 +10,14 @@ import os
 import random
 import re
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from commandline import ROOT, change, write_project
 from failing_disk import Answer, FailingDisk
+from users import require_root
 
 # Verbs in their order: each starts from the project that the earlier ones leave.
 VERBS = {
@@ -60,6 +62,13 @@ class Projects:
                 break
         return self._copy(self.folder / f"before-{verb}", self.folder / "trial")
 
+    def growth(self, verb: str) -> int:
+        """Kibibytes that the verb adds to the project, with its state."""
+        after = [one for one in VERBS if one in self.outputs]
+        following = after[after.index(verb) + 1 :]
+        later = self.folder / f"before-{following[0]}" if following else self.project
+        return (_size(later) - _size(self.folder / f"before-{verb}")) // 1024
+
     def _call(self, *arguments: str) -> Answer:
         answer = self.disk.call(self.project, *arguments)
         assert answer.code == 0, f"kmax {' '.join(arguments)}: {answer.err}"
@@ -88,6 +97,10 @@ def _write_project(folder: Path) -> Path:
 
     change(folder / "params/runs/mini.yaml", port)
     return folder
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def contents(project: Path) -> dict[str, str]:
@@ -135,6 +148,16 @@ def check(projects: Projects, verb: str, at: int, *, once: bool = False, error: 
     before = contents(trial)
     failed = projects.disk.call(trial, *VERBS[verb], at=at, once=once, error=error)
     what = f"{verb}, write {at} of {projects.writes[verb]}: exit {failed.code}\n{failed.err}"
+    check_failed(failed, trial, before, expected, REASONS[error], what)
+    again = projects.disk.call(trial, *VERBS[verb])
+    assert again.code == 0, f"does not complete afterwards: {what}\n{again.err}"
+    assert contents(trial) == expected, f"the result is another one afterwards: {what}"
+
+
+def check_failed(
+    failed: Answer, trial: Path, before: dict[str, str], expected: dict[str, str], reason: str, what: str
+) -> None:
+    """One line with the reason and the place, and each output as it was before or as it should become."""
     assert failed.code is not None, f"does not end: {what}"
     assert not failed.survivors, f"leaves a process: {what}"
     assert "Traceback" not in failed.err, what
@@ -148,10 +171,40 @@ def check(projects: Projects, verb: str, at: int, *, once: bool = False, error: 
         lines = [line for line in failed.err.splitlines() if line.startswith("kmax: ")]
         assert len(lines) == 1, what
         assert re.match(r"kmax: [^ ]*/[^ ]*: ", lines[0]), f"does not say where: {what}"
-        assert REASONS[error] in lines[0] or NO_REASON in lines[0], f"does not say what: {what}"
-    again = projects.disk.call(trial, *VERBS[verb])
-    assert again.code == 0, f"does not complete afterwards: {what}\n{again.err}"
-    assert contents(trial) == expected, f"the result is another one afterwards: {what}"
+        assert reason in lines[0] or NO_REASON in lines[0], f"does not say what: {what}"
+
+
+def check_small(projects: Projects, verb: str, share: float) -> None:
+    """The verb on a real file system that has this share of the space it needs, and once more after that."""
+    projects.before(verb)
+    source, trial = projects.folder / f"before-{verb}", projects.folder / "small"
+    trial.mkdir(exist_ok=True)
+    expected = projects.outputs[verb]
+    mount = ["mount", "-t", "tmpfs", "none", str(trial), "-o"]
+    subprocess.run([*mount, "size=1g"], check=True)
+    try:
+        shutil.copytree(source, trial, dirs_exist_ok=True, ignore=shutil.ignore_patterns("checkpoint-*"))
+        used = kilobytes(trial)
+        size = used + int(share * projects.growth(verb))
+        subprocess.run(["mount", "-o", f"remount,size={size}k", trial], check=True)
+        before = contents(trial)
+        failed = projects.disk.call(trial, *VERBS[verb])
+        what = (
+            f"{verb}, {size} KiB for {used} and {share:.3f} of the growth: exit {failed.code}\n{failed.err}"
+        )
+        check_failed(failed, trial, before, expected, REASONS[errno.ENOSPC], what)
+        subprocess.run(["mount", "-o", "remount,size=1g", trial], check=True)
+        again = projects.disk.call(trial, *VERBS[verb])
+        assert again.code == 0, f"does not complete afterwards: {what}\n{again.err}"
+        assert contents(trial) == expected, f"the result is another one afterwards: {what}"
+    finally:
+        subprocess.run(["umount", "--lazy", trial], check=True)
+
+
+def kilobytes(folder: Path) -> int:
+    """Space in use on the file system of a folder."""
+    found = os.statvfs(folder)
+    return (found.f_blocks - found.f_bfree) * found.f_frsize // 1024
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -176,3 +229,19 @@ def test_a_single_failed_write_costs_one_attempt(projects: Projects, verb: str, 
     projects.before(verb)
     for at in places(projects.writes[verb], ALL // 3, f"{error} of {verb}"):
         check(projects, verb, at, once=True, error=error)
+
+
+@pytest.mark.parametrize(
+    ("verb", "share"),
+    [
+        ("predict", 0.4),
+        *(
+            pytest.param(verb, (part + 0.5) / ALL, marks=pytest.mark.long)
+            for verb in VERBS
+            for part in range(ALL)
+        ),
+    ],
+)
+def test_a_small_file_system_costs_one_attempt(projects: Projects, verb: str, share: float) -> None:
+    require_root()
+    check_small(projects, verb, share)

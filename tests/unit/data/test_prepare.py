@@ -283,7 +283,7 @@ def test_a_read_only_project_is_one_clear_error(own: Own, monkeypatch: pytest.Mo
         raise OSError(errno.EROFS, "Read-only file system", "data/prepared/own")
 
     monkeypatch.setattr("kmax.files.os.replace", refuse)
-    with pytest.raises(InputError, match=r"own.*: cannot be written: Read-only file system"):
+    with pytest.raises(InputError, match=r"own.*: cannot be written: the file system is read-only"):
         prepare("own", workers=1)
 
 

@@ -13,7 +13,6 @@ from users import GROUP, User, become, in_child, own_folder, public_folder, requ
 
 from kmax.data.download.download_dataset import download
 from kmax.data.download.listed_file import KnownDigests
-from kmax.data.prepare.prepare_dataset import prepare
 from kmax.errors import InputError
 from kmax.files import atomic_folder, exclusive_lock, remove_leftovers, sha256, write_text
 
@@ -50,18 +49,20 @@ def project_of(user: User, place: Path) -> Path:
 
 
 def obtain(user: User, project: Path, root: Path) -> str:
-    """Download and prepare as a user; the prepared dataset's digest."""
+    """Download as a user; the digest of the raw manifest."""
     become(user)
     os.chdir(project)
     os.environ["KMAX_DATA_ROOT"] = str(root)
-    download("own")
-    return sha256(prepare("own") / "manifest.json")
+    return sha256(download("own"))
 
 
 @UMASKS
 def test_what_one_user_downloaded_another_uses(place: Path, root: Path, server: Server, umask: int) -> None:
     first, second = of(FIRST, umask), of(SECOND, umask)
     made = in_child(obtain, first, project_of(first, place), root)
+    for path in (root / "own").rglob("*"):
+        needed = 0o055 if path.is_dir() else 0o044
+        assert path.stat().st_mode & needed == needed, f"{path} cannot be read by others"
     assert in_child(obtain, second, project_of(second, place), root) == made
     assert len(server.requests) == 1
 

@@ -219,7 +219,7 @@ def test_a_disk_that_fills_up_keeps_what_has_come(
 
     with monkeypatch.context() as patched:
         patched.setattr(transfer.Transfer, "advance", advance)
-        with pytest.raises(InputError, match=r"a: cannot be written: No space left on device"):
+        with pytest.raises(InputError, match=r"a: cannot be written: the disk is full"):
             download(url, tmp_path / "a")
     download(url, tmp_path / "a")
     assert (tmp_path / "a").read_bytes() == CONTENT

@@ -64,7 +64,7 @@ def test_a_full_disk_gives_a_one_line_error_and_keeps_the_old_file(
 ) -> None:
     path.write_bytes(b"former")
     monkeypatch.setattr(os, call, refuse(errno.ENOSPC))
-    with pytest.raises(InputError, match="cannot be written: No space left on device"):
+    with pytest.raises(InputError, match="cannot be written: the disk is full"):
         write(path)
     assert path.read_bytes() == b"former"
     assert os.listdir(path.parent) == [path.name]
