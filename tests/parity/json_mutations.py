@@ -153,7 +153,7 @@ def everywhere(rng: Rng, value: Any) -> Any:
             parent[key] = strange
         elif action == "s":
             parent[key] = str(old)
-        elif isinstance(old, int):
+        elif isinstance(old, int) and abs(old) < 2**53:
             parent[key] = float(old)
     return value
 

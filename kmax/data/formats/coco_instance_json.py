@@ -220,7 +220,7 @@ def read_detections(
             f"{path}: detections JSON: none of its images, such as image {first}, is among the {len(sizes)} "
             "of the ground truth; is it another split?"
         )
-    with_box = bool(content and content[0].get("bbox"))
+    with_box = bool(content) and _has_box(content[0])
     faults, found = [], []
     for index, entry in enumerate(content):
         image, category = entry.get("image_id"), numbers.replace(entry, "category_id")
@@ -252,7 +252,7 @@ def _detection_fault(entry: JsonObject, size: tuple[int, int], iou_type: str, wi
     Null counts as missing. Keys other than `_READ`, such as a caption, would make pycocotools read another
     format.
     """
-    if with_box != bool(entry.get("bbox")) and (with_box or iou_type == "bbox"):
+    if with_box != _has_box(entry) and (with_box or iou_type == "bbox"):
         return "some detections have 'bbox' and others do not"
     if not with_box:
         entry["bbox"] = None
@@ -268,6 +268,11 @@ def _detection_fault(entry: JsonObject, size: tuple[int, int], iou_type: str, wi
     if not with_box:
         return "neither 'segmentation' nor 'bbox'"
     return box_fault(entry["bbox"], size) if iou_type == "segm" else None
+
+
+def _has_box(entry: JsonObject) -> bool:
+    """Whether there is a box; null and an empty list count as missing."""
+    return entry.get("bbox") not in (None, [])
 
 
 def _is_box(value: Any) -> bool:
