@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from kmax.errors import InputError
+from kmax.files import require_writable
 
 # Whether an existing file is an earlier output of the same command. It is called for regular files only.
 IsOurs = Callable[[Path], bool]
@@ -158,13 +159,7 @@ def refuse_foreign(path: Path, is_ours: IsOurs, overwrite: bool) -> None:
 
 def require_folder_of(path: Path) -> None:
     """Raise InputError unless the folder that contains `path` is writable, or can be made."""
-    folder = Path(os.path.abspath(path)).parent
-    while not os.path.lexists(folder):
-        folder = folder.parent
-    if not folder.is_dir():
-        raise InputError(f"{path}: cannot be written: {folder} is not a folder")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise InputError(f"{path}: cannot be written: no permission to write in {folder}")
+    require_writable(Path(os.path.abspath(path)).parent, f"choose another place for {path}")
 
 
 def _recognised(path: Path, is_ours: IsOurs) -> bool:

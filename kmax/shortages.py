@@ -10,6 +10,8 @@ import errno
 import re
 from collections.abc import Iterator
 
+from kmax.files import DISK_ERRORS
+
 MEMORY = (
     "compute in smaller parts (train: KMAX_MICRO_BATCHES=2, 4, ..., or a smaller global_batch_size; predict: "
     "a smaller batch_size), start fewer worker processes (KMAX_WORKERS; 0: none), or give the job more memory"
@@ -18,20 +20,12 @@ SHARED_MEMORY = "raise the size of /dev/shm (docker run --shm-size=8g), or set K
 PROCESSES = "raise `ulimit -u`, or start fewer of them (KMAX_WORKERS=0, OMP_NUM_THREADS=1)"
 FILES = "raise `ulimit -n`, or set KMAX_WORKERS=0"
 # Errors of disks, permissions and limits rather than of this program.
-MACHINE_ERRORS = {
-    errno.ENOSPC: "the disk is full: free some space and try again",
-    errno.EDQUOT: "the disk quota is exceeded: free some space and try again",
-    errno.EFBIG: "the file is larger than the system allows",
-    errno.EACCES: "no permission",
-    errno.EPERM: "no permission",
-    errno.EROFS: "the file system is read-only",
+MACHINE_ERRORS = DISK_ERRORS | {
     errno.EMFILE: f"too many open files: {FILES}",
     errno.ENFILE: f"too many open files: {FILES}",
     errno.ETOOMANYREFS: f"too many open files: {FILES}",
     errno.EAGAIN: f"the system allows no more processes or threads: {PROCESSES}",
     errno.ENOMEM: f"out of memory: {MEMORY}",
-    errno.EIO: "input/output error of the disk",
-    errno.ESTALE: "the network file system lost the file",
 }
 # Those that count as the cause of another error, too.
 RESOURCES = (

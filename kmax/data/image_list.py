@@ -6,7 +6,6 @@ import os
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from PIL import Image as PillowImage
 
 from kmax.config import Data
 from kmax.data.datasets import Prepared, UnannotatedImages
@@ -14,7 +13,7 @@ from kmax.data.faults import FaultKind, Faults
 from kmax.data.formats.coco_json import read_header
 from kmax.data.formats.coco_panoptic import Annotation, Image, select_images
 from kmax.data.formats.coco_panoptic_json import read_panoptic_json
-from kmax.data.formats.png import PILLOW_FAULTS
+from kmax.data.formats.image_file import UnreadableImageError, read_size
 from kmax.data.layouts.semantic_masks import IMAGES
 from kmax.errors import InputError
 from kmax.folders import is_utf8, list_files
@@ -87,8 +86,7 @@ def _in_folder(folder: Path, faults: Faults) -> list[Image]:
             faults.add(FaultKind.DUPLICATE, f"{path}: {reason}")
             continue
         try:
-            with PillowImage.open(path) as opened:
-                images[key] = Image(key, name, *opened.size)
-        except PILLOW_FAULTS as error:
-            faults.add(FaultKind.UNREADABLE, f"{path}: image cannot be read: {error}")
+            images[key] = Image(key, name, *read_size(path))
+        except UnreadableImageError as error:
+            faults.add(FaultKind.UNREADABLE, str(error))
     return list(images.values())

@@ -179,6 +179,17 @@ def read_size(path: Path, what: str = "image") -> tuple[int, int]:
 
 
 @contextlib.contextmanager
+def open_image(path: Path, what: str = "image") -> Iterator[PillowImage.Image]:
+    """A file of one of FORMATS opened by Pillow; the block may hold calls of Pillow only, see `image_errors`.
+
+    Raises:
+        UnreadableImageError: missing, not an image, or Pillow raised an exception in the block.
+    """
+    with image_errors(path, what), _stream(path, what, None) as stream, _open(stream) as image:
+        yield image
+
+
+@contextlib.contextmanager
 def image_errors(path: Path, what: str) -> Iterator[None]:
     """Turn whatever Pillow raises in the block into one line; its warnings are not shown.
 

@@ -36,8 +36,6 @@ GREY, RGB, PALETTE, GREY_ALPHA, RGBA = 0, 2, 3, 4, 6
 MAX_PIXELS = 178_956_970
 # Pillow warns of images that are half as large, with a line of its source code.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-# What Pillow raises on corrupt files; only its calls may stand in a block that expects this.
-PILLOW_FAULTS = (Exception,)
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # Those of the standard. The sizes of buffers follow from the header, so every other combination is rejected.
 BIT_DEPTHS = {
@@ -212,7 +210,7 @@ def _decode(png: PngFile, mode: str | None) -> NDArray[Any]:
     try:
         with Image.open(io.BytesIO(png.data)) as image:
             return np.asarray(image if mode in (None, "P") else image.convert(mode))
-    except PILLOW_FAULTS as error:
+    except Exception as error:  # Pillow raises many kinds
         raise InputError(f"{png.path}: {png.what} cannot be decoded: {error}") from error
 
 

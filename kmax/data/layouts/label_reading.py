@@ -12,7 +12,7 @@ from PIL import Image as PillowImage
 
 from kmax.data.faults import Fault, FaultKind, Faults
 from kmax.data.formats.coco_panoptic import Segment
-from kmax.data.formats.png import PILLOW_FAULTS
+from kmax.data.formats.image_file import UnreadableImageError, open_image
 from kmax.folders import FolderFiles, Reason, is_utf8, list_files
 
 # How Pillow stretches the numbers of grey PNGs of 2 and 4 bits, by its name of their data.
@@ -26,14 +26,12 @@ def read_png(path: Path, what: str, modes: tuple[str, ...], faults: list[Fault])
     Pixels of 1, 2 or 4 bits are the stored numbers: a one-bit mask has the values 0 and 1.
     """
     try:
-        with PillowImage.open(path) as image:
+        with open_image(path, what) as image:
             if image.mode in modes:
                 return _stored(image)
             faults.append((FaultKind.PNG_MODE, f"{path}: {what} is {image.mode}, not {' or '.join(modes)}"))
-    except FileNotFoundError:
-        faults.append((FaultKind.MISSING, f"{path}: {what} not found"))
-    except PILLOW_FAULTS as error:
-        faults.append((FaultKind.UNREADABLE, f"{path}: {what} cannot be read: {error}"))
+    except UnreadableImageError as error:
+        faults.append((FaultKind.MISSING if error.missing else FaultKind.UNREADABLE, str(error)))
     return None
 
 

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from PIL import Image as PillowImage
 from pydantic import TypeAdapter, ValidationError
 
 from kmax import paths
 from kmax.config import Family, Name
 from kmax.data.dataset_file import Dataset
 from kmax.data.faults import Faults
-from kmax.data.formats.png import PILLOW_FAULTS
+from kmax.data.formats.image_file import UnreadableImageError, read_size
 from kmax.data.layouts import semantic_masks
 from kmax.data.own.own_annotation import VOID, Found, Given, read_instances, read_masks, read_panoptic
 from kmax.data.own.own_run import family_text
@@ -200,7 +199,6 @@ def _image_size(folder: Path, label_dirs: list[Path]) -> int:
 def _longer_sides(files: Iterable[Path]) -> Iterable[int]:
     for path in files:
         try:
-            with PillowImage.open(path) as image:
-                yield max(image.size)
-        except PILLOW_FAULTS:  # `kmax data check` reports it
+            yield max(read_size(path))
+        except UnreadableImageError:  # `kmax data check` reports it
             continue
