@@ -135,7 +135,7 @@ def loader_workers(gpus: int) -> int:
     """Processes that load data for each process that computes: KMAX_WORKERS, else by cores and GPUs.
 
     Without a GPU there are none, because the network needs the cores. KMAX_WORKERS also bounds the worker
-    processes of the other stages (`kmax.parallel`).
+    processes of the other stages (`kmax.processes.parallel`).
     """
     workers = environment_count("KMAX_WORKERS")
     if workers is not None:

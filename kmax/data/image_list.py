@@ -6,7 +6,6 @@ import os
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-
 from kmax.config import Data
 from kmax.data.datasets import Prepared, UnannotatedImages
 from kmax.data.faults import FaultKind, Faults

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from kmax.errors import InputError, InputWarnings
 from kmax.machine import available_cpus, free_memory
-from kmax.parallel import map_checked
+from kmax.processes.parallel import map_checked
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

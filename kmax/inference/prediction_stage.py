@@ -18,7 +18,6 @@ from typing import Any
 import torch
 
 from kmax import paths
-from kmax.child_processes import release_signals
 from kmax.config import Run
 from kmax.data.datasets import Prepared, open_prepared
 from kmax.data.formats.coco_panoptic import Annotation, Image, ImageId, write_map
@@ -44,7 +43,8 @@ from kmax.inference.prediction_shards import (
 from kmax.inference.segment_batch import ImagePrediction, segment_images, segments_info
 from kmax.machine import gpu_count, launcher, loader_workers, local_rank
 from kmax.model.io import ModelMetadata, load_model
-from kmax.process_group import ProcessGroup
+from kmax.processes.child_processes import release_signals
+from kmax.processes.process_group import ProcessGroup
 from kmax.progress import track
 from kmax.runs.families import location
 

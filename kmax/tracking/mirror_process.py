@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from kmax.child_processes import end_with_parent
 from kmax.errors import InputError
+from kmax.processes.child_processes import end_with_parent
 from kmax.tracking import events
 from kmax.tracking.mlflow_mirror import Mirror, quiet_import, tracking_uri
 from kmax.urls import hide_in_tracebacks, without_credentials, without_secrets

@@ -29,6 +29,7 @@ from kmax.errors import InputError, OutOfTimeError
 from kmax.losses import NonFiniteLossError
 from kmax.machine import gpu_count, loader_workers, plan_ranks, positive_count
 from kmax.model.kmax import KMaX
+from kmax.processes.worker_processes import NoResultError
 from kmax.runs.families import location
 from kmax.runs.identity import Identity, identify
 from kmax.tracking.tracker import track
@@ -39,7 +40,6 @@ from kmax.training.publish import publish
 from kmax.training.ranks import Ranks, run_ranks
 from kmax.training.step import TrainStep, deterministic_algorithms, seed_generators
 from kmax.training.training_log import TrainingProgress, log
-from kmax.worker_processes import NoResultError
 
 Environment = dict[str, int | str]
 

@@ -20,10 +20,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from kmax.child_processes import release_held_signals
 from kmax.errors import InputError, OutOfTimeError
 from kmax.machine import Plan
-from kmax.process_group import ProcessGroup
+from kmax.processes.child_processes import release_held_signals
+from kmax.processes.process_group import ProcessGroup
 from kmax.training.budget import stop_signals
 from kmax.training.nodes import Meeting, Nodes
 

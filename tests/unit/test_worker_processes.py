@@ -11,11 +11,11 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from kmax import worker_processes
 from kmax.errors import InputError
-from kmax.parallel import map_items
-from kmax.shared_messages import ARRAY_BYTES, shared_array
-from kmax.worker_processes import Crew, NoResultError
+from kmax.processes import worker_processes
+from kmax.processes.parallel import map_items
+from kmax.processes.shared_messages import ARRAY_BYTES, shared_array
+from kmax.processes.worker_processes import Crew, NoResultError
 
 PARENT = os.getpid()
 
@@ -142,7 +142,7 @@ def test_workers_end_when_the_caller_fails() -> None:
 
 
 def test_the_environment_bounds_the_number_of_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kmax.parallel.available_cpus", lambda: 4)
+    monkeypatch.setattr("kmax.processes.parallel.available_cpus", lambda: 4)
     monkeypatch.setenv("KMAX_WORKERS", "0")
     assert set(map_items(lambda _: os.getpid(), range(100), "numbers")) == {PARENT}
     monkeypatch.setenv("KMAX_WORKERS", "2")

@@ -13,7 +13,7 @@ from kmax.data.layouts.layout import RemoteFile
 from kmax.errors import InputError
 from kmax.files import file_digest, read_json, write_json
 from kmax.folders import list_files
-from kmax.parallel import map_items
+from kmax.processes.parallel import map_items
 
 OWN_FOLDER = ".downloads"
 OWN_MANIFEST = "manifest.json"  # written into the root when a download is complete

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from kmax.child_processes import SIGNALS
 from kmax.errors import InputError
-from kmax.shared_messages import shared_array
-from kmax.worker_processes import Crew
+from kmax.processes.child_processes import SIGNALS
+from kmax.processes.shared_messages import shared_array
+from kmax.processes.worker_processes import Crew
 
 Key = TypeVar("Key")
 Sample = TypeVar("Sample")
@@ -25,7 +25,7 @@ _is_worker = False
 
 
 class _TensorPickler(pickle.Pickler):
-    """Pickles tensors as arrays, which `kmax.shared_messages` passes on as memory."""
+    """Pickles tensors as arrays, which `kmax.processes.shared_messages` passes on as memory."""
 
     def reducer_override(self, value: Any) -> Any:
         """The array of a tensor; everything else is pickled as usual."""

@@ -25,7 +25,7 @@ from kmax.data.layouts import semantic_masks
 from kmax.data.layouts.coco_instances import with_background
 from kmax.data.layouts.label_reading import images_of_split, read_png
 from kmax.errors import InputError
-from kmax.parallel import map_items
+from kmax.processes.parallel import map_items
 
 HOLDOUT = 10  # every N-th image is for validation unless a validation split is given
 VOID = 255

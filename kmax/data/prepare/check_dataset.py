@@ -18,7 +18,7 @@ from kmax.data.layouts.coco_panoptic_layout import CocoPanoptic, SplitFiles
 from kmax.data.layouts.layout import ImageRecord, PanopticLabels, RawFiles
 from kmax.data.layouts.semantic_masks import SemanticMasks
 from kmax.errors import InputError
-from kmax.parallel import map_items
+from kmax.processes.parallel import map_items
 
 TRAIN = "train"  # the split that a network learns from
 _PNG, _BIT_DEPTH = b"\x89PNG\r\n\x1a\n", 24

@@ -39,7 +39,7 @@ from kmax.files import (
     sha256,
     write_errors,
 )
-from kmax.parallel import map_items
+from kmax.processes.parallel import map_items
 
 Item = TypeVar("Item")
 Result = tuple[list[Fault], PreparedImage | None]

@@ -20,7 +20,7 @@ from kmax.evaluation.panoptic.image_segments import ImageSegments
 from kmax.evaluation.panoptic.pairs import VOID, count_pairs
 from kmax.evaluation.panoptic.panoptic_files import ImagePair, PanopticFiles
 from kmax.evaluation.panoptic.pq import Counts, PQResult, collect, match
-from kmax.parallel import map_checked
+from kmax.processes.parallel import map_checked
 
 STRIDE = 4
 

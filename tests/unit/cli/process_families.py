@@ -35,15 +35,15 @@ def endless() -> None:
     import kmax.evaluation.workers
     import kmax.inference.predict_images
     import kmax.inference.prediction_stage
-    import kmax.parallel
+    import kmax.processes.parallel
 
     def slowly(*arguments: Any, **named: Any) -> Any:
         Path("reached").touch()
         time.sleep(NEVER)
 
-    kmax.parallel.available_cpus = lambda: 2  # type: ignore[attr-defined]
+    kmax.processes.parallel.available_cpus = lambda: 2  # type: ignore[attr-defined]
     kmax.evaluation.workers.bounded_workers = lambda *_: 2
-    kmax.parallel._apply = slowly
+    kmax.processes.parallel._apply = slowly
     kmax.inference.prediction_stage.segment_images = slowly
     kmax.inference.predict_images.segment_images = slowly
 

@@ -13,8 +13,8 @@ from multiprocessing import connection, resource_tracker
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from kmax.child_processes import POLL_SECONDS, death, end_with_parent, kill_at_exit, signals_held
 from kmax.errors import InputError
+from kmax.processes.child_processes import POLL_SECONDS, death, end_with_parent, kill_at_exit, signals_held
 from kmax.shortages import MEMORY, shortage
 
 GRACE_SECONDS = 2.0  # for the others to report their own errors after the first failure

@@ -20,7 +20,8 @@ from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from typing import Any, Generic, TypeVar
 
-from kmax.child_processes import (
+from kmax.errors import InputError
+from kmax.processes.child_processes import (
     POLL_SECONDS,
     death,
     end_with_parent,
@@ -29,8 +30,7 @@ from kmax.child_processes import (
     release_signals,
     signals_held,
 )
-from kmax.errors import InputError
-from kmax.shared_messages import receive, send
+from kmax.processes.shared_messages import receive, send
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")

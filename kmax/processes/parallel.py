@@ -10,8 +10,8 @@ from typing import Generic, TypeVar
 
 from kmax.errors import InputError, InputWarnings
 from kmax.machine import available_cpus, environment_count
+from kmax.processes.worker_processes import Crew
 from kmax.progress import track
-from kmax.worker_processes import Crew
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
