@@ -45,7 +45,7 @@ def require_root() -> None:
 def public_folder() -> Iterator[Path]:
     """A temporary folder that all users can read, as those of pytest are not."""
     with tempfile.TemporaryDirectory(prefix="kmax-users-") as name:
-        os.chmod(name, 0o755)
+        os.chmod(name, 0o755)  # noqa: S103 - so that other users can read it
         yield Path(name)
 
 
