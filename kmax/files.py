@@ -50,24 +50,26 @@ def write_errors(path: Path) -> Iterator[None]:
         raise cannot_write(Path(error.filename2 or error.filename or path), error) from error
 
 
-def require_writable(folder: Path, advice: str | None = None) -> None:
+def require_writable(folder: Path, advice: str | None = None, output: Path | None = None) -> None:
     """Check before long work that files can be created in a folder, which may not exist yet.
 
     Args:
         folder: to check; a missing one is not created.
         advice: what to do; None: to make the folder below the project a link to another one.
+        output: the file in it that is to be written, for errors; None: the folder itself.
 
     Raises:
         InputError: it, or the folder that it would be created in, cannot be written.
     """
     existing = next(one for one in (folder, *folder.absolute().parents) if one.exists())
     if not existing.is_dir():
-        raise InputError(f"{folder}: cannot be written: {existing} is not a folder")
+        raise InputError(f"{output or folder}: cannot be written: {existing} is not a folder")
     if not os.access(existing, os.W_OK | os.X_OK):
         read_only = os.statvfs(existing).f_flag & os.ST_RDONLY
         number = errno.EROFS if read_only else errno.EACCES
         advice = advice or f"make '{folder.parts[0]}' a link to a folder that can be written"
-        raise InputError(f"{folder}: cannot be written: {DISK_ERRORS[number]}; {advice}")
+        reason = DISK_ERRORS[number] if output is None else f"{existing}: {DISK_ERRORS[number]}"
+        raise InputError(f"{output or folder}: cannot be written: {reason}; {advice}")
 
 
 def new_mode(mode: int = 0o666) -> int:

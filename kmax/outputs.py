@@ -159,7 +159,7 @@ def refuse_foreign(path: Path, is_ours: IsOurs, overwrite: bool) -> None:
 
 def require_folder_of(path: Path) -> None:
     """Raise InputError unless the folder that contains `path` is writable, or can be made."""
-    require_writable(Path(os.path.abspath(path)).parent, f"choose another place for {path}")
+    require_writable(Path(os.path.abspath(path)).parent, "choose another place", path)
 
 
 def _recognised(path: Path, is_ours: IsOurs) -> bool:

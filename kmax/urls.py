@@ -19,7 +19,7 @@ from types import TracebackType
 
 HIDDEN = "***"
 _URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?P<rest>\S+)")
-_ENCODED_URL = re.compile(r"(%3A%2F%2F)(?:(?!%2F)[^\s/?#&])*(?:%40|@)", re.IGNORECASE)
+_ENCODED_URL = re.compile(r"(%3A(?:%2F%2F|//))(?:(?!%2F)[^\s/?#&])*(?:%40|@)", re.IGNORECASE)
 _HOST = re.compile(r"(?:\[[^\]]*\]|[^:]*)(?::\d*)?")
 _NAME = r"[\w.~%+\[\]-]{0,40}"
 _PRIVATE_WORDS = (
@@ -29,6 +29,11 @@ _PRIVATE_ENDINGS = r"key|keyid|key-pair-id|accessid|sig|signature|sas|user|usern
 _QUERY = re.compile(
     rf"(?P<name>[?&;#](?:{_NAME}?(?:{_PRIVATE_WORDS}){_NAME}|{_NAME}?(?:{_PRIVATE_ENDINGS}))=)"
     r"(?P<value>[^\s&;#'\"<>]*[^\s&;#'\"<>:,.)])",
+    re.IGNORECASE,
+)
+_ENCODED_QUERY = re.compile(
+    rf"(?P<name>(?:%3F|%26|%3B|%23)[\w.~+-]{{0,40}}?(?:(?:{_PRIVATE_WORDS})[\w.~+-]{{0,40}}|{_PRIVATE_ENDINGS})%3D)"
+    r"(?:(?!%26|%3B|%23)[^\s&;#'\"<>])*",
     re.IGNORECASE,
 )
 _HEADER = re.compile(
@@ -42,7 +47,7 @@ _VARIABLE_OF_PATH = re.compile(r"(file|path|dir|home)$", re.IGNORECASE)
 def without_credentials(text: str) -> str:
     """A text without the users and passwords of its URLs; secret parameters and headers read `***`."""
     text = _ENCODED_URL.sub(r"\1", without_users(text))
-    text = _QUERY.sub(rf"\g<name>{HIDDEN}", text)
+    text = _ENCODED_QUERY.sub(rf"\g<name>{HIDDEN}", _QUERY.sub(rf"\g<name>{HIDDEN}", text))
     return _HEADER.sub(rf"\g<name>{HIDDEN}", text)
 
 

@@ -6,6 +6,7 @@ resumes; 130 Ctrl-C; 143 SIGTERM. A bug of this project shows its traceback (1).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -89,8 +90,9 @@ def call(arguments: Sequence[str] | None = None) -> int:
 
 
 def _report(code: int, lines: Sequence[str]) -> int:
-    for line in lines:
-        print(f"kmax: {printable(without_secrets(line))}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # standard error may be a file on a full disk
+        for line in lines:
+            print(f"kmax: {printable(without_secrets(line))}", file=sys.stderr)
     return code
 
 

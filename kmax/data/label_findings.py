@@ -14,6 +14,7 @@ from kmax.display import MAX_LENGTH, one_line
 
 JOINERS = "\u200c\u200d"  # part of words in Persian and Indic scripts
 MAX_NAMES = 5  # categories named in one line
+REPLACEMENT = "\ufffd"  # what `Category` holds instead of a lone surrogate
 
 
 AnyCategory = Category | JsonCategory
@@ -123,7 +124,7 @@ def _reasons(name: str) -> Iterator[str]:
         yield "contains control characters"
     if "Cf" in kinds:
         yield "contains invisible characters"
-    if "Cs" in kinds:
+    if "Cs" in kinds or REPLACEMENT in name:
         yield "is not valid Unicode"
     if len(name) > MAX_LENGTH:
         yield f"has {len(name)} characters"

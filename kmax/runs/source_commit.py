@@ -16,6 +16,7 @@ from kmax.urls import without_credentials
 UNKNOWN = "unknown"
 GIT_SECONDS = 20.0
 REASON_LENGTH = 200  # characters
+NO_REPOSITORY = "not a git repository (or any"  # of git's message; a broken repository has another one
 # Variables that lead git to another repository than that of the folder: a hook of git sets some of them.
 ELSEWHERE = (
     "GIT_DIR",
@@ -39,12 +40,14 @@ class SourceCommit:
     Attributes:
         name: the commit, with `-dirty` if tracked files differ from it; `unknown` if git does not state it.
         reason: why it is unknown, in one line; empty if it is known.
+        has_repository: whether the folder belongs to a repository, so that there is a commit to record.
         advice: what to do about it; may be empty.
     """
 
     name: str
     reason: str = ""
     advice: str = ""
+    has_repository: bool = True
 
     def warning(self) -> str:
         """The warning about an unknown commit."""
@@ -63,7 +66,7 @@ def source_commit() -> SourceCommit:
         changes = _git("status", "--porcelain", "--untracked-files=no")
     except _GitFaultError as fault:
         reason = one_line(without_credentials(str(fault)), REASON_LENGTH)
-        return SourceCommit(UNKNOWN, reason, _advice(reason))
+        return SourceCommit(UNKNOWN, reason, _advice(reason), NO_REPOSITORY not in reason)
     return SourceCommit(f"{head}-dirty" if changes else head)
 
 
@@ -73,9 +76,9 @@ def commit() -> str:
 
 
 def warn_if_unknown() -> None:
-    """Print a warning with git's reason if the commit is unknown."""
+    """Print a warning with git's reason if the folder has a commit that git does not state."""
     found = source_commit()
-    if found.reason:
+    if found.reason and found.has_repository:
         print(f"warning: {found.warning()}", file=sys.stderr, flush=True)
 
 

@@ -77,7 +77,7 @@ def test_an_output_must_be_a_place_for_a_file(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda folder, mode: False)
-    assert f"no permission to write in {tmp_path}" in fault(tmp_path / "a/b/out")
+    assert f"cannot be written: {tmp_path}: no permission" in fault(tmp_path / "a/b/out")
 
 
 def test_a_file_that_cannot_be_read_is_foreign(tmp_path: Path) -> None:

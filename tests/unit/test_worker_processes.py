@@ -106,7 +106,7 @@ def test_an_error_of_the_tasks_is_raised() -> None:
     ("number", "line"),
     [
         (signal.SIGKILL, "SIGKILL; the system does this when memory is out: .*KMAX_WORKERS"),
-        (signal.SIGHUP, "SIGHUP; run the command again"),
+        (signal.SIGUSR2, "SIGUSR2; run the command again"),
     ],
 )
 def test_a_worker_that_is_killed_gives_one_line(number: int, line: str) -> None:

@@ -73,7 +73,8 @@ class AgreedCategories:
 
 def _compare(header: Header, categories: list[Category], agreed_with: str, faults: Faults) -> None:
     expected = {category.id: (category.name, category.isthing) for category in categories}
-    found = {category.id: (category.name, category.isthing) for category in header.categories.values()}
+    listed = contiguous_categories(list(header.categories.values()))
+    found = {category.id: (category.name, category.isthing) for category in listed}
     lines = [f"category {key} is not in {agreed_with}" for key in sorted(found.keys() - expected.keys())]
     lines += [f"category {key} of {agreed_with} is missing" for key in sorted(expected.keys() - found.keys())]
     lines += [

@@ -19,6 +19,14 @@ from run_entries import sections, write_run
 from kmax.cli.main import main
 
 FAMILY = "params/runs/mini.yaml"
+STAGES = [
+    ["data", "download", "shapes_mini"],
+    ["data", "prepare", "shapes_mini"],
+    ["train", "shapes-mini"],
+    ["predict", "shapes-mini"],
+    ["evaluate", "shapes-mini"],
+    ["benchmark", "shapes-mini"],
+]
 ROOT = Path(__file__).resolve().parents[3]
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
@@ -152,7 +160,11 @@ def _command(
     os.chdir(folder)
     warnings.simplefilter("ignore")
     before()
-    main(arguments)
+    try:
+        main(arguments)
+    except Exception:  # as an interpreter does it; multiprocessing prints the traceback by itself
+        sys.excepthook(*sys.exc_info())
+        sys.exit(1)
 
 
 def run_kmax(

@@ -4,16 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from commandline import run_kmax, write_project
-
-STAGES = [
-    ["data", "download", "shapes_mini"],
-    ["data", "prepare", "shapes_mini"],
-    ["train", "shapes-mini"],
-    ["predict", "shapes-mini"],
-    ["evaluate", "shapes-mini"],
-    ["benchmark", "shapes-mini"],
-]
+from commandline import STAGES, run_kmax, write_project
 
 
 @pytest.fixture

@@ -12,8 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from commandline import Command, change, change_run, run_kmax, write_project
-from conftest import STAGES
+from commandline import STAGES, Command, change, change_run, run_kmax, write_project
 
 END_SECONDS = 10.0
 NEVER = 100_000

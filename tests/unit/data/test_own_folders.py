@@ -1,6 +1,5 @@
 """The user's own folders as they are: links, droppings of systems and tools, suffixes, strange names."""
 
-import csv
 import os
 import struct
 import zlib
@@ -11,6 +10,7 @@ import pytest
 from PIL import Image
 
 from kmax.cli.main import call
+from kmax.csv_files import read_csv
 from kmax.data.dataset_file import load_dataset
 from kmax.data.download.download_dataset import download
 from kmax.data.prepare.check_dataset import check
@@ -49,8 +49,7 @@ def files(images: Path, masks: Path) -> dict[str, list[str]]:
     folder = prepare("field", workers=1)
     found = {}
     for split in ("train", "val"):
-        with open(folder / f"files_{split}.csv", newline="", encoding="utf-8") as stream:
-            found[split] = [row["file_name"] for row in csv.DictReader(stream)]
+        found[split] = [row["file_name"] for row in read_csv(folder / f"files_{split}.csv", "listing")]
     return found
 
 

@@ -9,7 +9,7 @@ from kmax.errors import InputError
 from kmax.reporting.config import read_reference, read_tables
 from kmax.reporting.measured import read_measured, seeds_of
 from kmax.reporting.tables import FilledRow, fill_tables
-from kmax.reporting.writers import csv_text, html, latex, markdown
+from kmax.reporting.writers import figures_csv, html, latex, markdown
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -116,19 +116,19 @@ def test_every_form_of_a_table_names_the_evaluator_and_escapes_its_text(measure)
     table = done["coco_val"]
     evaluator = "kmax panoptic quality (panopticapi rules) (version 1)"
     assert evaluator in markdown(table)
-    assert evaluator in csv_text(table)
+    assert evaluator in figures_csv(table)
     assert evaluator in latex(table)
     assert "| ResNet-50 | 53.0 → **52.8** (−0.2) [51.8–54.0] |" in markdown(table)
     assert r"\shortstack[r]{53.0 \\ \textbf{52.8} ($-$0.2) \\ \scriptsize [51.8--54.0]}" in latex(table)
     assert r"kmax\_deeplab.md" in latex(table)
     assert "w/ unlabeled" not in html(table)
-    rows = list(csv.DictReader(csv_text(table).splitlines()))
+    rows = list(csv.DictReader(figures_csv(table).splitlines()))
     assert len(rows) == len(table.rows) * len(table.table.columns)
     (first, *_) = rows
     assert (first["reported"], first["measured"], first["difference"]) == ("53.0", "52.8", "-0.2")
     odd = table.table.model_copy(update={"title": "<script>&_%"})
     assert "&lt;script&gt;&amp;_%" in html(type(table)(odd, table.rows, table.evaluators))
-    assert r"<script>\&\_\%" in latex(type(table)(odd, table.rows, table.evaluators))
+    assert r"\textless{}script\textgreater{}\&\_\%" in latex(type(table)(odd, table.rows, table.evaluators))
 
 
 def test_every_row_of_latex_has_the_columns_of_its_table(project):
