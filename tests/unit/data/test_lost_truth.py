@@ -284,7 +284,7 @@ def test_a_holdout_of_one_image_is_reported_and_not_prepared(own: Own, capsys: C
         ("\u202edisc", "'\\u202edisc', contains invisible characters"),
         ("", "'', is empty"),
         ("x" * 300, "has 300 characters"),
-        ("\ud800", "'\\ud800', is not valid Unicode"),
+        ("\ud800", "is not valid Unicode"),
     ],
 )
 def test_a_doubtful_name_is_reported_in_one_line(own: Own, capsys: Captured, name: str, reason: str) -> None:
