@@ -43,7 +43,8 @@ def one_line(text: str, most: int = MAX_LENGTH) -> str:
         text: any text.
         most: length of the line, in characters.
     """
-    return shorten(printable(" ".join(unicodedata.normalize("NFC", text).split())), most)
+    escaped = printable(" ".join(unicodedata.normalize("NFC", text).split()))
+    return shorten(unicodedata.normalize("NFC", escaped), most)
 
 
 def shorten(text: str, most: int) -> str:
